@@ -1,0 +1,1 @@
+//! The miner's HTTP server that answers ModelQuerySynapse.

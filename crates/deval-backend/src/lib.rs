@@ -1,0 +1,1 @@
+//! What answers evaluation requests: native, replay, container.

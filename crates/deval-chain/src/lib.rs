@@ -1,0 +1,18 @@
+//! Wallet, commitment, registration and axon announcement on Bittensor's chain.
+//!
+//! The only crate that knows subxt. Nothing about the runtime is compiled in: calls and storage are encoded and decoded
+//! with the metadata the chain itself serves, so the crate outlives runtime upgrades.
+
+mod client;
+mod error;
+mod keys;
+mod payload;
+mod wallet;
+
+pub use client::{
+    AxonInfo, Client, CommitOutcome, FundOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome, Submitted,
+};
+pub use error::ChainError;
+pub use keys::{KeyPair, parse_ss58, ss58, verify};
+pub use payload::{CommitmentPayload, MAX_PAYLOAD_BYTES, Raised, ValidatorView, parse_as_validator};
+pub use wallet::Wallet;

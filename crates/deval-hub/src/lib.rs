@@ -1,0 +1,1 @@
+//! Hugging Face Hub: plan, upload, verify, visibility.

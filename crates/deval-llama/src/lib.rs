@@ -1,0 +1,1 @@
+//! LLaMA inference on candle.

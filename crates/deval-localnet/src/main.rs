@@ -1,0 +1,2 @@
+//! The subnet in a box.
+fn main() {}

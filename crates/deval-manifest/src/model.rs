@@ -1,0 +1,189 @@
+//! The typed manifest. Every default is the value that works; paths are relative to the manifest's folder.
+
+use deval_report::Network;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Newest version of the format this program reads.
+pub const SCHEMA: u32 = 1;
+
+/// One submission.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the format.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// What is submitted and where to.
+    pub submission: Submission,
+    /// Whose submission it is.
+    #[serde(default)]
+    pub wallet: Wallet,
+    /// How the repository tree is put together.
+    #[serde(default)]
+    pub package: Package,
+    /// How the reward is estimated.
+    #[serde(default)]
+    pub evaluate: Evaluate,
+    /// The Hugging Face Hub.
+    #[serde(default)]
+    pub hub: Hub,
+    /// The Bittensor chain.
+    #[serde(default)]
+    pub chain: Chain,
+    /// The server that tells validators where the model is.
+    #[serde(default)]
+    pub axon: Axon,
+}
+
+/// What is submitted and where to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// Repository on the Hub, `namespace/name`; at most 29 bytes (32 with compact JSON) fit beside the hash into a commitment.
+    pub model_url: String,
+    /// Folder of the model in Hugging Face layout.
+    pub model_dir: String,
+    /// Folder with `pipeline.py` and `prompts.py`.
+    #[serde(default = "pipeline_dir")]
+    pub pipeline_dir: String,
+    /// Network of Hub and chain.
+    #[serde(default = "network")]
+    pub network: Network,
+}
+
+/// Whose submission it is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wallet {
+    /// Folder of wallets in Bittensor's layout; a leading `~` is the home directory.
+    pub path: String,
+    /// Name of the wallet (its coldkey).
+    pub name: String,
+    /// Name of the hotkey.
+    pub hotkey: String,
+}
+
+/// How the repository tree is put together.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Package {
+    /// Files of the model folder that stay at home: exact names or `*` patterns.
+    pub ignore: Vec<String>,
+}
+
+/// What answers the questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The built-in engine: quick, Python-free, an estimate.
+    Native,
+}
+
+/// How the built-in engine reads an answer from the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// Free generation, parsed as upstream's reference pipeline parses it.
+    Generate,
+    /// The shape of the answer is forced: always parseable.
+    Constrained,
+    /// Log-probability of each claim with and without the context; no generation.
+    Likelihood,
+}
+
+/// How the reward is estimated.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluate {
+    /// What answers the questions.
+    pub backend: Backend,
+    /// How an answer is read from the model.
+    pub reading: Reading,
+    /// Examples of each of the four tasks.
+    #[schemars(range(min = 1, max = 1000))]
+    pub examples_per_task: u32,
+    /// Seed of the example generator, of sampling and of the bootstrap.
+    pub seed: u64,
+    /// Longest generated answer in tokens.
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_new_tokens: u32,
+    /// JSON Lines file of labelled examples to use in place of generated ones.
+    pub examples: Option<String>,
+    /// Folder of the sentence encoder for the relevance reward (validators use WhereIsAI/UAE-Large-V1).
+    pub embedder_dir: Option<String>,
+}
+
+/// The Hugging Face Hub.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hub {
+    /// Endpoint, when it is not the network's own.
+    pub endpoint: Option<String>,
+}
+
+/// The Bittensor chain.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chain {
+    /// WebSocket endpoint, when it is not the network's own.
+    pub endpoint: Option<String>,
+}
+
+/// The server that tells validators where the model is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Axon {
+    /// Address to listen on.
+    pub ip: std::net::IpAddr,
+    /// Port to listen on.
+    #[schemars(range(min = 1025, max = 65534))]
+    pub port: u16,
+    /// Address that validators reach, announced on the chain; the chain refuses loopback addresses.
+    pub external_ip: Option<std::net::IpAddr>,
+}
+
+impl Default for Wallet {
+    fn default() -> Self {
+        Self { path: "~/.bittensor/wallets".into(), name: "default".into(), hotkey: "default".into() }
+    }
+}
+
+impl Default for Evaluate {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Native,
+            reading: Reading::Generate,
+            examples_per_task: 30,
+            seed: 0,
+            max_new_tokens: 250,
+            examples: None,
+            embedder_dir: None,
+        }
+    }
+}
+
+impl Default for Axon {
+    fn default() -> Self {
+        Self { ip: std::net::Ipv4Addr::UNSPECIFIED.into(), port: 8091, external_ip: None }
+    }
+}
+
+impl Reading {
+    /// Name in `deval.toml` and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Constrained => "constrained",
+            Self::Likelihood => "likelihood",
+        }
+    }
+}
+
+fn pipeline_dir() -> String {
+    "pipeline/model".into()
+}
+
+fn network() -> Network {
+    Network::Local
+}

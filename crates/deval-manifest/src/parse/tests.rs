@@ -1,0 +1,85 @@
+use deval_report::render;
+
+use super::*;
+
+const GOOD: &str = "schema = 1\n[submission]\nmodel_url = \"a/b\"\nmodel_dir = \"m\"\n";
+
+fn findings(text: &str) -> String {
+    parse(text, "deval.toml").diagnostics.iter().map(render::diagnostic).collect()
+}
+
+#[test]
+fn the_smallest_manifest_has_working_defaults() {
+    let parsed = parse(GOOD, "deval.toml");
+    assert!(parsed.diagnostics.is_empty());
+    let manifest = parsed.manifest.expect("valid");
+    assert_eq!(manifest.evaluate.examples_per_task, 30);
+    assert_eq!(manifest.submission.network, deval_report::Network::Local);
+}
+
+#[test]
+fn every_finding_at_once_each_with_its_place() {
+    let text = "schema = 1\ncolour = 1\n[submission]\nmodel_url = 7\nmodel_dir = \"m\"\nnetwork = \"mars\"\n\
+                [evaluate]\nexamples_per_task = \"many\"\nseeed = 1\n[axon]\nport = 99999\n";
+    let parsed = parse(text, "deval.toml");
+    let places: Vec<_> =
+        parsed.diagnostics.iter().map(|d| (d.code.as_str(), d.place.as_ref().and_then(|p| p.line))).collect();
+    assert_eq!(
+        places,
+        [
+            ("manifest.unknown-key", Some(2)),
+            ("manifest.value", Some(4)),
+            ("manifest.value", Some(6)),
+            ("manifest.value", Some(8)),
+            ("manifest.unknown-key", Some(9)),
+            ("manifest.value", Some(11)),
+        ],
+        "{}",
+        findings(text)
+    );
+}
+
+#[test]
+fn a_missing_key_names_its_table() {
+    let text = findings("schema = 1\n[submission]\nmodel_dir = \"m\"\n");
+    assert!(text.contains("missing field `model_url`"), "{text}");
+    assert!(text.contains("deval.toml:2:1"), "{text}");
+}
+
+#[test]
+fn a_newer_schema_is_one_clear_finding() {
+    let text = findings("schema = 9\nfuture_key = 1\n");
+    assert_eq!(text.matches("error[").count(), 1, "{text}");
+    assert!(text.contains("newer than this program") && text.contains("schema = 9"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_are_found_with_their_place() {
+    let text = findings(&format!("{GOOD}[evaluate]\nexamples_per_task = 0\n[axon]\nport = 80\n"));
+    assert!(text.contains("deval.toml:6:21") && text.contains("1 to 1000"), "{text}");
+    assert!(text.contains("deval.toml:8:8") && text.contains("1025 to 65534"), "{text}");
+}
+
+#[test]
+fn syntax_errors_have_a_place() {
+    let text = findings("schema = \n[submission\n");
+    assert!(text.contains("manifest.syntax") && text.contains("deval.toml:1:"), "{text}");
+}
+
+#[test]
+fn places_of_keys_are_known() {
+    let parsed = parse(GOOD, "deval.toml");
+    assert_eq!(parsed.place("submission.model_url").map(ToString::to_string).as_deref(), Some("deval.toml:3:13"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        parse(&text, "deval.toml");
+    }
+
+    #[test]
+    fn no_broken_manifest_makes_it_panic(at in 0..GOOD.len(), junk in "[\\[\\]={}\"'.\\n0-9a-z]{0,12}") {
+        parse(&format!("{}{junk}{}", &GOOD[..at], &GOOD[at..]), "deval.toml");
+    }
+}

@@ -1,0 +1,1 @@
+//! The submission on disk: shards, index, config, coldkey.txt, package tree and digests.
