@@ -1,2 +1,108 @@
-//! The miner workbench.
-fn main() {}
+//! `cargo xtask`: arguments, one library call, a report, and its exit code.
+//!
+//! Exit codes: 0 ok, 1 findings about the submission, 2 the work could not be done.
+
+mod cli;
+mod ci;
+mod context;
+mod demo;
+mod findings;
+mod localnet;
+mod oracle;
+mod python;
+mod schema;
+mod secrets;
+mod steps;
+mod store;
+mod testing;
+mod ui;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use deval_report::{Inputs, Report, Section};
+use serde::Serialize;
+
+use crate::{
+    cli::{Cli, Command, Format},
+    context::Context,
+    findings::Findings,
+    steps::Pure,
+    ui::Ui,
+};
+
+/// Whether the submission is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ok,
+    Findings,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    isolate_hub_client();
+    let ui = Ui::new(cli.global.format);
+    match run(&cli, ui) {
+        Ok(Verdict::Ok) => ExitCode::SUCCESS,
+        Ok(Verdict::Findings) => ExitCode::from(1),
+        Err(error) => failed(&error, cli.global.format, ui),
+    }
+}
+
+fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
+    let open = || Context::open(&cli.global, ui);
+    match &cli.command {
+        Command::Validate => pure::<steps::Validate>(&open()?),
+        Command::Package => pure::<steps::Package>(&open()?),
+        Command::Hash => pure::<steps::Hash>(&open()?),
+        Command::Evaluate => pure::<steps::Evaluate>(&open()?),
+        Command::Publish(effect) => shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections),
+        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
+        Command::Serve(effect) => shown(ui, steps::serve(&open()?, effect.execute)?, steps::ServeReceipt::sections),
+        Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
+        Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
+        Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
+        Command::Explain { gate } => views::explain(gate, ui),
+        Command::Demo => demo::run(&open()?),
+        Command::Localnet(ports) => localnet::run(&open()?.out("localnet"), ports, ui).map(|()| Verdict::Ok),
+        Command::Test => testing::run(ui),
+        Command::Oracle { files } => oracle::run(files, ui),
+        Command::Schema { write } => schema::run(*write, ui),
+        Command::Ci { job } => ci::run(*job, ui),
+    }
+}
+
+fn pure<S: Pure>(context: &Context) -> anyhow::Result<Verdict> {
+    shown(context.ui, steps::ensure::<S>(context)?, S::sections)
+}
+
+fn shown<T: Serialize>(ui: Ui, report: Report<T>, sections: impl Fn(&T) -> Vec<Section>) -> anyhow::Result<Verdict> {
+    let sections = report.result.as_ref().map(sections).unwrap_or_default();
+    ui.report(&report, &sections);
+    Ok(if report.is_ok() { Verdict::Ok } else { Verdict::Findings })
+}
+
+/// Findings end with 1, everything else with 2; `--format json` gets an envelope in both cases.
+fn failed(error: &anyhow::Error, format: Format, ui: Ui) -> ExitCode {
+    let findings = error.downcast_ref::<Findings>();
+    let diagnostics = findings.map(|findings| findings.0.clone()).unwrap_or_else(|| {
+        vec![deval_report::Diagnostic::error("run.failed", format!("{error:#}"))]
+    });
+    let report = Report::<()>::new("none", Inputs::default(), diagnostics, None);
+    match format {
+        Format::Human => ui.findings(&report.diagnostics),
+        Format::Json | Format::Github => ui.report(&report, &[]),
+    }
+    ExitCode::from(if findings.is_some() { 1 } else { 2 })
+}
+
+/// hf-hub and hf-xet read these while running; a shared cache would let an upload claim success without sending a byte.
+#[expect(unsafe_code, reason = "the environment is changed before any thread starts")]
+fn isolate_hub_client() {
+    let settings = [("HF_HUB_DISABLE_TELEMETRY", "1"), ("DO_NOT_TRACK", "1"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+    for (name, value) in settings {
+        // SAFETY: `main` has started no thread yet.
+        unsafe { std::env::set_var(name, value) };
+    }
+}

@@ -37,7 +37,7 @@ pub enum ChainError {
     /// An encrypted keyfile, and no password.
     #[error(
         "{}: the keyfile is encrypted and {variable} is not set; \
-         set it as btcli does (`btcli config set` or `export {variable}=…`), or use an unencrypted hotkey",
+         set it to the password the way btcli saves it, or use an unencrypted hotkey",
         path.display()
     )]
     PasswordMissing {

@@ -7,6 +7,8 @@ mod client;
 mod error;
 mod keys;
 mod payload;
+#[cfg(test)]
+mod testing;
 mod wallet;
 
 pub use client::{

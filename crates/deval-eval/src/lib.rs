@@ -1,1 +1,31 @@
-//! Task examples, requests and responses, rewards, penalties and statistics; a harness over the Backend trait. Pure.
+//! Task examples, requests and responses, rewards, penalties, contest arithmetic and statistics; a harness over the
+//! [`Backend`] trait.
+//!
+//! Everything that mirrors the validator is bit-equal to De-Val 1.4.6 (commit `bfc1600`) on the vectors that [`oracle`] replays.
+//! This crate is pure: it reads no disk, no network, no clock and no environment, and knows no model.
+
+pub mod abort;
+pub mod api;
+pub mod assembly;
+pub mod baseline;
+pub mod claims;
+pub mod contest;
+pub mod embed;
+mod error;
+pub mod examples;
+pub mod harness;
+pub mod oracle;
+pub mod parse;
+pub mod python;
+pub mod ranking;
+pub mod reward;
+pub mod rouge;
+pub mod stats;
+pub mod submission;
+pub mod task;
+
+pub use abort::{PythonException, ValidatorAborts};
+pub use embed::{Embed, HashedWords};
+pub use error::{BackendError, EvalError};
+pub use harness::{Backend, BackendInfo, Evaluation, Lane, Reply, Timing, evaluate};
+pub use task::{Answer, Example, Request, Task};

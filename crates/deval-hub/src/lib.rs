@@ -1,1 +1,135 @@
 //! Hugging Face Hub: plan, upload, verify, visibility.
+//!
+//! The order that protects a miner: [`HubClient::remote_state`] → [`HubClient::plan`] → [`HubClient::upload`] (the repository is
+//! created private, everything goes into ONE Hub commit with a parent) → [`HubClient::verify`] → chain commitment →
+//! [`HubClient::set_private`]`(false)` → [`HubClient::verify`] anonymously.
+//!
+//! # What is own code and what is not
+//! File contents are sent by hf-xet, the engine of Hugging Face's own clients. The HTTP calls around it are made here, because
+//! hf-hub 1.0.0 cannot read a remote sha256, cannot repeat a Hub commit without hashing all weights again, does not wait as long as
+//! a 429 asks, and sends weights inside the Hub commit when the Hub does not offer Xet. hf-hub is the independent client that the
+//! tests read back with.
+//!
+//! # Environment
+//! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
+//! only from the caller. hf-xet still honours its tuning variables (`HF_XET_*`).
+
+mod error;
+mod http;
+mod journal;
+mod plan;
+mod remote;
+mod repo_id;
+#[cfg(test)]
+mod tests;
+mod token;
+mod upload;
+mod verify;
+mod xet;
+
+use std::path::{Path, PathBuf};
+
+use deval_report::Diagnostic;
+use reqwest::Method;
+use serde_json::json;
+use sha2::Digest as _;
+
+pub use crate::error::HubError;
+use crate::http::Api;
+pub use crate::journal::{Journal, Phase, Record};
+pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
+pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState};
+pub use crate::repo_id::RepoId;
+pub use crate::token::Token;
+use crate::upload::Upload;
+pub use crate::upload::{UploadEvent, UploadOutcome};
+pub use crate::xet::Transferred;
+
+/// A client of one Hub. Cheap to clone; needs a tokio runtime.
+#[derive(Clone)]
+pub struct HubClient {
+    api: Api,
+    work_dir: PathBuf,
+}
+
+impl HubClient {
+    /// A client for the Hub at `endpoint` (`http` or `https`). `work_dir` takes hf-xet's caches, one per endpoint and repository;
+    /// it is created when first needed.
+    ///
+    /// # Errors
+    /// [`HubError::Endpoint`].
+    pub fn new(endpoint: &str, token: Option<Token>, work_dir: &Path) -> Result<Self, HubError> {
+        Ok(Self { api: Api::new(endpoint, token.as_ref())?, work_dir: work_dir.to_owned() })
+    }
+
+    /// Reads what stands behind a repository id: visibility, head, tree with digests, newest Hub commit.
+    ///
+    /// # Errors
+    /// Any of the request errors; a repository that cannot be seen is [`RemoteState::Missing`], not an error.
+    pub async fn remote_state(&self, repo: &RepoId) -> Result<RemoteState, HubError> {
+        remote::state(&self.api, repo).await
+    }
+
+    /// What has to change so that the remote tree equals `local`. Pure.
+    pub fn plan(local: &[LocalFile], remote: &RemoteState) -> UploadPlan {
+        plan::plan(local, remote)
+    }
+
+    /// Carries a plan out: creates the repository private if it is missing, sends contents by Xet, makes one Hub commit.
+    ///
+    /// Killed at any point and run again with a fresh plan, it completes without a second Hub commit: the tree on the Hub decides
+    /// what is left to do, and `parentCommit` refuses a repetition.
+    ///
+    /// # Errors
+    /// Everything but success leaves either nothing new on the Hub, or contents without a Hub commit, which cost nothing; after
+    /// a broken connection the Hub commit itself may stand, which the next run finds out.
+    pub async fn upload(
+        &self,
+        repo: &RepoId,
+        plan: &UploadPlan,
+        local: &[LocalFile],
+        journal: &Journal,
+        progress: &(dyn Fn(UploadEvent) + Sync),
+    ) -> Result<UploadOutcome, HubError> {
+        let cache = self.xet_cache(repo);
+        Upload { api: &self.api, repo, local, journal, progress, cache }.run(plan).await
+    }
+
+    /// Reads `main` back and compares it with `local`: set of files, sizes, digests, head, and that contents can be fetched.
+    ///
+    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled, and the
+    /// hosts that LFS files redirect to (gates 10, 12–14, 16, 23, 24). The size gate (15) is [`RemoteRepo::total_size`] against
+    /// the network's limits and is left to the caller.
+    ///
+    /// # Errors
+    /// Request errors. Anything wrong with the repository is a [`Diagnostic`].
+    pub async fn verify(
+        &self,
+        repo: &RepoId,
+        revision: &str,
+        local: &[LocalFile],
+        anonymous: bool,
+    ) -> Result<Vec<Diagnostic>, HubError> {
+        let api = if anonymous { self.api.anonymous() } else { self.api.clone() };
+        verify::verify(&api, repo, revision, local, anonymous).await
+    }
+
+    /// Makes a repository private or public, and reads it back. No Hub commit is made, so its date does not move (GATES 33).
+    ///
+    /// # Errors
+    /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
+    pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
+        let url = remote::model_url(&self.api, repo, &["settings"]);
+        let request = self.api.request(Method::PUT, url).json(&json!({"private": private}));
+        self.api.send(request, &|_, _| {}).await?;
+        match remote::is_private(&self.api, repo).await? {
+            Some(now) if now == private => Ok(()),
+            _ => Err(HubError::Visibility { repo: repo.to_string(), private }),
+        }
+    }
+
+    fn xet_cache(&self, repo: &RepoId) -> PathBuf {
+        let key = sha2::Sha256::digest(format!("{}\n{repo}", self.api.endpoint()));
+        self.work_dir.join("xet").join(&hex::encode(key)[..16])
+    }
+}

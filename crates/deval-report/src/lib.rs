@@ -6,6 +6,7 @@
 mod diagnostic;
 mod envelope;
 mod fingerprint;
+pub mod gates;
 
 mod network;
 pub mod render;

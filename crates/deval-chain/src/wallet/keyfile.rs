@@ -1,0 +1,188 @@
+//! One keyfile: plain JSON, or JSON inside `$NACL`. Mirrors btwallet's `keyfile.rs` and `keypair.rs`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_secretbox::aead::Aead;
+use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::keys::expand_seed;
+use crate::{ChainError, KeyPair, parse_ss58};
+
+/// Which of a wallet's files a message is about, and the command that makes it.
+pub(super) struct Kind {
+    what: &'static str,
+    remedy: &'static str,
+}
+
+pub(super) const HOTKEY: Kind = Kind { what: "hotkey", remedy: "btcli wallet new-hotkey" };
+pub(super) const COLDKEY: Kind = Kind { what: "coldkey", remedy: "btcli wallet new-coldkey" };
+const COLDKEY_ADDRESS: Kind = Kind { what: "coldkey address", remedy: "btcli wallet regen-coldkeypub" };
+
+/// A keyfile's JSON; any field may be absent or null.
+#[derive(Deserialize)]
+struct Content {
+    #[serde(rename = "secretPhrase")]
+    phrase: Option<String>,
+    #[serde(rename = "secretSeed")]
+    seed: Option<String>,
+    #[serde(rename = "privateKey")]
+    private_key: Option<String>,
+    #[serde(rename = "ss58Address")]
+    address: Option<String>,
+    #[serde(rename = "publicKey")]
+    public_key: Option<String>,
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        [&mut self.phrase, &mut self.seed, &mut self.private_key].into_iter().for_each(Zeroize::zeroize);
+    }
+}
+
+/// Reads a secret keyfile.
+pub(super) fn read_key(
+    path: &Path,
+    kind: &Kind,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<KeyPair, ChainError> {
+    let content = parse(path, &decrypt(path, read(path, kind)?, env)?)?;
+    let malformed = |reason: String| ChainError::KeyfileMalformed { path: path.to_owned(), reason };
+    let key = secret_of(&content).map_err(|reason| malformed(reason.to_owned()))?;
+    match &content.address {
+        Some(address) if *address != key.ss58() => {
+            Err(malformed(format!("its sr25519 key belongs to {}, and it says {address}", key.ss58())))
+        }
+        _ => Ok(key),
+    }
+}
+
+/// Reads the address of a public keyfile (`coldkeypub.txt`).
+pub(super) fn read_address(path: &Path) -> Result<String, ChainError> {
+    let content = parse(path, &read(path, &COLDKEY_ADDRESS)?)?;
+    let malformed = |reason: &str| ChainError::KeyfileMalformed { path: path.to_owned(), reason: reason.to_owned() };
+    let address = content.address.clone().ok_or_else(|| malformed("it has no ss58Address"))?;
+    let account = parse_ss58(&address)?;
+    match &content.public_key {
+        Some(public) if hex_bytes::<32>(public) != Some(account) => {
+            Err(malformed("publicKey and ss58Address belong to different keys"))
+        }
+        _ => Ok(address),
+    }
+}
+
+fn read(path: &Path, kind: &Kind) -> Result<Zeroizing<Vec<u8>>, ChainError> {
+    fs::read(path).map(Zeroizing::new).map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => ChainError::KeyfileMissing { path, what: kind.what, remedy: kind.remedy },
+            _ => ChainError::KeyfileIo { path, source },
+        }
+    })
+}
+
+/// serde's messages quote the value they do not like, so only the position is passed on.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Content, ChainError> {
+    serde_json::from_slice(bytes).map_err(|e| ChainError::KeyfileMalformed {
+        path: path.to_owned(),
+        reason: format!("not the JSON object bittensor writes (line {}, column {})", e.line(), e.column()),
+    })
+}
+
+/// btwallet's order: phrase, seed, expanded secret.
+fn secret_of(content: &Content) -> Result<KeyPair, &'static str> {
+    if let Some(phrase) = &content.phrase {
+        return KeyPair::from_phrase(phrase).ok_or("secretPhrase is not a BIP-39 phrase");
+    }
+    if let Some(seed) = &content.seed {
+        let seed = hex_bytes::<32>(seed).map(Zeroizing::new).ok_or("secretSeed is not 32 bytes of hex")?;
+        return KeyPair::from_seed(*seed).ok_or("secretSeed is not an sr25519 seed");
+    }
+    let Some(private) = &content.private_key else { return Err("it holds no secret (is it a public keyfile?)") };
+    let private = hex_bytes::<64>(private).map(Zeroizing::new).ok_or("privateKey is not 64 bytes of hex")?;
+    KeyPair::from_private_key(&private).ok_or("privateKey is not an sr25519 secret")
+}
+
+fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn decrypt(
+    path: &Path,
+    content: Zeroizing<Vec<u8>>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Zeroizing<Vec<u8>>, ChainError> {
+    let unsupported = |form| ChainError::EncryptionUnsupported { path: path.to_owned(), form };
+    if content.starts_with(b"$ANSIBLE_VAULT") {
+        return Err(unsupported("Ansible vault"));
+    }
+    if content.starts_with(b"gAAAAA") {
+        return Err(unsupported("Fernet"));
+    }
+    let Some(sealed) = content.strip_prefix(b"$NACL") else { return Ok(content) };
+    let variable = password_variable(path);
+    let password = match env(&variable).map(Zeroizing::new) {
+        Some(stored) => read_password(&stored, &variable).ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?,
+        None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
+    };
+    open_nacl(sealed, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), variable })
+}
+
+/// btwallet's name for the variable that holds a keyfile's password: its absolute path, upper-cased.
+fn password_variable(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    format!("BT_PW_{}", absolute.to_string_lossy().replace(['/', '.'], "_").to_uppercase())
+}
+
+/// btwallet stores base64(password XOR variable name), the name repeated as often as needed.
+fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(STANDARD.decode(stored.trim()).ok()?);
+    bytes.iter_mut().zip(variable.bytes().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    Some(bytes)
+}
+
+/// libsodium's `argon2i13` with its "sensitive" limits under btwallet's fixed salt, then a secretbox (nonce, tag, text).
+fn open_nacl(sealed: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    const SALT: [u8; 16] = [0x13, 0x71, 0x83, 0xdf, 0xf1, 0x5a, 0x09, 0xbc, 0x9c, 0x90, 0xb5, 0x51, 0x87, 0x39, 0xe9, 0xb1];
+    const NONCE_BYTES: usize = 24;
+    let (nonce, text) = sealed.split_at_checked(NONCE_BYTES)?;
+    let limits = Params::new(512 * 1024, 8, 1, Some(32)).expect("libsodium's limits are within Argon2's");
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2i, Version::V0x13, limits).hash_password_into(password, &SALT, &mut *key).ok()?;
+    XSalsa20Poly1305::new(key.as_slice().into()).decrypt(nonce.into(), text).ok().map(Zeroizing::new)
+}
+
+/// The key of a seed this crate made.
+pub(super) fn key_of_seed(seed: &[u8; 32]) -> KeyPair {
+    KeyPair::from_seed(*seed).expect("a seed is any 32 bytes")
+}
+
+/// A secret keyfile. Without a phrase: bittensor falls back to the seed.
+pub(super) fn of_seed(seed: &[u8; 32]) -> Zeroizing<String> {
+    let key = key_of_seed(seed);
+    let account = format!("0x{}", hex::encode(key.public()));
+    let private_key = Zeroizing::new(expand_seed(seed));
+    let content = json!({
+        "accountId": account,
+        "publicKey": account,
+        "privateKey": format!("0x{}", hex::encode(*private_key)),
+        "secretSeed": format!("0x{}", hex::encode(seed)),
+        "ss58Address": key.ss58(),
+    });
+    Zeroizing::new(content.to_string())
+}
+
+/// A public keyfile.
+pub(super) fn of_address(key: &KeyPair) -> String {
+    let account = format!("0x{}", hex::encode(key.public()));
+    json!({"accountId": account, "publicKey": account, "ss58Address": key.ss58()}).to_string()
+}

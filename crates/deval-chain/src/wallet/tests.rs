@@ -1,0 +1,157 @@
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::testing::{self, fixture};
+use crate::{ChainError, KeyPair, Wallet, verify};
+
+const PASSWORD: &str = "correct horse";
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+/// As btcli saves a password: XORed with the variable's name, in base64.
+fn saved(variable: &str, password: &str) -> String {
+    STANDARD.encode(password.bytes().zip(variable.bytes().cycle()).map(|(p, v)| p ^ v).collect::<Vec<_>>())
+}
+
+/// `testcold` of the fixtures with its hotkey file replaced.
+fn with_hotkey(content: impl AsRef<[u8]>) -> TempDir {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("w");
+    fs::create_dir_all(dir.join("hotkeys")).unwrap();
+    fs::copy(fixture("wallet/wallets/testcold/coldkeypub.txt"), dir.join("coldkeypub.txt")).unwrap();
+    fs::write(dir.join("hotkeys/h"), content).unwrap();
+    root
+}
+
+fn open(root: &TempDir) -> Result<Wallet, ChainError> {
+    Wallet::open(root.path(), "w", "h", no_env)
+}
+
+fn hotkey_file() -> Value {
+    testing::json("wallet/wallets/testcold/hotkeys/testhot")
+}
+
+#[test]
+fn opens_what_bittensor_wrote() {
+    let wallet = Wallet::open(&fixture("wallet/wallets"), "testcold", "testhot", no_env).unwrap();
+    assert_eq!(wallet.coldkey_ss58(), "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV");
+    assert_eq!(wallet.hotkey_ss58(), "5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH");
+    assert_eq!(wallet.coldkey(no_env).unwrap().ss58(), wallet.coldkey_ss58());
+    assert!(!format!("{wallet:?}").contains("abandon"));
+}
+
+#[test]
+fn takes_phrase_before_seed_before_expanded_secret() {
+    let mut file = hotkey_file();
+    let address = file["ss58Address"].as_str().unwrap().to_owned();
+    for dropped in ["accountId", "secretPhrase", "secretSeed"] {
+        file[dropped] = Value::Null;
+        assert_eq!(open(&with_hotkey(file.to_string())).unwrap().hotkey_ss58(), address, "without {dropped}");
+    }
+    let key = open(&with_hotkey(file.to_string())).unwrap();
+    assert!(verify(&key.hotkey().sign(b"x"), b"x", &key.hotkey().public()));
+    file["secretSeed"] = json!(format!("0x{}", "ab".repeat(32)));
+    let error = open(&with_hotkey(file.to_string())).unwrap_err();
+    assert!(error.to_string().contains(&format!("it says {address}")), "{error}");
+}
+
+#[test]
+fn unusable_keyfiles_are_named_without_their_content() {
+    let mut public_only = hotkey_file();
+    ["secretPhrase", "secretSeed", "privateKey"].map(|key| public_only[key] = Value::Null);
+    let mut bad_phrase = hotkey_file();
+    bad_phrase["secretPhrase"] = json!("abandon abandon zebra-secret");
+    let cases = [
+        (public_only.to_string(), "holds no secret"),
+        (bad_phrase.to_string(), "not a BIP-39 phrase"),
+        (r#"{"secretSeed": "0x5ecre7"}"#.to_owned(), "secretSeed is not 32 bytes"),
+        (r#"{"secretPhrase": 77001}"#.to_owned(), "not the JSON object"),
+        ("5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH".to_owned(), "not the JSON object"),
+        (String::new(), "not the JSON object"),
+    ];
+    for (content, reason) in cases {
+        let error = open(&with_hotkey(&content)).unwrap_err();
+        assert!(matches!(error, ChainError::KeyfileMalformed { .. }), "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(reason) && text.contains("hotkeys/h"), "{text}");
+        assert!(!text.contains("zebra") && !text.contains("5ecre7") && !text.contains("77001"), "{text}");
+    }
+}
+
+#[test]
+fn missing_files_name_path_and_remedy() {
+    let root = with_hotkey("");
+    let missing = |name, hotkey| Wallet::open(root.path(), name, hotkey, no_env).unwrap_err().to_string();
+    let hotkey = missing("w", "other");
+    assert!(hotkey.contains("w/hotkeys/other") && hotkey.contains("btcli wallet new-hotkey"), "{hotkey}");
+    let wallet = missing("nobody", "h");
+    assert!(wallet.contains("nobody/coldkeypub.txt") && wallet.contains("regen-coldkeypub"), "{wallet}");
+}
+
+#[test]
+fn a_nacl_keyfile_opens_with_its_password_only() {
+    let sealed = fs::read(fixture("wallet/keyfile_nacl_fixed_nonce.bin")).unwrap();
+    let root = with_hotkey(&sealed);
+    let open = |env: &dyn Fn(&str) -> Option<String>| Wallet::open(root.path(), "w", "h", env);
+
+    let Err(ChainError::PasswordMissing { variable, .. }) = open(&no_env) else { panic!("opened without password") };
+    let path = root.path().join("w/hotkeys/h").to_string_lossy().replace(['/', '.'], "_").to_uppercase();
+    assert_eq!(variable, format!("BT_PW_{path}"));
+
+    let with = |password: &'static str| open(&move |name: &str| Some(saved(name, password)));
+    assert_eq!(with(PASSWORD).unwrap().hotkey_ss58(), "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV");
+    let wrong = with("battery staple").unwrap_err();
+    assert!(matches!(wrong, ChainError::PasswordWrong { .. }));
+    assert!(!wrong.to_string().contains("staple"));
+    let garbled = open(&|_: &str| Some("***".to_owned())).unwrap_err();
+    assert!(matches!(garbled, ChainError::PasswordUnreadable { .. }));
+}
+
+#[test]
+fn older_encryptions_are_named() {
+    for (file, form) in [("keyfile_ansible.txt", "Ansible vault"), ("keyfile_fernet.txt", "Fernet")] {
+        let error = open(&with_hotkey(fs::read(fixture("wallet").join(file)).unwrap())).unwrap_err().to_string();
+        assert!(error.contains(form) && error.contains("not supported yet"), "{error}");
+    }
+}
+
+#[test]
+fn a_throwaway_wallet_opens_again_is_private_and_is_never_overwritten() {
+    let root = TempDir::new().unwrap();
+    let made = Wallet::create_throwaway(root.path(), "demo", "miner").unwrap();
+    let opened = Wallet::open(root.path(), "demo", "miner", no_env).unwrap();
+    assert_eq!((opened.coldkey_ss58(), opened.hotkey_ss58()), (made.coldkey_ss58(), made.hotkey_ss58()));
+    assert_eq!(opened.coldkey(no_env).unwrap().ss58(), made.coldkey_ss58());
+    assert_ne!(made.coldkey_ss58(), made.hotkey_ss58());
+    let files = ["coldkey", "coldkeypub.txt", "hotkeys/miner"].map(|file| root.path().join("demo").join(file));
+    let before = files.each_ref().map(|path| fs::read(path).unwrap());
+    #[cfg(unix)]
+    files.iter().for_each(|path| assert_eq!(mode(path), 0o600, "{}", path.display()));
+    let again = Wallet::create_throwaway(root.path(), "demo", "miner").unwrap_err();
+    assert!(matches!(again, ChainError::WalletExists { .. }));
+    let second_hotkey = Wallet::create_throwaway(root.path(), "demo", "other").unwrap_err();
+    assert!(matches!(second_hotkey, ChainError::WalletExists { .. }));
+    assert_eq!(before, files.each_ref().map(|path| fs::read(path).unwrap()));
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_coldkey_that_is_not_coldkeypubs_is_refused() {
+    let root = with_hotkey(hotkey_file().to_string());
+    fs::copy(root.path().join("w/hotkeys/h"), root.path().join("w/coldkey")).unwrap();
+    let error = open(&root).unwrap().coldkey(no_env).unwrap_err().to_string();
+    assert!(error.contains("coldkeypub.txt names 5DfhGyQ"), "{error}");
+    assert!(KeyPair::from_phrase("not a phrase").is_none());
+}

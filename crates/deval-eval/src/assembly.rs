@@ -1,0 +1,249 @@
+//! How the validator makes a task out of its language model's replies (`deval/tasks/*`), with every random draw given.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::abort::{PythonException, ValidatorAborts};
+use crate::python;
+use crate::task::Task;
+
+/// Text put after each piece of a context or a response, drawn evenly.
+pub const JOINERS: [&str; 7] = ["\n", " ", "  ", "\t", "\n\n", "", "..."];
+/// Summaries that are shown at least.
+const MIN_SUMMARIES: usize = 3;
+
+/// The validator's task generators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    /// Dialogues with action items.
+    AttributionGeneration,
+    /// Paragraphs with a true or false claim each.
+    HallucinationGeneration,
+    /// Claims about the sections of an article.
+    HallucinationWikipediaClaims,
+    /// Claims about the topics of an article.
+    HallucinationWikipediaTopics,
+    /// A query about an article and a fitting or unfitting answer.
+    RelevancyWikipedia,
+    /// Paragraphs with a summary each, some left out.
+    SummaryGeneration,
+    /// Summaries of all topics of an article.
+    SummaryWikipedia,
+}
+
+impl Generator {
+    /// The task it makes.
+    pub fn task(self) -> Task {
+        match self {
+            Self::AttributionGeneration => Task::Attribution,
+            Self::RelevancyWikipedia => Task::Relevancy,
+            Self::SummaryGeneration | Self::SummaryWikipedia => Task::SummaryCompleteness,
+            Self::HallucinationGeneration | Self::HallucinationWikipediaClaims | Self::HallucinationWikipediaTopics => {
+                Task::Hallucination
+            }
+        }
+    }
+}
+
+/// Replies and random draws behind one task. Indices in `selected` and `response_order` count the usable replies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Draws {
+    /// Which generator.
+    pub generator: Generator,
+    /// The language model's raw replies in order.
+    pub replies: Vec<String>,
+    /// The source article.
+    pub content: String,
+    /// Claims or summaries wanted at first; every unusable reply takes one away.
+    #[serde(default)]
+    pub initial_count: i64,
+    /// Whether a true claim was asked for, one per request.
+    #[serde(default)]
+    pub flags: Vec<bool>,
+    /// What was drawn, in draw order.
+    #[serde(default)]
+    pub selected: Vec<usize>,
+    /// The order of the response text.
+    #[serde(default)]
+    pub response_order: Vec<usize>,
+    /// Text after each piece of the context.
+    #[serde(default)]
+    pub context_joiners: Vec<String>,
+    /// Text after each piece of the response.
+    #[serde(default)]
+    pub response_joiners: Vec<String>,
+}
+
+/// A finished task without its labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assembled {
+    /// Which task.
+    pub task: Task,
+    /// The context.
+    pub rag_context: String,
+    /// The query, relevancy only.
+    pub query: String,
+    /// The response to judge.
+    pub llm_response: String,
+    /// The right score.
+    pub reference: f64,
+    /// The claims that are mistakes.
+    pub reference_mistakes: Vec<String>,
+    /// The claims that are none.
+    pub reference_true_values: Vec<String>,
+}
+
+/// `round(num_true / (num_claims + 1e-10), 2)`; may fall below zero for summaries.
+pub fn reference_score(num_true: i64, num_claims: usize) -> f64 {
+    python::round2(num_true as f64 / (num_claims as f64 + 1e-10))
+}
+
+/// Pieces with the text drawn to follow each.
+pub fn join<'a>(pieces: impl IntoIterator<Item = &'a str>, joiners: &[impl AsRef<str>]) -> String {
+    pieces.into_iter().zip(joiners).flat_map(|(piece, joiner)| [piece, joiner.as_ref()]).collect()
+}
+
+/// Makes the task.
+///
+/// # Errors
+/// Where upstream raises; there the task is dropped and the number of tasks shrinks.
+pub fn assemble(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
+    match draws.generator {
+        Generator::AttributionGeneration => generated_claims(draws, "action_item"),
+        Generator::HallucinationGeneration => generated_claims(draws, "claim"),
+        Generator::HallucinationWikipediaClaims => {
+            let field = |reply: &String| Some(text(&parse(reply)?, "response")?.to_owned());
+            let claims = draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((field(reply)?, *flag)));
+            article_claims(draws, claims.collect())
+        }
+        Generator::HallucinationWikipediaTopics => {
+            let replies = topic_replies(draws)?.iter().cloned();
+            article_claims(draws, replies.zip(draws.flags.iter().copied()).collect())
+        }
+        Generator::RelevancyWikipedia => relevancy(draws),
+        Generator::SummaryGeneration => generated_summary(draws),
+        Generator::SummaryWikipedia => article_summary(draws),
+    }
+}
+
+fn generated_claims(draws: &Draws, field: &str) -> Result<Assembled, ValidatorAborts> {
+    let usable: Vec<_> = draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((pair(reply, field)?, *flag))).collect();
+    let failed = draws.replies.len() - usable.len();
+    let wanted = (draws.initial_count - failed as i64).max(1);
+    enough(usable.len(), wanted as usize)?;
+    let context = join(usable.iter().map(|((context, _), _)| context.as_str()), &draws.context_joiners);
+    let claims: Vec<_> = usable.into_iter().map(|((_, claim), flag)| (claim, flag)).collect();
+    judged_claims(draws, context, &claims)
+}
+
+fn article_claims(draws: &Draws, claims: Vec<(String, bool)>) -> Result<Assembled, ValidatorAborts> {
+    enough(claims.len(), 1)?;
+    judged_claims(draws, draws.content.clone(), &claims)
+}
+
+fn judged_claims(draws: &Draws, rag_context: String, claims: &[(String, bool)]) -> Result<Assembled, ValidatorAborts> {
+    let chosen = pick(claims, &draws.selected)?;
+    let with = |wanted: bool| chosen.iter().filter(|(_, flag)| *flag == wanted).map(|(claim, _)| claim.clone()).collect();
+    let (mistakes, true_values): (Vec<_>, Vec<_>) = (with(false), with(true));
+    let reference = reference_score(true_values.len() as i64, chosen.len());
+    let shown = pick(claims, &draws.response_order)?;
+    finish(draws, rag_context, shown.iter().map(|(claim, _)| claim.as_str()), (reference, mistakes, true_values))
+}
+
+fn relevancy(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
+    let raise = |exception, what: &str| ValidatorAborts::new(exception, format!("relevancy: {what}"));
+    let reply = draws.replies.first().and_then(|reply| parse(reply));
+    let reply = reply.ok_or_else(|| raise(PythonException::JSONDecodeError, "the reply is no JSON"))?;
+    let field = |name: &str| match reply.get(name) {
+        None => Err(raise(PythonException::KeyError, "the reply lacks a field")),
+        Some(value) => value.as_str().ok_or_else(|| raise(PythonException::ValidationError, "a field is no text")),
+    };
+    let (query, llm_response) = (field("query")?.to_owned(), field("answer")?.to_owned());
+    let reference = f64::from(u8::from(draws.flags.first() == Some(&true)));
+    let made = finish(draws, draws.content.clone(), [], (reference, Vec::new(), Vec::new()))?;
+    Ok(Assembled { query, llm_response, ..made })
+}
+
+/// The reference counts the summaries wanted, not the ones shown: it may come out below what the response covers.
+fn generated_summary(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
+    let usable: Vec<_> = draws.replies.iter().filter_map(|reply| pair(reply, "summary")).collect();
+    let wanted = draws.initial_count - (draws.replies.len() - usable.len()) as i64;
+    enough(usable.len(), MIN_SUMMARIES.max(usize::try_from(wanted).unwrap_or(0)))?;
+    let context = join(usable.iter().map(|(context, _)| context.as_str()), &draws.context_joiners);
+    let summaries: Vec<String> = usable.into_iter().map(|(_, summary)| summary).collect();
+    let sampled = pick(&summaries, &draws.selected)?;
+    let left_out = summaries.iter().filter(|summary| !sampled.contains(summary)).cloned().collect();
+    let shown = pick(&summaries, &draws.response_order)?;
+    let reference = reference_score(wanted, summaries.len());
+    finish(draws, context, shown.iter().map(String::as_str), (reference, left_out, sampled))
+}
+
+fn article_summary(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
+    let summaries = topic_replies(draws)?;
+    enough(summaries.len(), MIN_SUMMARIES)?;
+    let sampled = pick(summaries, &draws.selected)?;
+    let shown = pick(summaries, &draws.response_order)?;
+    finish(draws, draws.content.clone(), shown.iter().map(String::as_str), (1.0, Vec::new(), sampled))
+}
+
+fn finish<'a>(
+    draws: &Draws,
+    rag_context: String,
+    shown: impl IntoIterator<Item = &'a str>,
+    (reference, reference_mistakes, reference_true_values): (f64, Vec<String>, Vec<String>),
+) -> Result<Assembled, ValidatorAborts> {
+    let (task, query) = (draws.generator.task(), String::new());
+    let llm_response = join(shown, &draws.response_joiners);
+    Ok(Assembled { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values })
+}
+
+fn parse(reply: &str) -> Option<Value> {
+    serde_json::from_str(reply).ok()
+}
+
+fn text<'a>(reply: &'a Value, field: &str) -> Option<&'a str> {
+    reply.get(field)?.as_str()
+}
+
+/// Context and claim of a reply; anything else makes it unusable.
+fn pair(reply: &str, field: &str) -> Option<(String, String)> {
+    let reply = parse(reply)?;
+    Some((text(&reply, "context")?.to_owned(), text(&reply, field)?.to_owned()))
+}
+
+/// The texts that answer the topics of the first reply.
+fn topic_replies(draws: &Draws) -> Result<&[String], ValidatorAborts> {
+    let raise = |exception, what: &str| Err(ValidatorAborts::new(exception, format!("topics: {what}")));
+    let Some((first, texts)) = draws.replies.split_first() else {
+        return raise(PythonException::ValueError, "there is no reply");
+    };
+    let Some(reply) = parse(first) else { return raise(PythonException::UnboundLocalError, "the list is no JSON") };
+    match reply.get("key_topics") {
+        Some(Value::Array(topics)) => Ok(&texts[..topics.len().min(texts.len())]),
+        Some(_) => raise(PythonException::TypeError, "`key_topics` is no list"),
+        None => raise(PythonException::KeyError, "`key_topics` is missing"),
+    }
+}
+
+fn enough(usable: usize, wanted: usize) -> Result<(), ValidatorAborts> {
+    if usable >= wanted {
+        return Ok(());
+    }
+    Err(ValidatorAborts::value_error(format!("{usable} usable replies, {wanted} are needed")))
+}
+
+fn pick<T: Clone>(from: &[T], indices: &[usize]) -> Result<Vec<T>, ValidatorAborts> {
+    let missing = || ValidatorAborts::value_error(format!("a draw beyond the {} usable replies", from.len()));
+    indices.iter().map(|index| from.get(*index).cloned().ok_or_else(missing)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_small_addend_pushes_ties_down() {
+        assert_eq!([(1, 8), (3, 8), (2, 3), (0, 0)].map(|(t, n)| reference_score(t, n)), [0.12, 0.37, 0.67, 0.0]);
+    }
+}

@@ -1,0 +1,240 @@
+//! Why the Hub could not be used: every variant names the place (URL, path) and, where there is one, the remedy.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+/// Work with the Hub could not be done.
+///
+/// No variant carries a token, a request header or a presigned URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The endpoint is not an `http` or `https` URL.
+    #[error("`{endpoint}` is not a Hub endpoint: {reason}")]
+    Endpoint {
+        /// The endpoint as given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A repository id breaks the grammar of `huggingface_hub.utils.validate_repo_id` (GATES 6).
+    #[error("`{id}` is not a repository id: {reason}")]
+    RepoId {
+        /// The id as given.
+        id: String,
+        /// The first rule it breaks.
+        reason: String,
+    },
+
+    /// A token cannot be sent as an HTTP header. The token itself is not shown.
+    #[error("the Hub token is unusable: {reason}")]
+    Token {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// Nothing answers at the endpoint.
+    #[error(
+        "the Hub at {endpoint} is down or unreachable ({reason}); check the address and the network, then run the step again"
+    )]
+    Down {
+        /// The endpoint that did not accept a connection.
+        endpoint: String,
+        /// The innermost cause, such as `Connection refused`.
+        reason: String,
+    },
+
+    /// A connection broke before the whole answer had arrived.
+    #[error("the connection broke at {url}: {reason}")]
+    Dropped {
+        /// The request's URL, without query.
+        url: String,
+        /// The innermost cause.
+        reason: String,
+    },
+
+    /// The Hub refused a request.
+    #[error("{url} answered {status}: {message}{}", remedy(*.status))]
+    Status {
+        /// The request's URL, without query.
+        url: String,
+        /// HTTP status.
+        status: StatusCode,
+        /// `X-Error-Code`, empty when there is none.
+        code: String,
+        /// What the Hub said, shortened.
+        message: String,
+    },
+
+    /// The Hub asks to wait, longer than this client is willing to.
+    #[error("{url} limits the rate: try again in {} s", .wait.map_or_else(|| "some".to_owned(), |w| w.as_secs().to_string()))]
+    RateLimited {
+        /// The request's URL, without query.
+        url: String,
+        /// How long the Hub said to wait, when it said so.
+        wait: Option<Duration>,
+    },
+
+    /// The Hub answered with success, but not with what its API promises.
+    #[error("{url} answered something unexpected: {what}")]
+    Answer {
+        /// The request's URL, without query.
+        url: String,
+        /// What was missing or wrong.
+        what: String,
+    },
+
+    /// The repository moved on since the plan was made; nothing was changed by this run.
+    #[error("{repo} is at {found}, the plan was made for {planned}: somebody else changed it; make a new plan")]
+    HeadMoved {
+        /// Repository id.
+        repo: String,
+        /// Head the plan was made for, or `no repository`.
+        planned: String,
+        /// Head found.
+        found: String,
+    },
+
+    /// The Hub does not offer Xet for files that are too big to be sent inside a Hub commit.
+    #[error(
+        "{url} offers the transfer `{transfer}` instead of `xet`; sending the weights inside the Hub commit would need several times their size in memory, so nothing was sent"
+    )]
+    NotXet {
+        /// URL of the LFS batch call.
+        url: String,
+        /// The transfer it chose.
+        transfer: String,
+    },
+
+    /// The Hub wants a file inside the Hub commit that is too big for that.
+    #[error(
+        "the Hub wants `{path}` ({size} bytes) inside the Hub commit; more than {limit} bytes are not sent that way: track it with LFS in `.gitattributes`"
+    )]
+    TooBigToInline {
+        /// Repository path.
+        path: String,
+        /// Bytes.
+        size: u64,
+        /// The most that is sent inline, in bytes.
+        limit: u64,
+    },
+
+    /// The repository's `.gitignore` would leave files of the submission out.
+    #[error("the `.gitignore` of {repo} leaves out {}: remove these lines there first", .paths.join(", "))]
+    Ignored {
+        /// Repository id.
+        repo: String,
+        /// Repository paths that would be ignored.
+        paths: Vec<String>,
+    },
+
+    /// The LFS server refused one file.
+    #[error("the LFS server refused `{path}`: {message} ({code})")]
+    Lfs {
+        /// Repository path.
+        path: String,
+        /// Code of the object's error.
+        code: i64,
+        /// Message of the object's error.
+        message: String,
+    },
+
+    /// A file is not what the plan says it is.
+    #[error(
+        "`{path}` changed since it was hashed (sha256 {found} instead of {planned}); nothing was committed, run the step again"
+    )]
+    Changed {
+        /// Path on disk.
+        path: PathBuf,
+        /// sha256 of the plan.
+        planned: String,
+        /// sha256 of the bytes read now.
+        found: String,
+    },
+
+    /// A planned file is not in the list of local files.
+    #[error("the plan names `{path}`, which is not among the local files")]
+    NotLocal {
+        /// Repository path.
+        path: String,
+    },
+
+    /// A local file or directory could not be used.
+    #[error("{}: {source}", .path.display())]
+    Disk {
+        /// Path on disk.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+
+    /// The journal has a line in its middle that is no record: it was edited or belongs to something else.
+    #[error("{}:{line}: not a journal record: {reason}; move the file away to start a new one", .path.display())]
+    Journal {
+        /// Path of the journal.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// The transfer of file contents failed after its own retries.
+    #[error("sending file contents to {cas} failed: {reason}; run the step again, what has arrived is not sent twice")]
+    Xet {
+        /// The content store.
+        cas: String,
+        /// The cause as hf-xet reports it.
+        reason: String,
+    },
+
+    /// The Hub accepted a change of visibility and did not do it.
+    #[error("{repo} is still {}", if *.private { "public" } else { "private" })]
+    Visibility {
+        /// Repository id.
+        repo: String,
+        /// The visibility that was asked for.
+        private: bool,
+    },
+}
+
+impl HubError {
+    /// HTTP status, when the Hub answered with one.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            Self::RateLimited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Disk { path, source }
+    }
+
+    /// Whether the effect of the request is unknown or none, and asking again may succeed.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Down { .. } | Self::Dropped { .. } | Self::RateLimited { .. } => true,
+            Self::Status { status, .. } => matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}
+
+/// What a miner can do about a status; starts with a separator when there is something to say.
+fn remedy(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        301 | 302 | 307 | 308 => "; the repository was renamed or is spelled differently, use its exact id",
+        401 => "; set HUGGINGFACE_TOKEN to a valid token",
+        403 => "; the token needs write access to this repository",
+        404 => "; check the repository id, and that the token may see it",
+        409 => "; another Hub commit to this repository is in progress, try again",
+        _ => "",
+    }
+}

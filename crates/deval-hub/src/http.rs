@@ -1,0 +1,321 @@
+//! Requests to the Hub: one connection pool, one retry policy, errors that say where.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use crate::{HubError, Token};
+
+/// How often and how patiently requests are repeated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retry {
+    /// Tries in all when the Hub fails or a connection breaks.
+    pub(crate) tries: u32,
+    /// First pause; doubles up to sixteen times, with jitter.
+    pub(crate) base: Duration,
+    /// Longest time to wait because the Hub asked for it, all waits of one request together.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries: 6, base: Duration::from_millis(500), patience: Duration::from_secs(900) }
+    }
+}
+
+/// Counts the tries of one request.
+pub(crate) struct Tries {
+    policy: Retry,
+    failed: u32,
+    waited: Duration,
+}
+
+impl Tries {
+    pub(crate) fn new(policy: Retry) -> Self {
+        Self { policy, failed: 0, waited: Duration::ZERO }
+    }
+
+    /// How long to pause before the next try, or `None` when there is no point in another one.
+    pub(crate) fn pause(&mut self, error: &HubError) -> Option<Duration> {
+        match error {
+            HubError::RateLimited { wait: Some(wait), .. } => {
+                self.waited += *wait;
+                (self.waited <= self.policy.patience).then_some(*wait)
+            }
+            // Nobody listens: two more tries bridge a restart, and the miner is told within seconds.
+            HubError::Down { .. } => self.backoff(self.policy.tries.min(3)),
+            error if error.is_transient() => self.backoff(self.policy.tries),
+            _ => None,
+        }
+    }
+
+    /// The next growing pause, or `None` after `tries` failures.
+    pub(crate) fn backoff(&mut self, tries: u32) -> Option<Duration> {
+        self.failed += 1;
+        let ceiling = self.policy.base * 2u32.pow((self.failed - 1).min(4));
+        (self.failed < tries).then(|| ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>()))
+    }
+}
+
+/// Told before a pause: why, and for how long.
+pub(crate) type OnPause<'a> = &'a (dyn Fn(&HubError, Duration) + Sync);
+
+/// The HTTP side of the client.
+#[derive(Clone)]
+pub(crate) struct Api {
+    client: reqwest::Client,
+    endpoint: Url,
+    auth: Option<HeaderValue>,
+    pub(crate) retry: Retry,
+}
+
+/// A complete successful answer.
+pub(crate) struct Answer {
+    url: Url,
+    pub(crate) headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, HubError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|e| HubError::Answer { url: shown(&self.url), what: format!("not the promised JSON: {e}") })
+    }
+}
+
+impl Api {
+    pub(crate) fn new(endpoint: &str, token: Option<&Token>) -> Result<Self, HubError> {
+        let bad = |reason: String| HubError::Endpoint { endpoint: endpoint.to_owned(), reason };
+        let url = Url::parse(endpoint).map_err(|e| bad(e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad("it must begin with http:// or https://".to_owned()));
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("deval/", env!("CARGO_PKG_VERSION")))
+            // A redirect of an API call means another repository; one of `resolve` is looked at, not followed.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(120));
+        if is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|e| bad(innermost(&e)))?;
+        Ok(Self { client, endpoint: url, auth: token.map(Token::header), retry: Retry::default() })
+    }
+
+    /// The same endpoint, without the token.
+    pub(crate) fn anonymous(&self) -> Self {
+        Self { auth: None, ..self.clone() }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// URL of the endpoint with further path segments, each encoded as one.
+    pub(crate) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.endpoint.clone();
+        url.path_segments_mut().expect("http URLs have a path").pop_if_empty().extend(segments);
+        url
+    }
+
+    /// The headers that make the Hub know this client.
+    pub(crate) fn auth_headers(&self) -> HeaderMap {
+        self.auth.iter().map(|value| (AUTHORIZATION, value.clone())).collect()
+    }
+
+    /// A request that carries the token only if it goes to the endpoint itself.
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let own = url.origin() == self.endpoint.origin();
+        let request = self.client.request(method, url);
+        if own { request.headers(self.auth_headers()) } else { request }
+    }
+
+    /// Sends with retries and reads the whole answer; any status but 2xx is an error.
+    pub(crate) async fn send(&self, request: RequestBuilder, on_pause: OnPause<'_>) -> Result<Answer, HubError> {
+        let request = build(request)?;
+        let mut tries = Tries::new(self.retry);
+        loop {
+            let error = match self.once(copy(&request)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Some(pause) = tries.pause(&error) else { return Err(error) };
+            on_pause(&error, pause);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// `GET` with retries.
+    pub(crate) async fn get(&self, url: Url) -> Result<Answer, HubError> {
+        self.send(self.request(Method::GET, url), &|_, _| {}).await
+    }
+
+    /// Sends once and reads the whole answer; any status but 2xx is an error.
+    pub(crate) async fn once(&self, request: Request) -> Result<Answer, HubError> {
+        let url = request.url().clone();
+        let response = self.client.execute(request).await.map_err(|e| self.broken(&url, &e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|e| self.broken(&url, &e))?.to_vec();
+        if status.is_success() {
+            Ok(Answer { url, headers, body })
+        } else {
+            Err(refused(&url, status, &headers, &body))
+        }
+    }
+
+    /// Sends with retries and returns at the headers, redirects and permanent refusals included.
+    pub(crate) async fn peek(&self, request: RequestBuilder) -> Result<Response, HubError> {
+        let request = build(request)?;
+        let mut tries = Tries::new(self.retry);
+        loop {
+            let url = request.url();
+            let error = match self.client.execute(copy(&request)).await {
+                Ok(response) => {
+                    let error = refused(url, response.status(), response.headers(), &[]);
+                    if !error.is_transient() {
+                        return Ok(response);
+                    }
+                    error
+                }
+                Err(e) => self.broken(url, &e),
+            };
+            let Some(pause) = tries.pause(&error) else { return Err(error) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn broken(&self, url: &Url, error: &reqwest::Error) -> HubError {
+        let reason = innermost(error);
+        if error.is_connect() && url.origin() == self.endpoint.origin() {
+            return HubError::Down { endpoint: shown(&self.endpoint), reason };
+        }
+        HubError::Dropped { url: shown(url), reason }
+    }
+}
+
+/// Finishes a request whose body is in memory, so that it can be sent more than once.
+pub(crate) fn build(request: RequestBuilder) -> Result<Request, HubError> {
+    request.build().map_err(|e| HubError::Answer {
+        url: e.url().map(shown).unwrap_or_default(),
+        what: format!("the request cannot be built: {}", innermost(&e)),
+    })
+}
+
+pub(crate) fn copy(request: &Request) -> Request {
+    request.try_clone().expect("every body here is in memory")
+}
+
+/// The URL without user, password, query and fragment: presigned URLs keep their secret in the query.
+pub(crate) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
+}
+
+/// The target of `Link: <…>; rel="next"`.
+pub(crate) fn next_page(headers: &HeaderMap) -> Option<&str> {
+    let link = headers.get("link")?.to_str().ok()?;
+    let part = link.split(',').find(|part| part.contains("rel=\"next\""))?;
+    Some(part.split_once('<')?.1.split_once('>')?.0)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    // Without a cause the error's own text would show the URL with its query.
+    if error.source().is_some() { cause.to_string() } else { "the request failed".to_owned() }
+}
+
+fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HubError {
+    let url = shown(url);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return HubError::RateLimited { url, wait: asked_wait(headers) };
+    }
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let message = match header("x-error-message") {
+        message if message.is_empty() => body_message(body),
+        message => message,
+    };
+    HubError::Status { url, status, code: header("x-error-code"), message }
+}
+
+/// How long a 429 asks to wait: `t` of the `RateLimit` header, or `Retry-After` in seconds.
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    let reset = text("ratelimit").and_then(|v| v.split(';').find_map(|p| p.trim().strip_prefix("t=")));
+    let after = text(RETRY_AFTER.as_str());
+    reset.or(after)?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn body_message(body: &[u8]) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let message = parsed.as_ref().and_then(|v| v.get("error")).and_then(|v| v.as_str());
+    let text = message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() { "no explanation".to_owned() } else { text.chars().take(300).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_must_be_http() {
+        for bad in ["", "huggingface.co", "ftp://x", "file:///x"] {
+            assert!(matches!(Api::new(bad, None), Err(HubError::Endpoint { .. })), "{bad}");
+        }
+        let api = Api::new("http://127.0.0.1:1/prefix/", None).unwrap();
+        assert_eq!(api.url(["api", "a/b c"]).as_str(), "http://127.0.0.1:1/prefix/api/a%2Fb%20c");
+    }
+
+    #[test]
+    fn shown_urls_hold_no_secret() {
+        let url = Url::parse("https://user:pw@cdn.example/a/b?X-Signature=abc#f").unwrap();
+        assert_eq!(shown(&url), "https://cdn.example/a/b");
+    }
+
+    #[test]
+    fn waits_are_read_from_both_headers() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(asked_wait(&headers), None);
+        headers.insert("retry-after", HeaderValue::from_static("7"));
+        assert_eq!(asked_wait(&headers), Some(Duration::from_secs(7)));
+        headers.insert("ratelimit", HeaderValue::from_static("\"api\";r=0;t=23"));
+        assert_eq!(asked_wait(&headers), Some(Duration::from_secs(23)));
+    }
+
+    #[test]
+    fn next_link_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers
+            .insert("link", HeaderValue::from_static("<http://h/p?a>; rel=\"prev\", <http://h/n?c=1>; rel=\"next\""));
+        assert_eq!(next_page(&headers), Some("http://h/n?c=1"));
+    }
+
+    #[test]
+    fn permanent_refusals_are_not_repeated_and_patience_ends() {
+        let refusal = |code: u16| {
+            refused(&Url::parse("http://h/x").unwrap(), StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), b"")
+        };
+        let policy = Retry { tries: 3, base: Duration::from_millis(100), patience: Duration::from_secs(10) };
+        for code in [400, 401, 403, 404, 409, 412, 413, 422] {
+            assert_eq!(Tries::new(policy).pause(&refusal(code)), None, "{code}");
+        }
+        let mut tries = Tries::new(policy);
+        let pauses: Vec<_> = (0..3).map(|_| tries.pause(&refusal(503))).collect();
+        assert!(pauses[0].unwrap() <= policy.base && pauses[1].unwrap() <= 2 * policy.base && pauses[2].is_none());
+        let limited = |s| HubError::RateLimited { url: String::new(), wait: Some(Duration::from_secs(s)) };
+        let mut tries = Tries::new(policy);
+        assert_eq!(tries.pause(&limited(8)), Some(Duration::from_secs(8)));
+        assert_eq!(tries.pause(&limited(8)), None);
+    }
+}

@@ -1,0 +1,359 @@
+//! The client against a Hub that misbehaves on command.
+
+mod fake;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha1::Sha1;
+use sha2::Sha256;
+
+use self::fake::{Entry, FakeHub, Fault};
+use super::*;
+use crate::http::Retry;
+
+pub(crate) fn git_sha1(bytes: &[u8]) -> String {
+    let mut sha1 = Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
+    sha1.update(bytes);
+    hex::encode(sha1.finalize())
+}
+
+/// A fake Hub, a client with short pauses, a journal and a small submission: weights, config, an empty file.
+struct Bench {
+    hub: FakeHub,
+    client: HubClient,
+    repo: RepoId,
+    journal: Journal,
+    files: Vec<LocalFile>,
+    events: Mutex<Vec<UploadEvent>>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let hub = FakeHub::start().await;
+        let client = client(&hub, true);
+        let journal = Journal::open(&hub.dir.path().join("journal")).unwrap();
+        let weights: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let mut bench = Self { hub, client, repo: repo(), journal, files: Vec::new(), events: Mutex::default() };
+        bench.put("model.safetensors", &weights);
+        bench.put("config.json", b"{}");
+        bench.put("model/__init__.py", b"");
+        bench
+    }
+
+    fn put(&mut self, path: &str, bytes: &[u8]) {
+        let source = self.hub.dir.path().join(path.replace('/', "_"));
+        std::fs::write(&source, bytes).unwrap();
+        self.files.retain(|f| f.path != path);
+        self.files.push(LocalFile {
+            path: path.to_owned(),
+            source,
+            size: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(bytes)),
+            git_sha1: git_sha1(bytes),
+        });
+    }
+
+    async fn plan(&self) -> UploadPlan {
+        HubClient::plan(&self.files, &self.client.remote_state(&self.repo).await.unwrap())
+    }
+
+    async fn carry_out(&self, plan: &UploadPlan) -> Result<UploadOutcome, HubError> {
+        let hear = |event| self.events.lock().unwrap().push(event);
+        self.client.upload(&self.repo, plan, &self.files, &self.journal, &hear).await
+    }
+
+    async fn upload(&self) -> Result<UploadOutcome, HubError> {
+        self.carry_out(&self.plan().await).await
+    }
+
+    async fn findings(&self, revision: &str, anonymous: bool) -> Vec<String> {
+        let found = self.client.verify(&self.repo, revision, &self.files, anonymous).await.unwrap();
+        found
+            .iter()
+            .map(|d| format!("{} {}", d.code, d.place.as_ref().map_or("", |p| &p.file)).trim().to_owned())
+            .collect()
+    }
+
+    /// Exactly one Hub commit holds exactly the submission.
+    async fn assert_published(&self, outcome: &UploadOutcome) {
+        assert_eq!(self.hub.commits(), 1);
+        assert_eq!(self.findings(&outcome.revision, false).await, [""; 0]);
+        assert!(self.plan().await.is_empty());
+    }
+}
+
+fn repo() -> RepoId {
+    RepoId::parse("me/m").unwrap()
+}
+
+fn client(hub: &FakeHub, token: bool) -> HubClient {
+    let token = token.then(|| Token::new("hf_secret").unwrap());
+    let mut client = HubClient::new(&hub.url, token, &hub.dir.path().join("work")).unwrap();
+    client.api.retry = Retry { base: Duration::from_millis(10), ..Retry::default() };
+    client
+}
+
+fn entry(size: u64) -> Entry {
+    Entry { size, oid: "0".repeat(64), lfs: true }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishes_privately_once_and_then_has_nothing_to_do() {
+    let bench = Bench::new().await;
+    let outcome = bench.upload().await.unwrap();
+    assert!(outcome.created && !outcome.nothing_to_do);
+    assert_eq!(outcome.transferred.total, 800_000);
+    assert!(outcome.transferred.sent >= 800_000 && outcome.transferred.sent < 900_000, "{outcome:?}");
+    assert!(bench.hub.lock().repo.as_ref().unwrap().private);
+    bench.assert_published(&outcome).await;
+    assert!(bench.events.lock().unwrap().contains(&UploadEvent::Committing));
+    let steps: Vec<_> = bench.journal.records().iter().map(|r| (r.step.clone(), r.phase)).collect();
+    let both = |step: &str| [(step.to_owned(), Phase::Intent), (step.to_owned(), Phase::Outcome)];
+    assert_eq!(steps, [both("create"), both("transfer"), both("commit")].concat());
+
+    let plan = bench.plan().await;
+    let before = bench.hub.count("");
+    let again = bench.carry_out(&plan).await.unwrap();
+    assert!(again.nothing_to_do && !again.created && again.revision == outcome.revision);
+    assert_eq!(bench.hub.count(""), before, "nothing to do needs no request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_changed_is_sent_and_leftovers_go_in_the_same_commit() {
+    let mut bench = Bench::new().await;
+    bench.upload().await.unwrap();
+    bench.put("config.json", b"{\"a\": 1}");
+    bench.put("added.txt", b"x");
+    bench.files.retain(|f| f.path != "model/__init__.py");
+    let plan = bench.plan().await;
+    assert_eq!((plan.adds.len(), plan.unchanged.as_slice()), (2, &["model.safetensors".to_owned()][..]));
+    assert_eq!(plan.deletes, ["model/__init__.py"]);
+    let outcome = bench.carry_out(&plan).await.unwrap();
+    assert_eq!((bench.hub.commits(), outcome.transferred), (2, Transferred::default()));
+    assert_eq!(bench.findings(&outcome.revision, false).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_never_makes_a_second_commit() {
+    for fault in [Fault::DoThenAnswer(502), Fault::DoThenAnswer(504), Fault::DoThenBreak, Fault::DoThenAnswer(412)] {
+        let bench = Bench::new().await;
+        bench.hub.fault("/commit/main", fault);
+        let outcome = bench.upload().await.unwrap();
+        bench.assert_published(&outcome).await;
+        assert_eq!(bench.hub.count("/commit/main"), 1, "the tree told that it had succeeded");
+        assert_eq!(bench.journal.pending("commit"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_limits_and_failures_are_waited_for() {
+    let waits = vec![("ratelimit", "\"api\";r=0;t=1")];
+    for (status, headers, least) in [
+        (409, vec![], Duration::ZERO),
+        (503, vec![], Duration::ZERO),
+        (429, vec![("retry-after", "1")], Duration::from_secs(1)),
+        (429, waits, Duration::from_secs(1)),
+    ] {
+        let bench = Bench::new().await;
+        bench.hub.fault("/commit/main", Fault::Refuse(status, headers.clone()));
+        bench.hub.fault("/preupload/main", Fault::Refuse(503, vec![]));
+        let begin = Instant::now();
+        let outcome = bench.upload().await.unwrap();
+        assert!(begin.elapsed() >= least, "{status}");
+        bench.assert_published(&outcome).await;
+        assert_eq!(bench.hub.count("/commit/main"), 2);
+        assert_eq!(bench.hub.count("/xet-write-token/"), 1, "waiting does not send contents again");
+        let waits = bench.events.lock().unwrap().iter().filter(|e| matches!(e, UploadEvent::Waiting { .. })).count();
+        assert_eq!(waits, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permanent_refusals_are_never_repeated() {
+    for status in [400, 401, 403, 404, 413, 422] {
+        for step in ["/repos/create", "/preupload/", "/info/lfs/", "/xet-write-token/", "/commit/main"] {
+            let bench = Bench::new().await;
+            bench.hub.fault(step, Fault::Refuse(status, vec![("x-error-message", "said no")]));
+            let error = bench.upload().await.unwrap_err();
+            assert_eq!(error.status().unwrap().as_u16(), status, "{step}: {error}");
+            assert!(error.to_string().contains("said no") && error.to_string().contains(&bench.hub.url), "{error}");
+            assert_eq!((bench.hub.count(step), bench.hub.commits()), (1, 0), "{step} {status}");
+            assert!(!format!("{error:?}").contains("secret"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_failure_ends() {
+    let bench = Bench::new().await;
+    (0..20).for_each(|_| bench.hub.fault("/commit/main", Fault::Refuse(503, vec![])));
+    let error = bench.upload().await.unwrap_err();
+    assert_eq!((error.status().unwrap().as_u16(), bench.hub.count("/commit/main")), (503, 6));
+    assert!(bench.journal.pending("commit").is_some());
+    bench.hub.lock().faults.clear();
+    let outcome = bench.upload().await.unwrap();
+    bench.assert_published(&outcome).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_after_the_commit_finds_it_done() {
+    let bench = Bench::new().await;
+    bench.hub.fault("/commit/main", Fault::DoThenAnswer(400));
+    bench.upload().await.unwrap_err();
+    assert!(bench.journal.pending("commit").is_some());
+    let outcome = bench.upload().await.unwrap();
+    assert!(outcome.nothing_to_do);
+    assert_eq!(bench.journal.pending("commit"), None);
+    bench.assert_published(&outcome).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_commit_stops_the_upload() {
+    let bench = Bench::new().await;
+    bench.hub.seed(true, &[]);
+    let plan = bench.plan().await;
+    bench.hub.seed(true, &[("theirs.bin", entry(5000))]);
+    let error = bench.carry_out(&plan).await.unwrap_err();
+    assert!(matches!(&error, HubError::HeadMoved { found, .. } if found == "seeded"), "{error}");
+
+    let bench = Bench::new().await;
+    let plan = bench.plan().await;
+    bench.hub.seed(true, &[("theirs.bin", entry(5000))]);
+    let error = bench.carry_out(&plan).await.unwrap_err();
+    assert!(matches!(&error, HubError::HeadMoved { planned, .. } if planned == "no repository"), "{error}");
+
+    let bench = Bench::new().await;
+    let plan = bench.plan().await;
+    bench.hub.seed(false, &[]);
+    let error = bench.carry_out(&plan).await.unwrap_err();
+    assert!(
+        matches!(error, HubError::Visibility { private: true, .. }),
+        "weights do not go to a repository found public"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_create_is_no_error() {
+    let bench = Bench::new().await;
+    bench.hub.fault("/repos/create", Fault::DoThenBreak);
+    let outcome = bench.upload().await.unwrap();
+    bench.assert_published(&outcome).await;
+    assert_eq!(bench.hub.count("/repos/create"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_never_sent_inside_the_commit() {
+    for transfer in ["basic", "multipart"] {
+        let bench = Bench::new().await;
+        bench.hub.lock().transfer = transfer;
+        let error = bench.upload().await.unwrap_err();
+        assert!(matches!(&error, HubError::NotXet { transfer: t, .. } if t == transfer), "{error}");
+        assert_eq!((bench.hub.count("/commit/main"), bench.hub.count("/xet-write-token/")), (0, 0));
+    }
+    let mut bench = Bench::new().await;
+    bench.hub.lock().lfs_from = u64::MAX;
+    bench.put("big.bin", &vec![1; 10_000_001]);
+    let error = bench.upload().await.unwrap_err();
+    assert!(matches!(&error, HubError::TooBigToInline { path, .. } if path == "big.bin"), "{error}");
+    assert_eq!(bench.hub.commits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_after_hashing_is_not_committed() {
+    for name in ["model.safetensors", "config.json"] {
+        let bench = Bench::new().await;
+        let mut bytes = std::fs::read(bench.hub.dir.path().join(name)).unwrap();
+        bytes[1] ^= 1;
+        std::fs::write(bench.hub.dir.path().join(name), bytes).unwrap();
+        let error = bench.upload().await.unwrap_err();
+        assert!(matches!(&error, HubError::Changed { path, .. } if path.ends_with(name)), "{error}");
+        assert_eq!(bench.hub.commits(), 0);
+    }
+    let mut bench = Bench::new().await;
+    bench.put("ignored", b"x");
+    assert!(matches!(bench.upload().await, Err(HubError::Ignored { paths, .. }) if paths == ["ignored"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_every_difference() {
+    let mut bench = Bench::new().await;
+    let outcome = bench.upload().await.unwrap();
+    bench.put("config.json", b"[]");
+    bench.put("model.safetensors", b"short");
+    bench.put("new.txt", b"n");
+    bench.files.retain(|f| f.path != "model/__init__.py");
+    let expected = [
+        "hub.head-moved",
+        "hub.digest config.json",
+        "hub.size model.safetensors",
+        "hub.missing new.txt",
+        "G16 model/__init__.py",
+    ];
+    assert_eq!(bench.findings("other", false).await, expected);
+    assert_eq!(bench.findings(&outcome.revision, false).await, expected[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anonymous_verify_sees_what_a_validator_sees() {
+    let bench = Bench::new().await;
+    let revision = bench.upload().await.unwrap().revision;
+    assert_eq!(bench.findings(&revision, true).await, ["G10"]);
+    bench.client.set_private(&bench.repo, false).await.unwrap();
+    assert_eq!(bench.findings(&revision, true).await, [""; 0]);
+    assert_eq!(bench.hub.commits(), 1, "visibility moves no Hub commit");
+
+    bench.hub.lock().tokens.clear();
+    bench.hub.lock().repo.as_mut().unwrap().gated = json!("manual");
+    bench.hub.lock().contents = false;
+    assert_eq!(bench.findings(&revision, true).await, ["G24", "hub.unreadable model.safetensors"]);
+    assert!(bench.hub.lock().tokens.iter().all(Option::is_none), "no token in an anonymous check");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_redirect_hosts_are_named_and_get_no_token() {
+    let bench = Bench::new().await;
+    let revision = bench.upload().await.unwrap().revision;
+    bench.client.set_private(&bench.repo, false).await.unwrap();
+    let other = FakeHub::start().await;
+    let base = format!("{}/cdn/", other.url.replace("127.0.0.1", "localhost"));
+    bench.hub.lock().cdn = Some(base.leak());
+    let found = bench.client.verify(&bench.repo, &revision, &bench.files, true).await.unwrap();
+    assert_eq!((found.len(), found[0].code.as_str(), found[0].found.as_deref()), (1, "G23", Some("localhost")));
+    assert!(!found[0].is_error());
+    bench.client.verify(&bench.repo, &revision, &bench.files, false).await.unwrap();
+    assert_eq!((other.count("GET /cdn/"), other.lock().tokens.iter().flatten().count()), (2, 0));
+}
+
+#[tokio::test]
+async fn states_and_errors_are_told_apart() {
+    let hub = FakeHub::start().await;
+    assert_eq!(client(&hub, true).remote_state(&repo()).await.unwrap(), RemoteState::Missing);
+    assert_eq!(client(&hub, false).remote_state(&repo()).await.unwrap(), RemoteState::Missing);
+    hub.fault("GET /api/models", Fault::Refuse(401, vec![]));
+    let error = client(&hub, true).remote_state(&repo()).await.unwrap_err();
+    assert!(error.to_string().contains("set HUGGINGFACE_TOKEN"), "{error}");
+    hub.fault("GET /api/models", Fault::Refuse(307, vec![("location", "/api/models/Me/m")]));
+    let error = client(&hub, true).remote_state(&repo()).await.unwrap_err();
+    assert!(error.to_string().contains("spelled differently"), "{error}");
+    hub.seed(true, &[("a.bin", entry(5000))]);
+    let RemoteState::Present(found) = client(&hub, true).remote_state(&repo()).await.unwrap() else { panic!() };
+    assert_eq!((found.head.as_deref(), found.private, found.total_size()), (Some("seeded"), true, 5003));
+    assert_eq!(found.files[1].digest, Digest::Sha256("0".repeat(64)));
+}
+
+#[tokio::test]
+async fn a_hub_that_is_down_is_said_to_be_down() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let work = tempfile::tempdir().unwrap();
+    let client = HubClient::new(&format!("http://127.0.0.1:{port}"), None, work.path()).unwrap();
+    let begin = Instant::now();
+    let error = client.remote_state(&repo()).await.unwrap_err();
+    assert!(matches!(&error, HubError::Down { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains(&format!("http://127.0.0.1:{port} is down or unreachable (Connection refused")),
+        "{error}"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}

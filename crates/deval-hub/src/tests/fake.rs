@@ -1,0 +1,262 @@
+//! A Hub small enough to be told exactly how to misbehave. Contents go through hf-xet's own `local://` store.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use crate::plan::GIT_ATTRIBUTES;
+
+/// What happens to the next request whose `METHOD path` contains a given text.
+#[derive(Clone)]
+pub(super) enum Fault {
+    /// Answered with a status and headers, nothing done.
+    Refuse(u16, Vec<(&'static str, &'static str)>),
+    /// Done, then answered with a status.
+    DoThenAnswer(u16),
+    /// Done, then the connection breaks in the middle of the answer.
+    DoThenBreak,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Entry {
+    pub(super) size: u64,
+    pub(super) oid: String,
+    pub(super) lfs: bool,
+}
+
+pub(super) type Tree = BTreeMap<String, Entry>;
+
+pub(super) struct Repo {
+    pub(super) private: bool,
+    pub(super) gated: Value,
+    pub(super) commits: Vec<(String, Tree)>,
+}
+
+pub(super) struct Hub {
+    pub(super) repo: Option<Repo>,
+    pub(super) transfer: &'static str,
+    /// Files at least this big are LFS.
+    pub(super) lfs_from: u64,
+    pub(super) faults: VecDeque<(&'static str, Fault)>,
+    pub(super) requests: Vec<String>,
+    pub(super) tokens: Vec<Option<String>>,
+    /// Where `resolve` sends LFS downloads; the Hub's own `/cdn/` otherwise.
+    pub(super) cdn: Option<&'static str>,
+    /// Whether `/cdn/` has the contents.
+    pub(super) contents: bool,
+    store: PathBuf,
+}
+
+/// A running fake; stops with the test's runtime.
+pub(super) struct FakeHub {
+    pub(super) url: String,
+    pub(super) dir: tempfile::TempDir,
+    state: Arc<Mutex<Hub>>,
+}
+
+impl FakeHub {
+    pub(super) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Arc::new(Mutex::new(Hub {
+            repo: None,
+            transfer: "xet",
+            lfs_from: 1000,
+            faults: VecDeque::new(),
+            requests: Vec::new(),
+            tokens: Vec::new(),
+            cdn: None,
+            contents: true,
+            store: dir.path().join("store"),
+        }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(handle).with_state(state.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { url, dir, state }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Hub> {
+        self.state.lock().unwrap()
+    }
+
+    pub(super) fn fault(&self, on: &'static str, fault: Fault) {
+        self.lock().faults.push_back((on, fault));
+    }
+
+    pub(super) fn count(&self, what: &str) -> usize {
+        self.lock().requests.iter().filter(|r| r.contains(what)).count()
+    }
+
+    /// Hub commits after the one that creation makes.
+    pub(super) fn commits(&self) -> usize {
+        self.lock().repo.as_ref().map_or(0, |r| r.commits.len() - 1)
+    }
+
+    /// A repository with `.gitattributes` and the given files, made by somebody else.
+    pub(super) fn seed(&self, private: bool, files: &[(&str, Entry)]) {
+        let mut repo = new_repo(private);
+        if !files.is_empty() {
+            let mut tree = repo.commits[0].1.clone();
+            tree.extend(files.iter().map(|(path, entry)| ((*path).to_owned(), entry.clone())));
+            repo.commits.push(("seeded".to_owned(), tree));
+        }
+        self.lock().repo = Some(repo);
+    }
+}
+
+fn new_repo(private: bool) -> Repo {
+    let attributes = Entry { size: 3, oid: "attributes".to_owned(), lfs: false };
+    let tree = Tree::from([(GIT_ATTRIBUTES.to_owned(), attributes)]);
+    Repo { private, gated: json!(false), commits: vec![("initial".to_owned(), tree)] }
+}
+
+async fn handle(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let mut hub = state.lock().unwrap();
+    let line = format!("{} {}", parts.method, parts.uri);
+    hub.requests.push(line.clone());
+    let auth = parts.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap().to_owned());
+    hub.tokens.push(auth.clone());
+    let fault = hub.faults.iter().position(|(on, _)| line.contains(on)).and_then(|i| hub.faults.remove(i));
+    match fault {
+        Some((_, Fault::Refuse(status, headers))) => {
+            let map: HeaderMap = headers.into_iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
+            (StatusCode::from_u16(status).unwrap(), map, json!({"error": "told to"}).to_string()).into_response()
+        }
+        Some((_, Fault::DoThenAnswer(status))) => {
+            hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body);
+            StatusCode::from_u16(status).unwrap().into_response()
+        }
+        Some((_, Fault::DoThenBreak)) => {
+            hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body);
+            let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("told to"))]);
+            Body::from_stream(broken).into_response()
+        }
+        None => hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body),
+    }
+}
+
+fn ok(value: &Value) -> Response {
+    value.to_string().into_response()
+}
+
+impl Hub {
+    fn answer(&mut self, method: &Method, path: &str, known: bool, body: &[u8]) -> Response {
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match (method.as_str(), parts.as_slice()) {
+            ("POST", ["api", "repos", "create"]) => self.create(body),
+            ("GET", ["cdn", ..]) => {
+                if self.contents { StatusCode::PARTIAL_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
+            }
+            ("POST", [_, _, "info", "lfs", "objects", "batch"]) => {
+                ok(&json!({"transfer": self.transfer, "objects": []}))
+            }
+            _ if self.repo.as_ref().is_none_or(|r| r.private && !known) => {
+                let status = if known { StatusCode::NOT_FOUND } else { StatusCode::UNAUTHORIZED };
+                (status, [("x-error-code", "RepoNotFound")]).into_response()
+            }
+            ("POST", ["api", "models", _, _, "preupload", "main"]) => self.preupload(body),
+            ("GET", ["api", "models", _, _, "xet-write-token", "main"]) => {
+                let cas = format!("local://{}", self.store.display());
+                ok(&json!({"accessToken": "t", "exp": 9_999_999_999u64, "casUrl": cas}))
+            }
+            ("POST", ["api", "models", _, _, "commit", "main"]) => self.commit(body),
+            (_, ["api", "models", ..]) => self.read(method, &parts[4..], body),
+            ("HEAD", [_, _, "resolve", _, file @ ..]) => {
+                let base = self.cdn.unwrap_or("/cdn/");
+                let to = format!("{base}{}?Signature=hidden", file.join("/"));
+                (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
+            }
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    fn create(&mut self, body: &[u8]) -> Response {
+        if self.repo.is_some() {
+            return (StatusCode::CONFLICT, json!({"error": "You already created this model repo"}).to_string())
+                .into_response();
+        }
+        let body: Value = serde_json::from_slice(body).unwrap();
+        self.repo = Some(new_repo(body["private"].as_bool().unwrap()));
+        ok(&json!({"url": "u", "name": body["name"]}))
+    }
+
+    fn preupload(&self, body: &[u8]) -> Response {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let mode = |f: &Value| if f["size"].as_u64().unwrap() >= self.lfs_from { "lfs" } else { "regular" };
+        let files = body["files"].as_array().unwrap().iter();
+        let files: Vec<Value> = files
+            .map(|f| json!({"path": f["path"], "uploadMode": mode(f), "shouldIgnore": f["path"] == "ignored"}))
+            .collect();
+        ok(&json!({"files": files}))
+    }
+
+    fn read(&mut self, method: &Method, rest: &[&str], body: &[u8]) -> Response {
+        let repo = self.repo.as_mut().unwrap();
+        let (head, tree) = repo.commits.last().unwrap();
+        match (method.as_str(), rest) {
+            ("GET", []) => {
+                ok(&json!({"id": "me/m", "sha": head, "private": repo.private, "gated": repo.gated, "disabled": false}))
+            }
+            ("GET", ["tree", _]) => ok(&tree.iter().map(|(path, e)| entry(path, e)).collect()),
+            ("GET", ["commits", "main"]) => ok(
+                &json!([{"id": head, "title": "t", "date": "2026-01-01T00:00:00.000Z", "authors": [{"user": "me"}]}]),
+            ),
+            ("PUT", ["settings"]) => {
+                let body: Value = serde_json::from_slice(body).unwrap();
+                repo.private = body["private"].as_bool().unwrap();
+                ok(&json!({}))
+            }
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    fn commit(&mut self, body: &[u8]) -> Response {
+        let repo = self.repo.as_mut().unwrap();
+        let (head, tree) = repo.commits.last().unwrap();
+        let mut tree = tree.clone();
+        for line in body.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            let line: Value = serde_json::from_slice(line).unwrap();
+            let value = &line["value"];
+            let path = value["path"].as_str().unwrap_or_default().to_owned();
+            match line["key"].as_str().unwrap() {
+                "header" if value["parentCommit"] != **head => return StatusCode::PRECONDITION_FAILED.into_response(),
+                "header" => {}
+                "file" => drop(tree.insert(path, git_entry(value["content"].as_str().unwrap()))),
+                "lfsFile" => {
+                    let oid = value["oid"].as_str().unwrap().to_owned();
+                    tree.insert(path, Entry { size: value["size"].as_u64().unwrap(), oid, lfs: true });
+                }
+                "deletedFile" => drop(tree.remove(&path).unwrap()),
+                other => panic!("{other}"),
+            }
+        }
+        let id = format!("c{}", repo.commits.len());
+        repo.commits.push((id.clone(), tree));
+        ok(&json!({"commitOid": id, "commitUrl": "u"}))
+    }
+}
+
+fn entry(path: &str, e: &Entry) -> Value {
+    let date = json!({"id": "c", "title": "t", "date": "2026-01-01T00:00:00.000Z"});
+    let mut value = json!({"type": "file", "path": path, "size": e.size, "oid": e.oid, "lastCommit": date});
+    if e.lfs {
+        value["oid"] = json!("pointer");
+        value["lfs"] = json!({"oid": e.oid, "size": e.size, "pointerSize": 130});
+    }
+    value
+}
+
+fn git_entry(content: &str) -> Entry {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(content).unwrap();
+    Entry { size: bytes.len() as u64, oid: super::git_sha1(&bytes), lfs: false }
+}

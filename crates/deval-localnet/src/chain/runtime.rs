@@ -1,0 +1,193 @@
+//! The runtime: pallets, extensions and runtime interfaces, executed natively.
+
+use frame_support::derive_impl;
+use frame_support::traits::{ConstU16, ConstU32, ConstU64};
+use frame_support::weights::{IdentityFee, Weight, WeightToFee};
+use pallet_transaction_payment::{FeeDetails, FungibleAdapter, RuntimeDispatchInfo};
+use sp_core::OpaqueMetadata;
+use sp_runtime::traits::{BlakeTwo256, Block as BlockT};
+use sp_runtime::{Cow, ExtrinsicInclusionMode, MultiAddress, MultiSignature, generic};
+use sp_version::RuntimeVersion;
+
+use crate::chain::commitments::{self, Subnets};
+use crate::chain::extensions::{CheckNonce, SubtensorTransactionExtension};
+use crate::chain::{data, subtensor};
+
+/// An account: 32 bytes, an sr25519 public key.
+pub type AccountId = sp_runtime::AccountId32;
+/// Rao; 10⁹ are one TAO.
+pub type Balance = u64;
+/// A block header.
+pub type Header = generic::Header<u32, BlakeTwo256>;
+/// A block.
+pub type Block = generic::Block<Header, UncheckedExtrinsic>;
+/// A transaction as it comes over the wire.
+pub type UncheckedExtrinsic =
+    generic::UncheckedExtrinsic<MultiAddress<AccountId, ()>, RuntimeCall, MultiSignature, Extensions>;
+/// The transaction extensions, in the order and under the names of subtensor's spec 346 without those for drand.
+pub type Extensions = (
+    frame_system::CheckNonZeroSender<Runtime>,
+    frame_system::CheckSpecVersion<Runtime>,
+    frame_system::CheckTxVersion<Runtime>,
+    frame_system::CheckGenesis<Runtime>,
+    frame_system::CheckEra<Runtime>,
+    CheckNonce,
+    frame_system::CheckWeight<Runtime>,
+    pallet_transaction_payment::ChargeTransactionPayment<Runtime>,
+    SubtensorTransactionExtension,
+    frame_metadata_hash_extension::CheckMetadataHash<Runtime>,
+);
+/// What runs blocks.
+pub type Executive =
+    frame_executive::Executive<Runtime, Block, frame_system::ChainContext<Runtime>, Runtime, AllPalletsWithSystem>;
+
+/// The runtime's name and versions; the name says that this is not subtensor.
+pub const VERSION: RuntimeVersion = RuntimeVersion {
+    spec_name: Cow::Borrowed("deval-localnet"),
+    impl_name: Cow::Borrowed("deval-localnet"),
+    authoring_version: 1,
+    spec_version: 1,
+    impl_version: 1,
+    apis: RUNTIME_API_VERSIONS,
+    transaction_version: 1,
+    system_version: 1,
+};
+
+frame_support::parameter_types! {
+    /// [`VERSION`] as the system pallet wants it.
+    pub const Version: RuntimeVersion = VERSION;
+}
+
+frame_support::construct_runtime! {
+    pub enum Runtime {
+        System: frame_system = 0,
+        Balances: pallet_balances = 5,
+        TransactionPayment: pallet_transaction_payment = 6,
+        SubtensorModule: subtensor = 7,
+        Commitments: commitments = 18,
+    }
+}
+
+#[derive_impl(frame_system::config_preludes::SolochainDefaultConfig)]
+impl frame_system::Config for Runtime {
+    type AccountData = pallet_balances::AccountData<Balance>;
+    type Block = Block;
+    type BlockHashCount = ConstU32<2400>;
+    type SS58Prefix = ConstU16<42>;
+    type Version = Version;
+}
+
+#[derive_impl(pallet_balances::config_preludes::TestDefaultConfig)]
+impl pallet_balances::Config for Runtime {
+    type AccountStore = System;
+    type Balance = Balance;
+    type ExistentialDeposit = ConstU64<500>;
+}
+
+/// A transfer costs about as much as on the real chain: 0.0001 TAO.
+pub struct Fee;
+
+impl WeightToFee for Fee {
+    type Balance = Balance;
+
+    fn weight_to_fee(weight: &Weight) -> Balance {
+        weight.ref_time() / 2000
+    }
+}
+
+#[derive_impl(pallet_transaction_payment::config_preludes::TestDefaultConfig)]
+impl pallet_transaction_payment::Config for Runtime {
+    type LengthToFee = IdentityFee<Balance>;
+    type OnChargeTransaction = FungibleAdapter<Balances, ()>;
+    type WeightToFee = Fee;
+}
+
+impl subtensor::Config for Runtime {
+    type Currency = Balances;
+}
+
+impl commitments::Config for Runtime {
+    type FieldDeposit = ConstU64<0>;
+    type InitialDeposit = ConstU64<0>;
+    type MaxFields = data::MaxFields;
+    type Subnets = SubtensorModule;
+}
+
+impl Subnets<AccountId> for SubtensorModule {
+    fn can_commit(netuid: u16, who: &AccountId) -> bool {
+        subtensor::Uids::<Runtime>::contains_key(netuid, who)
+    }
+
+    fn epoch(netuid: u16, block: u64) -> u64 {
+        Self::epoch(netuid, block)
+    }
+}
+
+sp_api::decl_runtime_apis! {
+    /// Copy of `frame_system_rpc_runtime_api::AccountNonceApi`; that crate would be a dependency for these lines.
+    pub trait AccountNonceApi<AccountId, Nonce> where AccountId: parity_scale_codec::Codec, Nonce: parity_scale_codec::Codec {
+        /// The next nonce of an account.
+        fn account_nonce(account: AccountId) -> Nonce;
+    }
+
+    /// Copy of `pallet_transaction_payment_rpc_runtime_api::TransactionPaymentApi`, without the parts no client asks for.
+    pub trait TransactionPaymentApi<Balance> where Balance: parity_scale_codec::Codec + sp_runtime::traits::MaybeDisplay {
+        /// Weight and fee of a transaction.
+        fn query_info(uxt: Block::Extrinsic, len: u32) -> RuntimeDispatchInfo<Balance>;
+        /// The fee in its parts.
+        fn query_fee_details(uxt: Block::Extrinsic, len: u32) -> FeeDetails<Balance>;
+    }
+}
+
+sp_api::impl_runtime_apis! {
+    impl sp_api::Core<Block> for Runtime {
+        fn version() -> RuntimeVersion {
+            VERSION
+        }
+
+        fn execute_block(block: <Block as BlockT>::LazyBlock) {
+            Executive::execute_block(block);
+        }
+
+        fn initialize_block(header: &<Block as BlockT>::Header) -> ExtrinsicInclusionMode {
+            Executive::initialize_block(header)
+        }
+    }
+
+    impl sp_api::Metadata<Block> for Runtime {
+        fn metadata() -> OpaqueMetadata {
+            OpaqueMetadata::new(Runtime::metadata().into())
+        }
+
+        fn metadata_at_version(version: u32) -> Option<OpaqueMetadata> {
+            Runtime::metadata_at_version(version)
+        }
+
+        fn metadata_versions() -> Vec<u32> {
+            Runtime::metadata_versions()
+        }
+    }
+
+    impl self::AccountNonceApi<Block, AccountId, u32> for Runtime {
+        fn account_nonce(account: AccountId) -> u32 {
+            System::account_nonce(account)
+        }
+    }
+
+    impl self::TransactionPaymentApi<Block, Balance> for Runtime {
+        fn query_info(uxt: <Block as BlockT>::Extrinsic, len: u32) -> RuntimeDispatchInfo<Balance> {
+            TransactionPayment::query_info(uxt, len)
+        }
+
+        fn query_fee_details(uxt: <Block as BlockT>::Extrinsic, len: u32) -> FeeDetails<Balance> {
+            TransactionPayment::query_fee_details(uxt, len)
+        }
+    }
+}
+
+/// Answers a runtime interface call with SCALE-encoded arguments; `None` for a name that does not exist.
+///
+/// Panics on arguments that do not decode, as the generated code does: the caller must catch it.
+pub fn dispatch(method: &str, arguments: &[u8]) -> Option<Vec<u8>> {
+    api::dispatch(method, arguments)
+}

@@ -1,0 +1,163 @@
+//! A fake Hugging Face Hub: a test double, for a closed machine. It says so in every answer (`X-Deval-Localnet: fake-hub`).
+//!
+//! It speaks the part of the Hub's HTTP API that publishing and validating one De-Val submission needs, to the clients that do it:
+//! hf-hub (Rust), and huggingface_hub 0.25.1 and 0.27.1 (Python: the validator host and the miner's container). Model weights are
+//! uploaded over Xet into a `local://` store (see [`xet`]); clients without Xet get the same bytes from `/cdn`.
+//!
+//! What it is not: there are no users (every `Bearer hf_…` may write everywhere), no quotas, no branches but `main`, no pull
+//! requests, no datasets or spaces, and `.gitattributes` is stored but never read back.
+//!
+//! All state lies below one directory and is re-read from there on every request, so a restarted Hub serves the same:
+//! ```text
+//! repos/<ns>/<name>/settings.json   visibility
+//! repos/<ns>/<name>/main            id of the newest commit
+//! repos/<ns>/<name>/commits/<id>.json   a commit and its whole tree
+//! blobs/<git sha1>                  regular files
+//! lfs/<sha256>                      LFS files put together from Xet chunks, on first download
+//! cas/                              the Xet store the clients write into
+//! journal.jsonl                     one line per request: time, method, path, status
+//! tmp/                              half-written files; emptied at start
+//! ```
+//! Every file appears by rename, `main` last: a process killed at any point leaves the state before or after a commit.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post, put};
+use tokio::net::TcpListener;
+
+mod answer;
+mod commit;
+mod date;
+mod download;
+mod info;
+mod observe;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod upload;
+mod xet;
+
+pub(crate) use observe::Fault;
+
+use observe::{FaultScript, Journal};
+use store::Store;
+use xet::Cas;
+
+/// Regular files travel inside the commit request, base64, all at once.
+const MAX_BODY: usize = 512 << 20;
+
+/// Where the Hub keeps its state, and what it is told to do wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct HubConfig {
+    /// Directory of all state; created if missing. Give it to one Hub at a time.
+    pub(crate) state_dir: PathBuf,
+    /// Applied in order: a request meets the first fault that matches it and is not used up.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// The fake Hub could not do its work. A client's mistake is never one of these: it is an HTTP answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HubError {
+    /// A file of the state directory could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// A file of the state directory is not what this Hub wrote.
+    #[error("{}: not a state file of the local Hub: {source}", path.display())]
+    State { path: PathBuf, source: serde_json::Error },
+    /// A shard or xorb of the Xet store does not parse.
+    #[error("{}: {source}", path.display())]
+    Cas { path: PathBuf, source: xet_core_structures::CoreError },
+    /// No shard of the Xet store knows the file, or a xorb it needs is gone.
+    #[error("LFS object {oid} is not in the Xet store")]
+    LostObject { oid: String },
+    /// The Xet store gave other bytes than its shard promises.
+    #[error("LFS object {oid} ({size} bytes) came out of the Xet store as {found} ({found_size} bytes)")]
+    WrongObject { oid: String, size: u64, found: String, found_size: u64 },
+    /// The listening socket failed.
+    #[error("serving the local Hub: {0}")]
+    Serve(io::Error),
+}
+
+impl HubError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    fn cas<E: Into<xet_core_structures::CoreError>>(path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Cas { path, source: source.into() }
+    }
+}
+
+/// What the handlers share.
+struct Hub {
+    store: Store,
+    cas: Cas,
+    journal: Journal,
+    faults: FaultScript,
+}
+
+impl Hub {
+    fn open(config: HubConfig) -> Result<Self, HubError> {
+        let HubConfig { state_dir, faults } = config;
+        std::fs::create_dir_all(&state_dir).map_err(HubError::io(&state_dir))?;
+        // Clients in other working directories get this path as `casUrl`.
+        let root = state_dir.canonicalize().map_err(HubError::io(&state_dir))?;
+        Ok(Self {
+            store: Store::open(&root)?,
+            cas: Cas::open(root.join("cas"))?,
+            journal: Journal::open(root.join("journal.jsonl"))?,
+            faults: FaultScript::new(faults),
+        })
+    }
+}
+
+/// Serves the fake Hub on `listener` until the task is dropped or the process ends.
+///
+/// # Errors
+/// When the state directory cannot be opened or the socket fails.
+pub(crate) async fn serve(listener: TcpListener, config: HubConfig) -> Result<(), HubError> {
+    axum::serve(listener, router(config)?).await.map_err(HubError::Serve)
+}
+
+/// Opens the state directory and builds the routes over it.
+///
+/// # Errors
+/// When the state directory cannot be created, read or written.
+pub(crate) fn router(config: HubConfig) -> Result<Router, HubError> {
+    let hub = Arc::new(Hub::open(config)?);
+    Ok(Router::new()
+        .route("/api/whoami-v2", get(info::whoami))
+        .route("/api/validate-yaml", post(info::validate_yaml))
+        .route("/api/repos/create", post(info::create))
+        .nest("/api/models/{ns}/{name}", model_routes())
+        .route("/{ns}/{name}/info/lfs/objects/batch", post(upload::lfs_batch))
+        .route("/{ns}/{name}/resolve/{rev}/{*path}", get(download::resolve))
+        .route("/cdn/{oid}", get(download::cdn))
+        .fallback(answer::no_such_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(hub.clone(), observe::observe))
+        .with_state(hub))
+}
+
+fn model_routes() -> Router<Arc<Hub>> {
+    Router::new()
+        .route("/", get(info::model))
+        .route("/revision/{rev}", get(info::model_at))
+        .route("/settings", put(info::settings))
+        .route("/commits/{rev}", get(info::commits))
+        .route("/tree/{rev}", get(tree::list_root))
+        .route("/tree/{rev}/{*path}", get(tree::list))
+        .route("/paths-info/{rev}", post(tree::paths_info))
+        .route("/preupload/{rev}", post(upload::preupload))
+        .route("/commit/{rev}", post(commit::commit))
+        .route("/xet-write-token/{rev}", get(upload::write_token))
+        .route("/xet-read-token/{rev}", get(upload::read_token))
+}

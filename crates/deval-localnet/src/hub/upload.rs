@@ -1,0 +1,213 @@
+//! Before a commit: which files go over LFS, and where the Xet store is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::Refusal;
+use super::{Hub, date};
+
+/// Regular files may have at most this many bytes on the Hub.
+const MAX_REGULAR: u64 = 10 << 20;
+
+/// The Hub's limit for one `preupload` request.
+const MAX_FILES: usize = 256;
+
+/// Xet tokens of the Hub live this long (seconds).
+const TOKEN_LIFETIME: u64 = 3600;
+
+/// The patterns of the `.gitattributes` the Hub puts into a new model repository.
+const LFS_PATTERNS: [&str; 35] = [
+    "*.7z",
+    "*.arrow",
+    "*.bin",
+    "*.bz2",
+    "*.ckpt",
+    "*.ftz",
+    "*.gz",
+    "*.h5",
+    "*.joblib",
+    "*.lfs.*",
+    "*.mlmodel",
+    "*.model",
+    "*.msgpack",
+    "*.npy",
+    "*.npz",
+    "*.onnx",
+    "*.ot",
+    "*.parquet",
+    "*.pb",
+    "*.pickle",
+    "*.pkl",
+    "*.pt",
+    "*.pth",
+    "*.rar",
+    "*.safetensors",
+    "saved_model/**/*",
+    "*.tar.*",
+    "*.tar",
+    "*.tflite",
+    "*.tgz",
+    "*.wasm",
+    "*.xz",
+    "*.zip",
+    "*.zst",
+    "*tfevents*",
+];
+
+/// The `.gitattributes` of a new model repository: 1519 bytes, as on the Hub.
+pub(super) fn git_attributes() -> String {
+    LFS_PATTERNS.iter().map(|pattern| format!("{pattern} filter=lfs diff=lfs merge=lfs -text\n")).collect()
+}
+
+fn has_lfs_name(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    LFS_PATTERNS.iter().any(|pattern| match pattern.strip_suffix("/**/*") {
+        Some(directory) => path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')),
+        None => match pattern.trim_start_matches('*').strip_suffix('*') {
+            Some(part) => name.contains(part),
+            None => name.ends_with(pattern.trim_start_matches('*')),
+        },
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Preupload {
+    files: Vec<PreuploadFile>,
+}
+
+#[derive(Deserialize)]
+struct PreuploadFile {
+    path: String,
+    size: u64,
+    /// Base64 of the first 512 bytes.
+    #[serde(default)]
+    sample: String,
+}
+
+impl PreuploadFile {
+    /// An empty file cannot go over LFS; a binary one must, whatever its name.
+    fn is_lfs(&self) -> bool {
+        let is_binary = || STANDARD.decode(&self.sample).is_ok_and(|sample| sample.contains(&0));
+        self.size > 0 && (self.size > MAX_REGULAR || has_lfs_name(&self.path) || is_binary())
+    }
+}
+
+pub(super) async fn preupload(
+    State(hub): State<Arc<Hub>>,
+    Path((ns, name, rev)): Path<(String, String, String)>,
+    headers: HeaderMap,
+    Json(Preupload { files }): Json<Preupload>,
+) -> Result<Json<Value>, Refusal> {
+    let repo = hub.writable(&headers, &ns, &name)?;
+    let commit = hub.revision(&repo, &rev)?;
+    if files.len() > MAX_FILES {
+        return Err(Refusal::bad_request(format!("at most {MAX_FILES} files, not {}", files.len())));
+    }
+    let answer = |file: PreuploadFile| {
+        let mode = if file.is_lfs() { "lfs" } else { "regular" };
+        let mut answer = json!({ "path": file.path, "uploadMode": mode, "shouldIgnore": false });
+        if let Some(entry) = commit.files.get(&file.path) {
+            answer["oid"] = json!(entry.content.oid());
+        }
+        answer
+    };
+    let files: Vec<Value> = files.into_iter().map(answer).collect();
+    Ok(Json(json!({ "files": files, "commitOid": commit.stamp.id })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct LfsBatch {
+    #[serde(default)]
+    transfers: Vec<String>,
+    objects: Vec<LfsObject>,
+}
+
+#[derive(Deserialize)]
+struct LfsObject {
+    oid: String,
+    size: u64,
+}
+
+/// Takes uploads over Xet and no other way.
+pub(super) async fn lfs_batch(
+    State(hub): State<Arc<Hub>>,
+    Path((ns, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let name = name.strip_suffix(".git").unwrap_or(&name);
+    hub.writable(&headers, &ns, name)?;
+    // The content type is git-lfs's own, which the `Json` extractor refuses.
+    let batch: LfsBatch = serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    if !batch.transfers.iter().any(|transfer| transfer == "xet") {
+        let message = "the local Hub takes LFS files over the \"xet\" transfer only";
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
+    let object = |object: &LfsObject| json!({ "oid": object.oid, "size": object.size });
+    let objects: Vec<Value> = batch.objects.iter().map(object).collect();
+    Ok(Json(json!({ "transfer": "xet", "objects": objects })))
+}
+
+pub(super) async fn write_token(
+    State(hub): State<Arc<Hub>>,
+    Path((ns, name, rev)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let repo = hub.writable(&headers, &ns, &name)?;
+    hub.revision(&repo, &rev)?;
+    Ok(xet_token(&hub, "write"))
+}
+
+pub(super) async fn read_token(
+    State(hub): State<Arc<Hub>>,
+    Path((ns, name, rev)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let repo = hub.downloadable(&headers, &ns, &name)?;
+    hub.revision(&repo, &rev)?;
+    Ok(xet_token(&hub, "read"))
+}
+
+/// Python reads the headers, Rust the body. A `local://` store checks no token.
+fn xet_token(hub: &Hub, right: &str) -> Response {
+    let (token, expiry, url) = (format!("local-{right}"), date::now_seconds() + TOKEN_LIFETIME, hub.cas.url());
+    let mut response = Json(json!({ "accessToken": token, "exp": expiry, "casUrl": url })).into_response();
+    let headers =
+        [("x-xet-access-token", token), ("x-xet-token-expiration", expiry.to_string()), ("x-xet-cas-url", url)];
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{git_attributes, has_lfs_name};
+
+    #[test]
+    fn attributes_are_the_hubs() {
+        let text = git_attributes();
+        assert_eq!(text.len(), 1519);
+        assert!(text.starts_with("*.7z filter=lfs diff=lfs merge=lfs -text\n*.arrow "));
+    }
+
+    #[test]
+    fn names_that_go_over_lfs() {
+        for path in ["model.safetensors", "a/b.tar.gz", "x.lfs.y", "events.out.tfevents.1", "saved_model/1/v.txt"] {
+            assert!(has_lfs_name(path), "{path}");
+        }
+        for path in ["README.md", "config.json", "safetensors", "saved_models/x.txt", "tokenizer.json", "bin"] {
+            assert!(!has_lfs_name(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use std::fs;
+
+use serde_json::json;
+
+use super::*;
+use crate::weights::{self, tests::shard};
+
+fn config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "intermediate_size": 16,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 10,
+        "tie_word_embeddings": true, "rope_theta": 10000.0, "torch_dtype": "float16"
+    })
+}
+
+/// A folder that transformers loads: two layers, grouped queries, tied embeddings.
+pub(crate) fn lay_out(dir: &Path) {
+    lay_out_with(dir, &config());
+}
+
+fn lay_out_with(dir: &Path, config: &Value) {
+    let llama = Llama::from_config(config, CONFIG, &mut Vec::new()).unwrap();
+    let tensors: Vec<_> = llama.tensors().collect();
+    let tensors: Vec<_> = tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    fs::write(dir.join("model.safetensors"), shard(&tensors)).unwrap();
+    write(dir, CONFIG, config);
+    write(dir, "tokenizer.json", &json!({"added_tokens": [{"id": 9, "content": "</s>"}], "model": {"vocab": {"a": 0, "b": 8}, "merges": []}}));
+    write(dir, "tokenizer_config.json", &json!({"chat_template": "{{ messages }}"}));
+}
+
+fn write(dir: &Path, name: &str, value: &Value) {
+    fs::write(dir.join(name), value.to_string()).unwrap();
+}
+
+fn findings(dir: &Path) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let weights = weights::scan(dir, dir, &mut findings).unwrap();
+    check(dir, dir, &weights, &mut findings).unwrap();
+    findings
+}
+
+fn codes(dir: &Path) -> Vec<String> {
+    findings(dir).into_iter().map(|finding| finding.code).collect()
+}
+
+/// The codes after one key of a sound folder's config was changed.
+fn codes_with(key: &str, value: Value) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let mut config = config();
+    config[key] = value;
+    write(dir.path(), CONFIG, &config);
+    codes(dir.path())
+}
+
+#[test]
+fn sound_folders_have_no_findings() {
+    for change in [json!({}), json!({"tie_word_embeddings": false}), json!({"attention_bias": true, "mlp_bias": true}), json!({"head_dim": 4})] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        lay_out_with(dir.path(), &config);
+        assert_eq!(findings(dir.path()), [], "{change}");
+    }
+}
+
+#[test]
+fn other_architectures_and_quantised_models_are_found() {
+    assert_eq!(codes_with("model_type", json!("mistral")), ["model.architecture"]);
+    assert_eq!(codes_with("architectures", json!(["LlamaForSequenceClassification"])), ["model.architecture"]);
+    assert_eq!(codes_with("quantization_config", json!({"load_in_4bit": true})), ["model.quantized"]);
+    assert_eq!(codes_with("quantization_config", Value::Null), [""; 0]);
+}
+
+#[test]
+fn sizes_that_do_not_fit_the_tensors_are_found() {
+    assert_eq!(codes_with("vocab_size", json!(12)), ["model.tensor-shape"]);
+    assert_eq!(codes_with("num_hidden_layers", json!(3)), ["model.tensor-missing"]);
+    assert_eq!(codes_with("num_hidden_layers", json!(1)), ["model.tensor-unknown"]);
+    assert_eq!(codes_with("tie_word_embeddings", json!(false)), ["model.tensor-missing"]);
+    assert_eq!(codes_with("num_key_value_heads", json!(4)), ["model.tensor-shape"]);
+}
+
+#[test]
+fn sizes_that_contradict_each_other_are_found() {
+    for (key, value) in [
+        ("num_attention_heads", json!(3)),
+        ("num_key_value_heads", json!(3)),
+        ("hidden_size", json!("8")),
+        ("num_hidden_layers", json!(4_000_000)),
+        ("vocab_size", json!(0)),
+        ("intermediate_size", json!(-1)),
+        ("hidden_size", json!(u64::MAX)),
+    ] {
+        assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
+    }
+}
+
+#[test]
+fn a_vocabulary_smaller_than_the_tokenizer_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    write(dir.path(), "tokenizer.json", &json!({"added_tokens": [{"id": 10}], "model": {"vocab": {"a": 0}}}));
+    assert_eq!(codes(dir.path()), ["model.tokenizer"]);
+    write(dir.path(), "tokenizer.json", &json!({"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}));
+    assert_eq!(codes(dir.path()), [""; 0]);
+    write(dir.path(), "tokenizer.json", &json!({"version": "1.0"}));
+    assert_eq!(codes(dir.path()), ["model.tokenizer"]);
+}
+
+#[test]
+fn the_newer_spelling_of_rope_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let mut config = config();
+    config.as_object_mut().unwrap().remove("rope_theta");
+    assert_eq!(codes(dir.path()), [""; 0]);
+    config["rope_parameters"] = json!({"rope_theta": 500_000.0, "rope_type": "default"});
+    write(dir.path(), CONFIG, &config);
+    let found = findings(dir.path());
+    assert_eq!(found[0].code, "model.rope-parameters");
+    assert!(found[0].help.as_ref().unwrap().contains("\"rope_theta\": 500000.0"));
+}
+
+#[test]
+fn missing_and_damaged_files_are_found_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    fs::write(dir.path().join(CONFIG), "{\n  \"hidden_size\": 8,\n}").unwrap();
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    write(dir.path(), "tokenizer_config.json", &json!({}));
+    let found = findings(dir.path());
+    let codes: Vec<_> = found.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["model.json", "model.file-missing", "model.chat-template"]);
+    assert_eq!(found[0].place.as_ref().unwrap().line, Some(3));
+    fs::write(dir.path().join("chat_template.jinja"), "x").unwrap();
+    assert!(findings(dir.path())[2].message.contains("chat_template.jinja"));
+}
+
+#[test]
+fn element_types_other_than_floats_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let bytes = fs::read(dir.path().join("model.safetensors")).unwrap();
+    let text = String::from_utf8_lossy(&bytes[8..]).replacen("\"F16\"", "\"I16\"", 1);
+    fs::write(dir.path().join("model.safetensors"), [&bytes[..8], text.as_bytes()].concat()).unwrap();
+    assert_eq!(codes(dir.path()), ["model.dtype"]);
+}

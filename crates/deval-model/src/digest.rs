@@ -1,0 +1,159 @@
+//! One read of the weights: the model hash, each file's SHA-256 and the health of every tensor.
+//!
+//! The model hash is one stream over all files and cannot be split, so it sets the pace: another thread reads, a third counts NaN
+//! and infinities, a fourth hashes the files after the first (the first file's digest is the stream's own, half-way).
+
+mod blocks;
+mod cache;
+mod health;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use self::blocks::{Block, Pool};
+use self::cache::Stamp;
+pub use self::health::{Counts, Health, TensorHealth};
+use crate::ModelError;
+use crate::files::{self, Entry};
+
+/// What one read of the weights gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WeightsDigest {
+    /// SHA-256 over the bytes of all root `*.safetensors` files in code point order of their names, in lower-case hexadecimal
+    /// (upstream `deval/model/utils.py`, `compute_model_hash`).
+    pub model_hash: String,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Each file, in hashing order.
+    pub files: Vec<FileDigest>,
+    /// NaN, infinities and zeros.
+    pub health: Health,
+    /// Whether the digests come from the side cache, so that no weight byte was read.
+    #[serde(default)]
+    pub from_cache: bool,
+}
+
+/// One weight file's digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileDigest {
+    /// File name at the root.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in lower-case hexadecimal, which is also the Hub's LFS oid.
+    pub sha256: String,
+}
+
+/// Digests the weights of a model folder in one streaming read, or not at all when `cache` (a JSON file of the caller's choice)
+/// knows the same names, sizes, modification times and inodes.
+///
+/// `progress` is told the bytes done and the bytes in all, from this thread. A folder without weights has the hash of nothing, as
+/// upstream has it. At most 40 MB of memory are used, whatever the size.
+///
+/// # Errors
+/// When a root entry named `*.safetensors` is no readable file, as upstream raises there, or when it changes while it is read.
+pub fn digest_weights(
+    dir: &Path,
+    cache: Option<&Path>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<WeightsDigest, ModelError> {
+    let entries = files::weight_entries(dir)?;
+    let stamps = cache::stamp(&entries)?;
+    if let Some(digest) = cache.and_then(|path| cache::load(path, &stamps)) {
+        progress(digest.bytes, digest.bytes);
+        return Ok(digest);
+    }
+    let digest = read(&entries, &stamps, progress)?;
+    if let Some(path) = cache {
+        cache::store(path, &stamps, &digest)?;
+    }
+    Ok(digest)
+}
+
+fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64)) -> Result<WeightsDigest, ModelError> {
+    let bytes = stamps.iter().map(|stamp| stamp.size).sum();
+    let (to_hash, hashing) = channel();
+    let (to_files, filing) = channel();
+    let (to_health, examining) = channel();
+    let (model, rest, health, reading) = thread::scope(|scope| {
+        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_files, to_health]));
+        let rest = scope.spawn(|| hash_files(filing));
+        let health = scope.spawn(|| health::examine(entries, examining));
+        let model = hash_model(hashing, |done| progress(done, bytes));
+        let joined = "the digest threads do not panic";
+        (model, rest.join().expect(joined), health.join().expect(joined), reader.join().expect(joined))
+    });
+    reading?;
+    let now = cache::stamp(entries)?;
+    if let Some(changed) = (0..entries.len()).find(|&at| now[at] != stamps[at]) {
+        return Err(ModelError::Changed(entries[changed].path.clone()));
+    }
+    let digests = model.first_file.into_iter().chain(rest);
+    let files = stamps.iter().zip(digests);
+    let files = files.map(|(stamp, sha256)| FileDigest { name: stamp.name.clone(), size: stamp.size, sha256 }).collect();
+    Ok(WeightsDigest { model_hash: model.hash, bytes, files, health: health?, from_cache: false })
+}
+
+/// Reads every file once and hands each block to every consumer.
+fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), ModelError> {
+    let pool = Pool::new();
+    for (number, entry) in entries.iter().enumerate() {
+        let mut file = File::open(&entry.path).map_err(ModelError::io("open", &entry.path))?;
+        loop {
+            let block = pool.fill(number, &mut file).map_err(ModelError::io("read", &entry.path))?;
+            let last = block.last;
+            let block = Arc::new(block);
+            for consumer in consumers {
+                // A consumer goes early only when it has failed, and then says so itself.
+                consumer.send(Arc::clone(&block)).ok();
+            }
+            if last {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct ModelHash {
+    hash: String,
+    first_file: Option<String>,
+}
+
+fn hash_model(blocks: Receiver<Arc<Block>>, mut progress: impl FnMut(u64)) -> ModelHash {
+    let mut stream = Sha256::new();
+    let mut first_file = None;
+    let mut done = 0;
+    for block in blocks {
+        stream.update(block.bytes());
+        done += block.bytes().len() as u64;
+        progress(done);
+        if block.last && block.file == 0 {
+            first_file = Some(hex::encode(stream.clone().finalize()));
+        }
+    }
+    ModelHash { hash: hex::encode(stream.finalize()), first_file }
+}
+
+/// Digests of all files but the first.
+fn hash_files(blocks: Receiver<Arc<Block>>) -> Vec<String> {
+    let mut digests = Vec::new();
+    let mut stream = Sha256::new();
+    for block in blocks.into_iter().filter(|block| block.file > 0) {
+        stream.update(block.bytes());
+        if block.last {
+            digests.push(hex::encode(stream.finalize_reset()));
+        }
+    }
+    digests
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Blocks of file bytes from a fixed pool, so that memory stays bounded however far a consumer falls behind.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Bytes of one block: small enough to stay in a core's cache between reader and hasher.
+const SIZE: usize = 512 * 1024;
+
+/// Blocks in the pool.
+const COUNT: usize = 64;
+
+/// A piece of one file.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Number of the file.
+    pub(super) file: usize,
+    /// Whether the file ends with this block, which may then be empty.
+    pub(super) last: bool,
+    buffer: Vec<u8>,
+    filled: usize,
+    home: Sender<Vec<u8>>,
+}
+
+impl Block {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // The pool is gone once everything is read; the buffer is then simply freed.
+        self.home.send(std::mem::take(&mut self.buffer)).ok();
+    }
+}
+
+pub(super) struct Pool {
+    free: Receiver<Vec<u8>>,
+    home: Sender<Vec<u8>>,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        let (home, free) = channel();
+        for _ in 0..COUNT {
+            home.send(vec![0; SIZE]).expect("the receiver is held here");
+        }
+        Self { free, home }
+    }
+
+    /// The next piece of a file; waits for a free buffer.
+    pub(super) fn fill(&self, number: usize, file: &mut File) -> io::Result<Block> {
+        let mut buffer = self.free.recv().expect("the sender is held here");
+        let filled = fill(&mut buffer, file)?;
+        Ok(Block { file: number, last: filled < SIZE, buffer, filled, home: self.home.clone() })
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(buffer: &mut [u8], file: &mut File) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

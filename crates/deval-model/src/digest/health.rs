@@ -1,0 +1,195 @@
+//! NaN, infinities and zeros, counted while the hash runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use safetensors::Dtype;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::blocks::Block;
+use crate::ModelError;
+use crate::files::Entry;
+use crate::weights::{Shard, Tensor};
+
+/// What was counted in one tensor, or in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// Elements looked at (F16, BF16 and F32).
+    pub elements: u64,
+    /// Not a number.
+    pub nan: u64,
+    /// Plus or minus infinity.
+    pub inf: u64,
+    /// Plus or minus zero.
+    pub zero: u64,
+}
+
+/// A tensor worth a look: NaN or infinity in it, or nothing but zeros.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TensorHealth {
+    /// Weight file.
+    pub file: String,
+    /// Tensor.
+    pub name: String,
+    /// What was counted in it.
+    pub counts: Counts,
+}
+
+/// Health of all weights.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// Over all tensors.
+    pub totals: Counts,
+    /// Only the tensors worth a look, in the order of the read.
+    pub tensors: Vec<TensorHealth>,
+}
+
+/// Counts over the blocks of all files. A file whose header is broken is passed over: its header is a finding of its own.
+pub(super) fn examine(entries: &[Entry], blocks: Receiver<Arc<Block>>) -> Result<Health, ModelError> {
+    let mut health = Health::default();
+    let mut scan: Option<Scan> = None;
+    for block in blocks {
+        if scan.as_ref().is_none_or(|scan| scan.file != block.file) {
+            scan = Some(Scan::new(block.file, &entries[block.file])?);
+        }
+        let Some(scan) = &mut scan else { continue };
+        scan.take(block.bytes(), &mut health);
+    }
+    Ok(health)
+}
+
+/// Where the count stands in one file.
+struct Scan {
+    file: usize,
+    name: String,
+    tensors: std::vec::IntoIter<Tensor>,
+    current: Option<Tensor>,
+    counts: Counts,
+    /// Bytes until the current tensor goes on.
+    skip: u64,
+    /// Bytes of the current tensor that are still to come.
+    left: u64,
+    /// The first bytes of an element that a block border cut.
+    carry: Vec<u8>,
+}
+
+impl Scan {
+    fn new(file: usize, entry: &Entry) -> Result<Self, ModelError> {
+        let shard = crate::weights::read_header(&entry.path, &entry.name, &entry.name)?.ok();
+        let (skip, tensors) = shard.map_or((0, Vec::new()), |Shard { data_start, tensors, .. }| (data_start, tensors));
+        let mut scan = Self {
+            file,
+            name: entry.name.clone(),
+            tensors: tensors.into_iter(),
+            current: None,
+            counts: Counts::default(),
+            skip,
+            left: 0,
+            carry: Vec::new(),
+        };
+        scan.advance();
+        Ok(scan)
+    }
+
+    /// Goes on to the next tensor; tensors follow each other without a gap, which the header check has made sure of.
+    fn advance(&mut self) {
+        self.current = self.tensors.next();
+        self.left = self.current.as_ref().map_or(0, |tensor| tensor.end - tensor.begin);
+        self.counts = Counts::default();
+        self.carry.clear();
+    }
+
+    fn take(&mut self, mut bytes: &[u8], health: &mut Health) {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        bytes = &bytes[skipped as usize..];
+        while let Some(tensor) = &self.current {
+            let here = self.left.min(bytes.len() as u64);
+            let (mine, others) = bytes.split_at(here as usize);
+            count(tensor.dtype, mine, &mut self.carry, &mut self.counts);
+            self.left -= here;
+            bytes = others;
+            if self.left > 0 {
+                return;
+            }
+            self.finish(health);
+        }
+    }
+
+    fn finish(&mut self, health: &mut Health) {
+        let counts = self.counts;
+        health.totals.add(counts);
+        if let Some(tensor) = self.current.take().filter(|_| counts.is_finding()) {
+            health.tensors.push(TensorHealth { file: self.name.clone(), name: tensor.name, counts });
+        }
+        self.advance();
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.elements += other.elements;
+        self.nan += other.nan;
+        self.inf += other.inf;
+        self.zero += other.zero;
+    }
+
+    fn is_finding(self) -> bool {
+        self.nan + self.inf > 0 || self.elements > 0 && self.zero == self.elements
+    }
+}
+
+/// Elements per turn of the inner loop: its counters fit into the lanes of the elements.
+const TURN: usize = 8192;
+
+fn count(dtype: Dtype, bytes: &[u8], carry: &mut Vec<u8>, counts: &mut Counts) {
+    match dtype {
+        Dtype::F16 => with_carry(bytes, carry, |elements| halves(elements, 0x7c00, counts)),
+        Dtype::BF16 => with_carry(bytes, carry, |elements| halves(elements, 0x7f80, counts)),
+        Dtype::F32 => with_carry(bytes, carry, |elements| singles(elements, counts)),
+        _ => {}
+    }
+}
+
+/// Cuts bytes into elements of `N`, putting together the one that a block border has cut.
+fn with_carry<const N: usize>(mut bytes: &[u8], carry: &mut Vec<u8>, mut each: impl FnMut(&[[u8; N]])) {
+    if !carry.is_empty() {
+        let missing = (N - carry.len()).min(bytes.len());
+        carry.extend(&bytes[..missing]);
+        bytes = &bytes[missing..];
+        let Some(element) = carry.first_chunk::<N>() else { return };
+        each(&[*element]);
+        carry.clear();
+    }
+    let (elements, rest) = bytes.as_chunks::<N>();
+    each(elements);
+    carry.extend(rest);
+}
+
+/// Without sign, an exponent of all ones is the infinity, and what is greater is NaN.
+fn halves(elements: &[[u8; 2]], infinity: i16, counts: &mut Counts) {
+    for turn in elements.chunks(TURN) {
+        let (mut nan, mut inf, mut zero) = (0i16, 0i16, 0i16);
+        for element in turn {
+            let magnitude = i16::from_le_bytes(*element) & 0x7fff;
+            nan += i16::from(magnitude > infinity);
+            inf += i16::from(magnitude == infinity);
+            zero += i16::from(magnitude == 0);
+        }
+        counts.add(Counts { elements: turn.len() as u64, nan: nan as u64, inf: inf as u64, zero: zero as u64 });
+    }
+}
+
+fn singles(elements: &[[u8; 4]], counts: &mut Counts) {
+    for turn in elements.chunks(TURN) {
+        let (mut nan, mut inf, mut zero) = (0i32, 0i32, 0i32);
+        for element in turn {
+            let magnitude = i32::from_le_bytes(*element) & 0x7fff_ffff;
+            nan += i32::from(magnitude > 0x7f80_0000);
+            inf += i32::from(magnitude == 0x7f80_0000);
+            zero += i32::from(magnitude == 0);
+        }
+        counts.add(Counts { elements: turn.len() as u64, nan: nan as u64, inf: inf as u64, zero: zero as u64 });
+    }
+}

@@ -1,0 +1,88 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use deval_report::Diagnostic;
+use serde::Deserialize;
+
+use crate::ModelError;
+use crate::files::{self, Label};
+use crate::weights::Weights;
+
+/// Name of the index that transformers writes beside several shards.
+pub(crate) const FILE: &str = "model.safetensors.index.json";
+
+/// The single file that transformers looks for first.
+const SINGLE: &str = "model.safetensors";
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Holds the index against the shards: every file it names is there, every tensor lies where it says, no file is left out.
+pub(crate) fn check(dir: &Path, label: &Label, weights: &Weights, findings: &mut Vec<Diagnostic>) -> Result<(), ModelError> {
+    let path = dir.join(FILE);
+    let single = weights.shards.iter().any(|shard| shard.name == SINGLE);
+    if !path.is_file() {
+        findings.extend(missing(label, weights, single));
+        return Ok(());
+    }
+    let file = label.file(FILE);
+    match serde_json::from_slice::<Index>(&files::read(&path)?) {
+        Ok(index) => compare(&index, &file, weights, findings),
+        Err(error) => findings.push(Diagnostic::error("G38", format!("the index cannot be read: {error}")).in_file(file)),
+    }
+    Ok(())
+}
+
+/// Without an index only `model.safetensors` is loaded.
+fn missing(label: &Label, weights: &Weights, single: bool) -> Option<Diagnostic> {
+    let name = &weights.shards.first()?.name;
+    if single && weights.shards.len() == 1 {
+        return None;
+    }
+    let message = if single {
+        "there are weight files beside model.safetensors which no loader reads, but which enter the model hash"
+    } else {
+        "there is neither model.safetensors nor an index of the shards"
+    };
+    let help = format!("save the model again, so that {FILE} is written, or remove what does not belong to it");
+    Some(Diagnostic::error("G38", message).in_file(label.file(name)).help(help))
+}
+
+fn compare(index: &Index, file: &str, weights: &Weights, findings: &mut Vec<Diagnostic>) {
+    let finding = |message: String| Diagnostic::error("G38", message).in_file(file);
+    let named: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+    let present: BTreeSet<&str> = weights.shards.iter().map(|shard| shard.name.as_str()).collect();
+    if weights.complete {
+        for shard in named.difference(&present) {
+            findings.push(finding(format!("the index names `{shard}`, which is not there")).help("fetch the missing shard"));
+        }
+        findings.extend(misplaced(index, weights).map(finding));
+    }
+    for shard in present.difference(&named) {
+        let message = format!("`{shard}` is not in the index: no loader reads it, but it enters the model hash");
+        findings.push(finding(message).help("remove the file, or save the model again"));
+    }
+}
+
+/// The first tensor on which index and shards disagree, with the number of all.
+fn misplaced(index: &Index, weights: &Weights) -> Option<String> {
+    let homes: BTreeMap<&str, &str> = weights
+        .shards
+        .iter()
+        .flat_map(|shard| shard.tensors.iter().map(|tensor| (tensor.name.as_str(), shard.name.as_str())))
+        .collect();
+    let known = |shard: &str| weights.shards.iter().any(|s| s.name == shard);
+    let wrong: Vec<_> = index
+        .weight_map
+        .iter()
+        .filter(|(tensor, shard)| known(shard) && homes.get(tensor.as_str()) != Some(&shard.as_str()))
+        .collect();
+    let unnamed: Vec<_> = homes.keys().filter(|tensor| !index.weight_map.contains_key(**tensor)).collect();
+    if let [(tensor, shard), ..] = wrong[..] {
+        return Some(format!("the index puts `{tensor}` into `{shard}`, where it is not ({} such tensors)", wrong.len()));
+    }
+    let first = unnamed.first()?;
+    Some(format!("the index leaves out `{first}` ({} such tensors)", unnamed.len()))
+}

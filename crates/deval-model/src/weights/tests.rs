@@ -1,0 +1,171 @@
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use safetensors::tensor::TensorView;
+
+use super::*;
+
+/// A real safetensors file of f16 zeros with these tensors.
+pub(crate) fn shard(tensors: &[(&str, &[usize])]) -> Vec<u8> {
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(_, shape)| vec![0; shape.iter().product::<usize>() * 2]).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape), bytes)| {
+        (name.to_string(), TensorView::new(Dtype::F16, shape.to_vec(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// A file with this header text and so many bytes of data.
+pub(crate) fn raw(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(vec![0; data]);
+    bytes
+}
+
+fn scan_one(bytes: &[u8]) -> Vec<Diagnostic> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    findings(dir.path())
+}
+
+fn findings(dir: &Path) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    scan(dir, dir, &mut findings).unwrap();
+    findings
+}
+
+fn one(bytes: &[u8], code: &str, words: &str) {
+    let found = scan_one(bytes);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, code);
+    assert!(found[0].message.contains(words), "{found:?}");
+    assert_eq!(found[0].place.as_ref().unwrap().file, "model.safetensors");
+    assert!(found[0].help.is_some());
+}
+
+#[test]
+fn a_sound_file_has_no_findings() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("model.safetensors"), shard(&[("b", &[2, 3]), ("a", &[4])])).unwrap();
+    let mut found = Vec::new();
+    let weights = scan(dir.path(), dir.path(), &mut found).unwrap();
+    assert_eq!(found, []);
+    assert_eq!(weights.tensors()["b"], (Dtype::F16, &[2, 3][..]));
+    assert!(weights.complete && weights.bytes() > 20);
+}
+
+#[test]
+fn a_truncated_shard_is_found() {
+    let mut bytes = shard(&[("a", &[64])]);
+    bytes.truncate(bytes.len() - 28);
+    one(&bytes, "G38", "cut off: 28 B");
+    one(&bytes[..20], "G38", "ends within its header");
+    one(&bytes[..5], "G38", "too short");
+    one(b"", "G38", "too short");
+}
+
+#[test]
+fn a_git_lfs_pointer_is_found() {
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4976698672\n", "4e".repeat(32));
+    one(pointer.as_bytes(), "G38", "Git LFS pointer");
+}
+
+#[test]
+fn broken_headers_are_found() {
+    let entry = |name: &str, begin: usize, end: usize| format!(r#""{name}":{{"dtype":"F16","shape":[2],"data_offsets":[{begin},{end}]}}"#);
+    let two = |a: String, b: String| format!("{{{a},{b}}}");
+    one(&raw("[1, 2]", 0), "G38", "not a JSON object");
+    one(&raw("{\"a\": }", 0), "G38", "not valid");
+    one(&raw(&two(entry("a", 0, 4), entry("a", 4, 8)), 8), "G38", "`a` is there twice");
+    one(&raw(&two(entry("a", 0, 4), entry("b", 2, 6)), 6), "G38", "overlaps");
+    one(&raw(&two(entry("a", 0, 4), entry("b", 6, 10)), 10), "G38", "does not follow");
+    one(&raw(&two(entry("a", 0, 4), entry("b", 4, 10)), 10), "G38", "size of its shape");
+    one(&raw(&two(entry("a", 0, 4), entry("b", 4, 8)), 9), "G38", "belong to no tensor");
+    one(&raw(&entry("a", 0, 4).replace("F16", "F17").replace("\"a\"", "{\"a\"").replace("}", "}}"), 4), "G38", "F17");
+    one(&raw(r#"{"a":{"dtype":"F16","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#, 4), "G38", "shape");
+    let mut long = raw("{}", 0);
+    long[..8].copy_from_slice(&100_000_001u64.to_le_bytes());
+    one(&long, "G38", "longer than loaders accept");
+}
+
+#[test]
+fn a_folder_without_weights_says_where_they_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = || {
+        let found = findings(dir.path());
+        assert_eq!((found.len(), found[0].code.as_str()), (1, "G13"));
+        found[0].help.clone().unwrap()
+    };
+    assert!(help().contains("save_pretrained"));
+    fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
+    assert!(help().contains("pickle"));
+    fs::create_dir(dir.path().join("weights")).unwrap();
+    fs::write(dir.path().join("weights/model.safetensors"), "x").unwrap();
+    assert!(help().contains("`weights/`"));
+    fs::write(dir.path().join("model.SAFETENSORS"), "x").unwrap();
+    assert!(help().contains("capitals"));
+}
+
+#[test]
+fn folders_and_dead_links_named_like_weights_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("model.safetensors"), shard(&[("a", &[4])])).unwrap();
+    fs::create_dir(dir.path().join("old.safetensors")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.path().join("x.safetensors")).unwrap();
+    let codes: Vec<_> = findings(dir.path()).into_iter().map(|f| (f.code, f.place.unwrap().file)).collect();
+    assert_eq!(codes, [("G27".into(), "old.safetensors".to_string()), ("G27".into(), "x.safetensors".to_string())]);
+}
+
+#[test]
+fn the_index_is_held_against_the_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    write("model-00001-of-00002.safetensors", &shard(&[("a", &[4])]));
+    write("model-00002-of-00002.safetensors", &shard(&[("b", &[4])]));
+    let messages = || findings(dir.path()).into_iter().map(|finding| finding.message).collect::<Vec<_>>().join("; ");
+    assert!(messages().contains("neither model.safetensors nor an index"));
+
+    let index = |a: &str, b: &str| {
+        let map = format!(r#"{{"metadata":{{"total_size":16}},"weight_map":{{"a":"{a}","b":"{b}"}}}}"#);
+        fs::write(dir.path().join(index::FILE), map).unwrap();
+    };
+    index("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    assert_eq!(messages(), "");
+    index("model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors");
+    assert!(messages().contains("(2 such tensors)"));
+    index("model-00001-of-00002.safetensors", "model-00003-of-00003.safetensors");
+    assert!(messages().contains("names `model-00003-of-00003.safetensors`"), "{}", messages());
+    assert!(messages().contains("`model-00002-of-00002.safetensors` is not in the index"));
+    write(index::FILE, b"{}");
+    assert!(messages().contains("cannot be read"));
+    fs::remove_file(dir.path().join(index::FILE)).unwrap();
+    write("model.safetensors", &shard(&[("c", &[4])]));
+    assert!(messages().contains("which no loader reads"));
+}
+
+#[test]
+fn the_same_tensor_twice_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("consolidated.safetensors"), shard(&[("a", &[4])])).unwrap();
+    fs::write(dir.path().join("model.safetensors"), shard(&[("a", &[4])])).unwrap();
+    let found = findings(dir.path());
+    assert!(found[0].message.contains("also in another weight file"), "{found:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn any_bytes_give_findings_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), length in 0u64..200) {
+        scan_one(&bytes);
+        scan_one(&[&length.to_le_bytes()[..], b"{\"a\":", &bytes].concat());
+    }
+
+    #[test]
+    fn what_the_library_writes_is_read_back(shapes in prop::collection::vec(prop::collection::vec(0usize..5, 0..4), 1..6)) {
+        let names: Vec<String> = (0..shapes.len()).map(|i| format!("t{i}")).collect();
+        let tensors: Vec<_> = names.iter().zip(&shapes).map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        prop_assert_eq!(scan_one(&shard(&tensors)), []);
+    }
+}

@@ -1,0 +1,152 @@
+//! One submission and everything its steps share: manifest, folders, reports, secrets, runtime.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use deval_manifest::{Manifest, Parsed, parse};
+use deval_model::{WeightsDigest, digest_weights};
+use deval_report::{Diagnostic, Network, Step};
+
+use crate::{
+    cli::Global,
+    findings::Findings,
+    localnet::Localnet,
+    secrets::Secrets,
+    store::Store,
+    ui::{Ui, Unit},
+};
+
+pub(crate) struct Context {
+    pub(crate) manifest: Manifest,
+    pub(crate) store: Store,
+    pub(crate) ui: Ui,
+    pub(crate) secrets: Secrets,
+    pub(crate) rerun: bool,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    /// Fingerprints of the steps that stand in this run.
+    pub(crate) ensured: RefCell<BTreeMap<Step, String>>,
+    parsed: Parsed,
+    root: PathBuf,
+    weights: OnceCell<WeightsDigest>,
+    localnet: OnceCell<Localnet>,
+}
+
+impl Context {
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// [`Findings`] when the manifest has any; all of them at once.
+    pub(crate) fn open(global: &Global, ui: Ui) -> anyhow::Result<Self> {
+        let path = &global.manifest;
+        let text = fs::read_to_string(path).with_context(|| {
+            format!("cannot read the manifest {} (name another with --manifest)", path.display())
+        })?;
+        let name = path.file_name().map_or_else(|| "deval.toml".into(), |name| name.to_string_lossy());
+        let parsed = parse(&text, &name);
+        let manifest = match &parsed.manifest {
+            Some(manifest) if parsed.diagnostics.is_empty() => manifest.clone(),
+            _ => return Err(Findings(parsed.diagnostics).into()),
+        };
+        let path = path.canonicalize().with_context(|| format!("cannot resolve {}", path.display()))?;
+        let root = path.parent().context("a manifest has a folder")?.to_owned();
+        Ok(Self {
+            store: Store::new(root.join("target/deval")),
+            secrets: Secrets::beside(&root)?,
+            runtime: tokio::runtime::Runtime::new().context("cannot start the async runtime")?,
+            rerun: global.rerun,
+            ensured: RefCell::default(),
+            weights: OnceCell::new(),
+            localnet: OnceCell::new(),
+            manifest,
+            parsed,
+            root,
+            ui,
+        })
+    }
+
+    /// A path of the manifest, relative to its folder; a leading `~` is the home directory.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        match (relative.strip_prefix("~/"), env::home_dir()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.root.join(relative),
+        }
+    }
+
+    /// Where steps leave their outputs.
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
+        self.root.join("target/deval").join(name)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        self.manifest.submission.network
+    }
+
+    pub(crate) fn model_dir(&self) -> PathBuf {
+        self.path(&self.manifest.submission.model_dir)
+    }
+
+    pub(crate) fn pipeline_dir(&self) -> PathBuf {
+        self.path(&self.manifest.submission.pipeline_dir)
+    }
+
+    /// Puts a finding about a manifest value where that value is written.
+    pub(crate) fn place(&self, mut finding: Diagnostic, key: &str) -> Diagnostic {
+        if finding.place.is_none() {
+            finding.place = self.parsed.place(key).cloned();
+        }
+        finding
+    }
+
+    /// Digests of the weights: read once, kept in a side cache, never read again while unchanged.
+    pub(crate) fn weights(&self) -> anyhow::Result<&WeightsDigest> {
+        if let Some(known) = self.weights.get() {
+            return Ok(known);
+        }
+        let bar = self.ui.bar("reading the weights", 0, Unit::Bytes);
+        let cache = self.out("cache/weights.json");
+        let digest = digest_weights(&self.model_dir(), Some(&cache), &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        let digest = digest?;
+        Ok(self.weights.get_or_init(|| digest))
+    }
+
+    /// The local Hub and chain, started when first asked for.
+    pub(crate) fn localnet(&self) -> anyhow::Result<&Localnet> {
+        if let Some(running) = self.localnet.get() {
+            return Ok(running);
+        }
+        let started = Localnet::reuse_or_start(&self.out("localnet"), self.ui)?;
+        Ok(self.localnet.get_or_init(|| started))
+    }
+
+    /// The Hub's endpoint: the manifest's, else the network's own.
+    pub(crate) fn hub_endpoint(&self) -> anyhow::Result<String> {
+        match (&self.manifest.hub.endpoint, self.network()) {
+            (Some(endpoint), _) => Ok(endpoint.clone()),
+            (None, Network::Local) => Ok(self.localnet()?.hub.clone()),
+            (None, Network::Test | Network::Finney) => Ok("https://huggingface.co".into()),
+        }
+    }
+
+    /// The chain's endpoint: the manifest's, else the network's own.
+    pub(crate) fn chain_endpoint(&self) -> anyhow::Result<String> {
+        match (&self.manifest.chain.endpoint, self.network()) {
+            (Some(endpoint), _) => Ok(endpoint.clone()),
+            (None, Network::Local) => Ok(self.localnet()?.chain.clone()),
+            (None, Network::Test) => Ok("wss://test.finney.opentensor.ai:443".into()),
+            (None, Network::Finney) => Ok("wss://entrypoint-finney.opentensor.ai:443".into()),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The submission's repository on the Hub.
+
+use anyhow::Context as _;
+use deval_hub::{HubClient, LocalFile, RepoId, Token};
+use deval_model::Package;
+use deval_report::{Network, Step};
+
+use crate::{context::Context, steps};
+
+/// Token of the local Hub, which takes any; it opens nothing else.
+const LOCAL_TOKEN: &str = "hf_local";
+
+/// A client with the miner's token.
+pub(crate) fn client(context: &Context) -> anyhow::Result<HubClient> {
+    let token = match context.network() {
+        Network::Local => Some(LOCAL_TOKEN.to_owned()),
+        Network::Test | Network::Finney => context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]),
+    };
+    let token = token.context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
+    Ok(HubClient::new(&context.hub_endpoint()?, Some(Token::new(&token)?), &context.out("hub"))?)
+}
+
+/// The repository that the manifest names.
+pub(crate) fn repo(context: &Context) -> anyhow::Result<RepoId> {
+    Ok(RepoId::parse(&context.manifest.submission.model_url)?)
+}
+
+/// The staged tree with all its digests: small files from `package`, weights from `hash`.
+pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
+    let package: Package = steps::result_of(context, Step::Package)?;
+    let weights = context.weights()?;
+    let tree = steps::tree(context);
+    let file = |file: deval_model::PackageFile| {
+        let of_weights = weights.files.iter().find(|known| known.name == file.path).map(|known| known.sha256.clone());
+        let sha256 = file.sha256.or(of_weights).with_context(|| format!("no digest of {}", file.path))?;
+        let source = tree.join(&file.path);
+        Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1: file.git_sha1.unwrap_or_default() })
+    };
+    package.files.into_iter().map(file).collect()
+}

@@ -1,0 +1,113 @@
+//! The local Hub and the local chain: built and started when the network is `local`, ended with the step that started them.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{cli::LocalnetPorts, store::write_atomically, ui::Ui};
+
+/// Endpoints of a running localnet, and the process when it is ours.
+#[derive(Debug)]
+pub(crate) struct Localnet {
+    pub(crate) hub: String,
+    pub(crate) chain: String,
+    child: Option<Child>,
+}
+
+/// The line that `deval-localnet` prints when both servers listen.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    hub: String,
+    chain: String,
+}
+
+impl Localnet {
+    /// Takes a localnet that `cargo xtask localnet` runs on this state, or starts one that ends with this process.
+    pub(crate) fn reuse_or_start(state_dir: &Path, ui: Ui) -> anyhow::Result<Self> {
+        if let Some(Ready { hub, chain }) = running(state_dir) {
+            return Ok(Self { hub, chain, child: None });
+        }
+        start(&build(ui)?, state_dir, &LocalnetPorts { hub_port: 0, chain_port: 0 })
+    }
+}
+
+impl Drop for Localnet {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It ends by itself when its standard input closes, which also covers a kill of this process.
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `cargo xtask localnet`: runs in the foreground; steps on the same manifest find it and use it.
+pub(crate) fn run(state_dir: &Path, ports: &LocalnetPorts, ui: Ui) -> anyhow::Result<()> {
+    let mut localnet = start(&build(ui)?, state_dir, ports)?;
+    let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
+    write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
+    ui.print(format!("hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.", ready.hub, ready.chain));
+    let status = localnet.child.as_mut().context("it was just started")?.wait().context("cannot wait for deval-localnet")?;
+    fs::remove_file(endpoints(state_dir)).ok();
+    if status.success() { Ok(()) } else { bail!("deval-localnet ended with {status}") }
+}
+
+fn endpoints(state_dir: &Path) -> PathBuf {
+    state_dir.join("endpoints.json")
+}
+
+fn running(state_dir: &Path) -> Option<Ready> {
+    let ready: Ready = serde_json::from_slice(&fs::read(endpoints(state_dir)).ok()?).ok()?;
+    let listens = |url: &str| {
+        let address: Option<SocketAddr> = url.split("://").nth(1).and_then(|address| address.parse().ok());
+        address.is_some_and(|address| TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok())
+    };
+    (listens(&ready.hub) && listens(&ready.chain)).then_some(ready)
+}
+
+/// Builds `deval-localnet` beside this program. A binary of its own, so that FRAME is compiled only where it is wanted.
+fn build(ui: Ui) -> anyhow::Result<PathBuf> {
+    let spinner = ui.spinner("building deval-localnet (the first time takes minutes)");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "deval-localnet"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .context("cannot run cargo to build deval-localnet")?;
+    spinner.finish_and_clear();
+    if !output.status.success() {
+        bail!("deval-localnet does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(here.with_file_name("deval-localnet"))
+}
+
+fn start(binary: &Path, state_dir: &Path, ports: &LocalnetPorts) -> anyhow::Result<Localnet> {
+    fs::create_dir_all(state_dir).with_context(|| format!("cannot create {}", state_dir.display()))?;
+    let mut child = Command::new(binary)
+        .arg("--state-dir")
+        .arg(state_dir)
+        .args(["--hub-port", &ports.hub_port.to_string(), "--chain-port", &ports.chain_port.to_string()])
+        .arg("--exit-with-stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", binary.display()))?;
+    let stdout = child.stdout.take().context("it was asked for")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("cannot read from deval-localnet")?;
+    let ready: Option<Ready> = serde_json::from_str(&line).ok();
+    let Some(Ready { hub, chain }) = ready else {
+        let status = child.wait().context("cannot wait for deval-localnet")?;
+        bail!("the local Hub and chain did not start ({status}); the reason is above");
+    };
+    Ok(Localnet { hub, chain, child: Some(child) })
+}

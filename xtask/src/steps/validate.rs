@@ -1,0 +1,68 @@
+//! `validate`: every gate that can be decided from the disk, with its margin.
+
+use deval_model::{Findings, Submission};
+use deval_report::{
+    Inputs, Section, Step,
+    gates::{GateStatus, GateVerdict},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, Pure};
+use crate::{context::Context, wallet};
+
+/// The step.
+pub(crate) struct Validate;
+
+/// The gates that were decided.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Validation {
+    pub(crate) gates: Vec<GateVerdict>,
+}
+
+impl Pure for Validate {
+    const STEP: Step = Step::Validate;
+    type Output = Validation;
+
+    fn inputs(context: &Context) -> anyhow::Result<Inputs> {
+        let mut inputs = Inputs::default();
+        let submission = &context.manifest.submission;
+        inputs.add("submission.model_url", &submission.model_url);
+        inputs.add("submission.network", submission.network);
+        inputs.add("wallet.coldkey", wallet::coldkey(context).unwrap_or_default());
+        for (name, digest) in deval_model::quick_digests(&context.model_dir(), &context.pipeline_dir())? {
+            inputs.add(name, digest);
+        }
+        Ok(inputs)
+    }
+
+    fn run(context: &Context) -> anyhow::Result<Outcome<Validation>> {
+        let submission = &context.manifest.submission;
+        let Findings { mut diagnostics, gates } = deval_model::validate(&Submission {
+            model_dir: context.model_dir(),
+            pipeline_dir: context.pipeline_dir(),
+            coldkey_expected: wallet::coldkey(context),
+            model_url: submission.model_url.clone(),
+            network: submission.network,
+        })?;
+        // Findings about the address belong where the address is written.
+        for finding in diagnostics.iter_mut().filter(|finding| matches!(finding.code.as_str(), "G06" | "G19")) {
+            *finding = context.place(finding.clone(), "submission.model_url");
+        }
+        Ok(Outcome { diagnostics, result: Some(Validation { gates }), timing: serde_json::Value::Null })
+    }
+
+    fn sections(validation: &Validation) -> Vec<Section> {
+        let count = |status| validation.gates.iter().filter(|gate| gate.status == status).count();
+        let rows = validation.gates.iter().filter(|gate| gate.status != GateStatus::Unknown).map(|gate| {
+            let margin = gate.margin.clone().unwrap_or_default();
+            vec![gate.code.clone(), gate.status.to_string(), margin, gate.detail.clone()]
+        });
+        let summary = format!(
+            "{} pass, {} warn, {} fail",
+            count(GateStatus::Pass),
+            count(GateStatus::Warn),
+            count(GateStatus::Fail)
+        );
+        vec![Section::new("Validation").row("gates", summary).table(&["gate", "", "margin", "seen"], rows.collect())]
+    }
+}

@@ -1,0 +1,56 @@
+//! Reports on disk: `target/deval/<step>.json`, written whole or not at all.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use deval_report::{Report, SCHEMA};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The folder of reports of one submission.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, step: &str) -> PathBuf {
+        self.dir.join(format!("{step}.json"))
+    }
+
+    /// The last report, unless there is none that this version can read.
+    pub(crate) fn read<T: DeserializeOwned>(&self, step: &str) -> Option<Report<T>> {
+        let report: Report<T> = serde_json::from_slice(&fs::read(self.path(step)).ok()?).ok()?;
+        (report.schema == SCHEMA).then_some(report)
+    }
+
+    pub(crate) fn write<T: Serialize>(&self, report: &Report<T>) -> anyhow::Result<()> {
+        let text = serde_json::to_vec_pretty(report).context("cannot write the report as JSON")?;
+        write_atomically(&self.path(&report.step), &text)
+    }
+
+    /// Forgets a receipt whose subject is gone.
+    pub(crate) fn remove(&self, step: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(step)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a file whole or not at all, so that a kill leaves the old content or the new.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let dir = path.parent().context("a file has a folder")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    file.write_all(content).and_then(|()| file.as_file().sync_data()).with_context(|| format!("cannot write {}", path.display()))?;
+    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
+}

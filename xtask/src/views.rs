@@ -1,0 +1,9 @@
+//! Views: functions of reports. Nothing here changes anything.
+
+mod page;
+mod plan;
+mod verdict;
+
+pub(crate) use page::{Page, report};
+pub(crate) use plan::{Plan, plan};
+pub(crate) use verdict::{Verdict, explain, verdict};
