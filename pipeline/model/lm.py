@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -68,7 +68,8 @@ class LanguageModel:
     def log_probs(self, prompt: list[int], target: list[int]) -> torch.Tensor:
         """Natural log-probability of each token of a non-empty `target` behind a non-empty `prompt`.
 
-        Only what differs from the previous call is run: the cache keeps the prefix that both share.
+        Only what differs from the previous call is run: the cache keeps the prefix that both share. Raises
+        `ArithmeticError` when the model computes no number.
         """
         ids = [*prompt, *target[:-1]]
         kept = min(len(os.path.commonprefix([self._cached, ids])), len(prompt) - 1)
@@ -77,7 +78,10 @@ class LanguageModel:
         self._cached = ids
         logits = self._model.get_output_embeddings()(hidden[:, -len(target) :])[0].float()
         wanted = torch.tensor(target, device=logits.device).unsqueeze(1)
-        return torch.log_softmax(logits, dim=-1).gather(1, wanted).squeeze(1)
+        found = torch.log_softmax(logits, dim=-1).gather(1, wanted).squeeze(1)
+        if not found.isfinite().all():
+            raise ArithmeticError("the model's log-probabilities are not finite")
+        return found
 
     def _run(self, ids: list[int], kept: int) -> torch.Tensor:
         device = self._model.device
@@ -121,7 +125,7 @@ class LanguageModel:
         found = [self._tokenizer.eos_token_id, turn_end, *stored]
         return list(dict.fromkeys(token for token in found if token is not None))
 
-    def _fitting(self, fields: dict[str, str], encode) -> list[int]:
+    def _fitting(self, fields: dict[str, str], encode: Callable[[dict[str, str]], list[int]]) -> list[int]:
         """`encode(fields)` with the middle of the longest field shortened until it fits."""
         fields = {name: self._harmless(text) for name, text in fields.items()}
         for _ in range(8):
@@ -130,10 +134,14 @@ class LanguageModel:
             if over <= 0:
                 return ids
             longest = max(fields, key=lambda name: len(fields[name]))
-            characters = sum(map(len, fields.values()))
-            fields[longest] = cut_middle(fields[longest], math.ceil(1.1 * over * characters / len(ids)) + 16)
+            fields[longest] = self._shortened(fields[longest], over)
         head = self._budget // 2
         return ids[:head] + ids[len(ids) - (self._budget - head) :]
+
+    def _shortened(self, text: str, over: int) -> str:
+        """`text` with about `over` tokens less, and a little more for the uneven length of tokens."""
+        tokens = max(1, len(self._encode(text)))
+        return cut_middle(text, math.floor(0.95 * len(text) * (1 - over / tokens)) - 16)
 
     def _harmless(self, text: str) -> str:
         """`text` in which no control token of the chat can be spoken."""

@@ -80,8 +80,6 @@ def constrained(model: LanguageModel, request: Request, settings: Settings) -> A
 
 def _median(grid: tuple[str, ...], log_probs: list[float]) -> float:
     """The point with half of the probability on either side: the reward falls with the distance from the truth."""
-    if not all(map(math.isfinite, log_probs)):
-        raise ArithmeticError(f"the model gave no probabilities: {log_probs}")
     reached = 0.0
     for option, log_prob in zip(grid, log_probs):
         reached += math.exp(log_prob)
@@ -118,7 +116,7 @@ def likelihood(model: LanguageModel, request: Request, settings: Settings) -> An
     """No generation: how much likelier a text becomes once the model has read what it should follow from."""
     if request.task.binary:
         gains = _gains(model, "Question: {query}\nAnswer:", "Answer:", request, [f" {request.llm_response.strip()}"])
-        return Answer(float(gains[0][1] >= settings.relevancy_gain), [])
+        return _share(gains, settings.relevancy_gain, request.task)
     if request.task.claim_prompt is not None:
         claims = list(dict.fromkeys(text.split_claims(request.llm_response)))
         gains = _gains(model, "{rag_context}\n\n", "\n\n", request, claims)

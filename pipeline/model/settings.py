@@ -30,12 +30,16 @@ class Settings:
     """Work that has not begun by then is left out; the validator gives up after 20 s. 0 lifts the limit."""
     claim_odds: float = 0.0
     """`constrained`: a claim is a mistake when log P(no) - log P(yes) is above this."""
-    support_gain: float = 0.6
-    """`likelihood`: a claim is supported when the context raises its mean token log-probability by this much (nats)."""
-    coverage_gain: float = 0.1
-    """`likelihood`: a point of the context is covered when the summary raises its log-probability by this much."""
-    relevancy_gain: float = 0.2
-    """`likelihood`: a response is relevant when the query raises its log-probability by this much."""
+
+    # Thresholds of `likelihood`, in nats per token, picked with SmolLM2-135M-Instruct on labelled examples (balanced
+    # accuracy there: support 0.64 to 0.79 on invented claims, 0.5 on swapped names; relevancy 0.71; coverage followed
+    # the truth not at all). Another model needs its own.
+    support_gain: float = 1.0
+    """A claim is supported when the context raises its mean log-probability by this much."""
+    coverage_gain: float = 0.2
+    """A point of the context is covered when the summary raises its mean log-probability by this much."""
+    relevancy_gain: float = 0.4
+    """A response is relevant when the query raises its mean log-probability by this much."""
 
     def __post_init__(self) -> None:
         if self.reading not in READINGS:

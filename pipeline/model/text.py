@@ -12,7 +12,7 @@ MAX_POINTS = 12
 """Mistakes of one answer that were written freely."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_SCORE = re.compile(r"response\W{0,3}:\W{0,4}?(\d+(?:\.\d+)?|\.\d+)", re.IGNORECASE)
+_SCORE = re.compile(r"response\**\s*:[\s*]*(\d+(?:\.\d+)?|\.\d+)", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 # The subnet glues claims with one of: newline(s), tab, one or two spaces, "..." or nothing at all. Lone surrogates
 # are a border too, because no answer that holds one can be sent.
@@ -21,7 +21,9 @@ _HARD_BORDER = re.compile(r"[\n\r\t\ud800-\udfff]+| {2,}|\.{3,}")
 _SENTENCE_END = re.compile(r"[.!]+[\"'”’)\]]*(\s*)")
 _ABBREVIATION = re.compile(r"(?:\b\w|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|No|Inc|Ltd|Co|Corp|e\.g|i\.e|U\.S))$")
 _BULLET = re.compile(r"^\s*(?:[-*•–>]+|\(?\d{1,2}[.):])\s+")
-_NOTHING = re.compile(r"^\W*(?:none|n/?a|nothing|no (?:missing|mistaken|mistakes?)\b.*|response\W*:.*)\W*$", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"^\W*(?:none|n/?a|nothing|no (?:missing|mistaken|mistakes?)\b.*|response\W*:.*)\W*$", re.IGNORECASE
+)
 
 
 def as_text(value: object) -> str:
@@ -39,10 +41,9 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda match: fields.get(match[1], match[0]), template)
 
 
-def cut_middle(text: str, drop: int) -> str:
-    """`text` without `drop` characters of its middle, which a mark replaces; empty when nothing would be left."""
-    kept = len(text) - drop - len(" [...] ")
-    if kept <= 0:
+def cut_middle(text: str, kept: int) -> str:
+    """The first and the last half of `kept` characters of `text`, with a mark between; empty for `kept` below 1."""
+    if kept < 1:
         return ""
     head = kept // 2
     return f"{text[:head]} [...] {text[len(text) - kept + head :]}"

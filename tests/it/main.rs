@@ -1,1 +1,12 @@
-//! Index of the end-to-end tests.
+//! What a user sees, from outside: the real programs on real files.
+//!
+//! - `tidy`: rules of the repository
+//! - `bad_input`: every kind of wrong input, with the message it gets
+//! - `way`: the whole way on a tiny model, against the local Hub and the local chain
+//! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
+
+mod bad_input;
+mod clients;
+mod harness;
+mod tidy;
+mod way;

@@ -45,9 +45,9 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
     }
     let evaluation = evaluation.result.context("an evaluation without findings has a result")?;
     let verdict = verdict.result.context("a verdict always has a result")?;
-    let mut sections = evaluation.summary_sections();
+    let mut sections = vec![steps::evaluation_summary(&evaluation)];
     let (published, committed) = (published.result.context("executed")?, committed.result.context("executed")?);
-    let answer = served.result.context("executed")?;
+    let answer = served.result.and_then(|served| served.answer).context("it was asked")?;
     sections.push(way(&published, &committed).row("axon", answer.summary()).row("report", &page.result.context("written")?.path));
     sections.push(gates(&verdict));
     context.ui.print(render::terminal(&sections));

@@ -7,6 +7,7 @@ mod ci;
 mod context;
 mod demo;
 mod findings;
+mod hub;
 mod localnet;
 mod oracle;
 mod python;
@@ -17,6 +18,7 @@ mod store;
 mod testing;
 mod ui;
 mod views;
+mod wallet;
 
 use std::process::ExitCode;
 

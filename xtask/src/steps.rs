@@ -13,11 +13,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 pub(crate) use commit::{CommitReceipt, commit};
 use deval_report::{Diagnostic, Inputs, Report, Run, Section, Stale, Step};
-pub(crate) use evaluate::Evaluate;
+pub(crate) use evaluate::{Evaluate, view::summary as evaluation_summary};
 pub(crate) use hash::Hash;
-pub(crate) use package::Package;
+pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
-pub(crate) use serve::{ServeReceipt, ask_once, serve};
+pub(crate) use serve::{ServeReceipt, ask_once, serve, validator};
 use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use validate::Validate;
 
@@ -53,10 +53,10 @@ pub(crate) trait Pure {
 /// # Errors
 /// [`Findings`] when a needed step ended with findings.
 pub(crate) fn ensure<S: Pure>(context: &Context) -> anyhow::Result<Report<S::Output>> {
+    // Needs first: what they find explains inputs that cannot be read.
+    let needs = S::STEP.needs().iter().map(|&step| Ok((step, need(context, step)?))).collect::<anyhow::Result<Vec<_>>>()?;
     let mut inputs = S::inputs(context)?;
-    for &step in S::STEP.needs() {
-        inputs.add_need(step, &need(context, step)?);
-    }
+    needs.iter().for_each(|(step, fingerprint)| inputs.add_need(*step, fingerprint));
     let earlier = context.store.read::<S::Output>(S::STEP.name());
     let because = stale::<S>(context, &inputs, earlier.as_ref());
     if let Some(fresh) = earlier.filter(|_| because.is_empty()) {

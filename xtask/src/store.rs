@@ -1,7 +1,7 @@
 //! Reports on disk: `target/deval/<step>.json`, written whole or not at all.
 
 use std::{
-    fs, io,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -34,14 +34,6 @@ impl Store {
     pub(crate) fn write<T: Serialize>(&self, report: &Report<T>) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(report).context("cannot write the report as JSON")?;
         write_atomically(&self.path(&report.step), &text)
-    }
-
-    /// Forgets a receipt whose subject is gone.
-    pub(crate) fn remove(&self, step: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(step)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -72,8 +72,8 @@ impl Native {
         // What upstream's pipeline passes, with the top-k that transformers adds by default.
         let sampling = Sampling::Sample {
             temperature: 0.5,
-            top_k: Some(50),
-            top_p: Some(0.95),
+            top_k: 50,
+            top_p: 0.95,
             seed: self.options.seed.wrapping_add(self.asked),
         };
         let options = GenerateOptions {
@@ -103,7 +103,7 @@ impl Native {
         let mut picked = Vec::new();
         while !left.is_empty() {
             let options: Vec<&str> = left.iter().map(String::as_str).chain(["None"]).collect();
-            let means: Vec<f64> = self.engine.likelihoods(&prefix, &options)?.iter().map(|l| l.mean).collect();
+            let means: Vec<f64> = self.engine.likelihoods(&prefix, &options)?.iter().map(|l| l.mean()).collect();
             match best_of(&means) {
                 Some(index) if index < left.len() => picked.push(left.remove(index)),
                 _ => break,
@@ -136,7 +136,7 @@ impl Native {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let with = self.engine.likelihoods(with, &texts)?;
         let without = self.engine.likelihoods(without, &texts)?;
-        Ok(with.iter().zip(&without).map(|(with, without)| with.mean - without.mean).collect())
+        Ok(with.iter().zip(&without).map(|(with, without)| with.mean() - without.mean()).collect())
     }
 }
 
@@ -145,9 +145,9 @@ impl Backend for Native {
         BackendInfo {
             name: "native".into(),
             model: self.options.model.clone(),
-            reading: self.options.reading.name().into(),
+            reading: Some(self.options.reading.name().into()),
             lane: Lane::Estimate,
-            why: vec!["the built-in engine answers, not the miner's pipeline in the validator's container".into()],
+            why: "the built-in engine answers, not the miner's pipeline in the validator's container".into(),
         }
     }
 
@@ -155,11 +155,11 @@ impl Backend for Native {
         let started = Instant::now();
         let (answer, raw) = match self.read(request) {
             // Upstream's pipeline would fail here, and the validator would see -1.
-            Err(LlamaError::TooLong { tokens, limit, .. }) => {
+            Err(LlamaError::ContextOverflow { tokens, limit }) => {
                 let raw = format!("the question has {tokens} tokens, the model takes {limit}");
                 (Answer::new(-1.0, Vec::new()), Some(raw))
             }
-            read => read.map_err(|error| BackendError::new(error.to_string()))?,
+            read => read?,
         };
         Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw })
     }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deval_report::Network;
+use subxt::OnlineClient;
 use subxt::backend::LegacyBackend;
 use subxt::client::OnlineClientAtBlock;
 use subxt::config::SubstrateConfig;
-use subxt::dynamic::{self, At, Value, constant};
+use subxt::constants::DynamicAddress as ConstantAddress;
+use subxt::dynamic;
+use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues};
+use subxt::ext::scale_decode::DecodeAsType;
 use subxt::rpcs::RpcClient;
-use subxt::OnlineClient;
 
 pub use effects::{CommitOutcome, FundOutcome, RegisterOutcome, ServeOutcome};
 pub use reads::{AxonInfo, OnChainCommitment, Registration};
@@ -86,11 +89,8 @@ impl Client {
     /// # Errors
     /// [`ChainError::Rpc`], [`ChainError::Timeout`].
     pub async fn spec_name(&self) -> Result<String, ChainError> {
-        let doing = "reading the runtime version";
-        let version = self.at().await?.constants().entry(constant::<Value>("System", "Version"));
-        let version = version.map_err(|e| self.rpc(doing, e))?;
-        let name = version.at("spec_name").and_then(|name| name.as_str());
-        name.map(str::to_owned).ok_or_else(|| self.rpc(doing, "it names no spec"))
+        let version = self.at().await?.constants().entry(runtime_version());
+        version.map(|version| version.spec_name).map_err(|e| self.rpc("reading the runtime version", e))
     }
 
     /// Refuses what may only be done where nothing is real.
@@ -120,8 +120,8 @@ impl Client {
     /// One storage value at a block, decoded by the chain's metadata.
     async fn fetch<K, V>(&self, at: &AtBlock, pallet: &str, entry: &str, keys: K) -> Result<Option<V>, ChainError>
     where
-        K: subxt::ext::frame_decode::storage::IntoEncodableValues + subxt::ext::frame_decode::storage::IntoDecodableValues,
-        V: subxt::ext::scale_decode::DecodeAsType,
+        K: IntoEncodableValues + IntoDecodableValues,
+        V: DecodeAsType,
     {
         let doing = format!("reading {pallet}.{entry}");
         let reading = async {
@@ -131,6 +131,17 @@ impl Client {
         };
         within(READ_TIMEOUT, &self.endpoint, &doing, reading).await
     }
+}
+
+/// Of the runtime's version only its name is wanted; metadata finds it among the other fields.
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct RuntimeVersion {
+    spec_name: String,
+}
+
+fn runtime_version() -> ConstantAddress<RuntimeVersion> {
+    dynamic::constant("System", "Version")
 }
 
 fn down(endpoint: &str, reason: impl ToString) -> ChainError {

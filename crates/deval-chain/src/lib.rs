@@ -12,7 +12,8 @@ mod testing;
 mod wallet;
 
 pub use client::{
-    AxonInfo, Client, CommitOutcome, FundOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome, Submitted,
+    AxonInfo, Client, CommitOutcome, FundOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome,
+    Submitted,
 };
 pub use error::ChainError;
 pub use keys::{KeyPair, parse_ss58, ss58, verify};

@@ -114,7 +114,8 @@ pub fn assemble(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
         Generator::HallucinationGeneration => generated_claims(draws, "claim"),
         Generator::HallucinationWikipediaClaims => {
             let field = |reply: &String| Some(text(&parse(reply)?, "response")?.to_owned());
-            let claims = draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((field(reply)?, *flag)));
+            let claims =
+                draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((field(reply)?, *flag)));
             article_claims(draws, claims.collect())
         }
         Generator::HallucinationWikipediaTopics => {
@@ -128,7 +129,8 @@ pub fn assemble(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
 }
 
 fn generated_claims(draws: &Draws, field: &str) -> Result<Assembled, ValidatorAborts> {
-    let usable: Vec<_> = draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((pair(reply, field)?, *flag))).collect();
+    let usable: Vec<_> =
+        draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((pair(reply, field)?, *flag))).collect();
     let failed = draws.replies.len() - usable.len();
     let wanted = (draws.initial_count - failed as i64).max(1);
     enough(usable.len(), wanted as usize)?;
@@ -144,7 +146,8 @@ fn article_claims(draws: &Draws, claims: Vec<(String, bool)>) -> Result<Assemble
 
 fn judged_claims(draws: &Draws, rag_context: String, claims: &[(String, bool)]) -> Result<Assembled, ValidatorAborts> {
     let chosen = pick(claims, &draws.selected)?;
-    let with = |wanted: bool| chosen.iter().filter(|(_, flag)| *flag == wanted).map(|(claim, _)| claim.clone()).collect();
+    let with =
+        |wanted: bool| chosen.iter().filter(|(_, flag)| *flag == wanted).map(|(claim, _)| claim.clone()).collect();
     let (mistakes, true_values): (Vec<_>, Vec<_>) = (with(false), with(true));
     let reference = reference_score(true_values.len() as i64, chosen.len());
     let shown = pick(claims, &draws.response_order)?;

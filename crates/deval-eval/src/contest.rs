@@ -163,7 +163,8 @@ impl Round {
         if self.start_time < attempt.last_commit.ok_or_else(|| unknown("last commit date"))? {
             return Ok(Err(Invalid::CommittedAfterStart));
         }
-        let (Some(chain_hash), Some(block)) = (text(&attempt.chain_model_hash), attempt.block.filter(|block| *block > 0))
+        let (Some(chain_hash), Some(block)) =
+            (text(&attempt.chain_model_hash), attempt.block.filter(|block| *block > 0))
         else {
             return Ok(Err(Invalid::NoCommitment));
         };

@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn shared_words_make_hashed_texts_similar() {
-        let [a, b, c] = ["The engine was moved.", "the ENGINE moved", "Quarterly figures rose"].map(|t| HashedWords.embed(t).unwrap());
+        let [a, b, c] = ["The engine was moved.", "the ENGINE moved", "Quarterly figures rose"]
+            .map(|t| HashedWords.embed(t).unwrap());
         assert!(cosine(&a, &b) > cosine(&a, &c) + 0.2);
     }
 }

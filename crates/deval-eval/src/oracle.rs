@@ -110,11 +110,14 @@ pub fn replay(kind: &str, input: &Value) -> Result<Value, String> {
 /// Compares with the tolerance that the README grants this field: `field` is the name of the nearest enclosing object key.
 fn same(kind: &str, field: &str, expected: &Value, got: &Value) -> bool {
     if let (Some(expected), Some(got)) = (number(expected), number(got)) {
-        return expected == got || (expected.is_nan() && got.is_nan()) || (expected - got).abs() <= tolerance(kind, field);
+        return expected == got
+            || (expected.is_nan() && got.is_nan())
+            || (expected - got).abs() <= tolerance(kind, field);
     }
     match (expected, got) {
         (Value::Array(expected), Value::Array(got)) => {
-            expected.len() == got.len() && expected.iter().zip(got).all(|(expected, got)| same(kind, field, expected, got))
+            expected.len() == got.len()
+                && expected.iter().zip(got).all(|(expected, got)| same(kind, field, expected, got))
         }
         (Value::Object(expected), Value::Object(got)) => {
             let equal = |(key, value): (&String, &Value)| got.get(key).is_some_and(|got| same(kind, key, value, got));

@@ -61,9 +61,7 @@ fn digit_value(c: char) -> Option<u8> {
     if c.is_ascii() {
         return c.to_digit(10).map(|digit| digit as u8);
     }
-    let is_digit = |code: u32| {
-        char::from_u32(code).is_some_and(|c| DECIMAL_DIGIT.is_match(c.encode_utf8(&mut [0; 4])))
-    };
+    let is_digit = |code: u32| char::from_u32(code).is_some_and(|c| DECIMAL_DIGIT.is_match(c.encode_utf8(&mut [0; 4])));
     let code = u32::from(c);
     if !is_digit(code) {
         return None;

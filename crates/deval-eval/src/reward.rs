@@ -115,7 +115,9 @@ impl Task {
         match self {
             Self::Relevancy => &[],
             Self::Hallucination | Self::Attribution => &[(Model::DistPenalty, 0.35), (Model::ExactMatch, 0.5)],
-            Self::SummaryCompleteness => &[(Model::DistPenalty, 0.35), (Model::Rouge, 0.125), (Model::Relevance, 0.125)],
+            Self::SummaryCompleteness => {
+                &[(Model::DistPenalty, 0.35), (Model::Rouge, 0.125), (Model::Relevance, 0.125)]
+            }
         }
     }
 }
@@ -208,7 +210,8 @@ pub fn exact_match(reference: &[String], completion: Option<&[String]>) -> Resul
     if reference.is_empty() {
         return Ok(0.0);
     }
-    let completion = completion.ok_or_else(|| ValidatorAborts::type_error("exact_match: the answer's mistakes are null"))?;
+    let completion =
+        completion.ok_or_else(|| ValidatorAborts::type_error("exact_match: the answer's mistakes are null"))?;
     let mut matched = 0u32;
     for expected in reference {
         let mut found = false;
@@ -260,7 +263,8 @@ pub fn relevance(
     completion: Option<&[String]>,
     embed: &dyn Embed,
 ) -> Result<Relevance, Unscored> {
-    let completion = completion.ok_or_else(|| ValidatorAborts::type_error("relevance: the answer's mistakes are null"))?;
+    let completion =
+        completion.ok_or_else(|| ValidatorAborts::type_error("relevance: the answer's mistakes are null"))?;
     let vector = |text: &str| embed.embed(text).map_err(Unscored::Embedder);
     let reference = vector(&reference.join("\n"))?;
     let (completion, empty) = (vector(&completion.join("\n"))?, vector("")?);
@@ -298,7 +302,9 @@ mod tests {
 
     #[test]
     fn seventeen_of_twenty_words_are_no_match() {
-        let words = |n: usize, other: &str| (0..20).map(|i| if i < n { format!("w{i} ") } else { format!("{other}{i} ") }).collect();
+        let words = |n: usize, other: &str| {
+            (0..20).map(|i| if i < n { format!("w{i} ") } else { format!("{other}{i} ") }).collect()
+        };
         let reference = [words(20, "")];
         assert_eq!(exact_match(&reference, Some(&[words(17, "x")])).unwrap(), 0.0);
         assert_eq!(exact_match(&reference, Some(&[words(18, "x")])).unwrap(), 1.0);

@@ -65,11 +65,7 @@ fn distinct(sentences: &[Vec<u32>]) -> usize {
     sentences.iter().flatten().collect::<HashSet<_>>().len()
 }
 
-fn union_of_subsequences(
-    rows: &[Vec<u32>],
-    columns: &[Vec<u32>],
-    vocabulary: usize,
-) -> Result<usize, ValidatorAborts> {
+fn union_of_subsequences(rows: &[Vec<u32>], columns: &[Vec<u32>], vocabulary: usize) -> Result<usize, ValidatorAborts> {
     let mut taken = vec![false; vocabulary];
     let mut table = Vec::new();
     for row in rows {
@@ -113,7 +109,8 @@ fn trace_back(rows: &[u32], columns: &[u32], table: &[u32], taken: &mut [bool]) 
     if steps < RECURSION_STEPS {
         return Ok(());
     }
-    let reason = format!("rouge: a sentence without dots needs {steps} recursive steps, the limit is about {RECURSION_STEPS}");
+    let reason =
+        format!("rouge: a sentence without dots needs {steps} recursive steps, the limit is about {RECURSION_STEPS}");
     Err(ValidatorAborts::new(PythonException::RecursionError, reason))
 }
 

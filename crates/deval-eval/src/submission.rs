@@ -33,7 +33,8 @@ pub enum Entry {
 /// # Errors
 /// `IsADirectoryError` for a directory so named, `FileNotFoundError` for a broken link.
 pub fn model_hash(tree: &BTreeMap<String, Entry>) -> Result<(String, Vec<String>), ValidatorAborts> {
-    let top_level = tree.keys().map(|path| path.split_once('/').map_or((path.as_str(), false), |(name, _)| (name, true)));
+    let top_level =
+        tree.keys().map(|path| path.split_once('/').map_or((path.as_str(), false), |(name, _)| (name, true)));
     let mut names: Vec<_> = top_level.filter(|(name, _)| name.ends_with(".safetensors")).collect();
     names.sort_unstable();
     names.dedup();
@@ -116,8 +117,17 @@ mod tests {
             files.iter().map(|(name, text)| ((*name).to_owned(), Entry::File(text.as_bytes().to_vec()))).collect()
         };
         let whole = model_hash(&tree(&[("model.safetensors", "abcd")])).unwrap().0;
-        let split = model_hash(&tree(&[("b.safetensors", "cd"), ("a.safetensors", "ab"), (".safetensors", ""), ("x.SAFETENSORS", "!")])).unwrap();
-        assert_eq!(split, (whole, vec![".safetensors".to_owned(), "a.safetensors".to_owned(), "b.safetensors".to_owned()]));
+        let split = model_hash(&tree(&[
+            ("b.safetensors", "cd"),
+            ("a.safetensors", "ab"),
+            (".safetensors", ""),
+            ("x.SAFETENSORS", "!"),
+        ]))
+        .unwrap();
+        assert_eq!(
+            split,
+            (whole, vec![".safetensors".to_owned(), "a.safetensors".to_owned(), "b.safetensors".to_owned()])
+        );
     }
 
     #[test]

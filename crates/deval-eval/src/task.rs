@@ -149,7 +149,11 @@ fn check(example: &Example) -> Option<Diagnostic> {
     let (code, message, expected) = if !reference.is_finite() {
         ("examples.reference", "the reference score is no number", "0 to 1")
     } else if example.task == Task::Relevancy && reference != 0.0 && reference != 1.0 {
-        ("examples.reference", "a relevancy reference must be exactly 0 or 1, else the validator raises ValueError", "0 or 1")
+        (
+            "examples.reference",
+            "a relevancy reference must be exactly 0 or 1, else the validator raises ValueError",
+            "0 or 1",
+        )
     } else {
         return None;
     };

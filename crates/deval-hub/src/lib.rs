@@ -7,8 +7,8 @@
 //! # What is own code and what is not
 //! File contents are sent by hf-xet, the engine of Hugging Face's own clients. The HTTP calls around it are made here, because
 //! hf-hub 1.0.0 cannot read a remote sha256, cannot repeat a Hub commit without hashing all weights again, does not wait as long as
-//! a 429 asks, and sends weights inside the Hub commit when the Hub does not offer Xet. hf-hub is the independent client that the
-//! tests read back with.
+//! a 429 asks, and sends weights inside the Hub commit when the Hub does not offer Xet. It remains the independent client that
+//! deval-localnet is tested with.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes

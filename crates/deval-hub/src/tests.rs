@@ -209,6 +209,34 @@ async fn a_run_killed_after_the_commit_finds_it_done() {
     bench.assert_published(&outcome).await;
 }
 
+/// What a kill leaves behind is what the Hub had taken in, and what the journal holds on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_at_any_request_and_run_again_it_makes_one_commit() {
+    let mut stopped = 0;
+    for (at, carried_out) in (1..).flat_map(|at| [(at, false), (at, true)]) {
+        let mut bench = Bench::new().await;
+        bench.hub.lock().hang = Some((at, carried_out));
+        let hung = bench.hub.lock().hung.clone();
+        let completed = tokio::select! {
+            outcome = bench.upload() => Some(outcome.unwrap()),
+            () = hung.notified() => None,
+        };
+        if let Some(outcome) = completed {
+            bench.hub.lock().hang = None;
+            bench.assert_published(&outcome).await;
+            break;
+        }
+        stopped += 1;
+        bench.hub.lock().hang = None;
+        bench.client = client(&bench.hub, true);
+        bench.journal = Journal::open(&bench.hub.dir.path().join("journal")).unwrap();
+        let outcome = bench.upload().await.unwrap();
+        bench.assert_published(&outcome).await;
+        assert!(bench.journal.pending("commit").is_none() && bench.hub.lock().repo.as_ref().unwrap().private);
+    }
+    assert_eq!(stopped, 2 * 9, "state, create, state (3), preupload, LFS batch, Xet token, Hub commit");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_commit_stops_the_upload() {
     let bench = Bench::new().await;

@@ -64,6 +64,16 @@ pub enum UploadEvent {
     Committing,
 }
 
+impl UploadEvent {
+    /// Bytes of the contents dealt with so far, for events that tell.
+    pub fn bytes_done(&self) -> Option<u64> {
+        match self {
+            Self::Transfer { done, .. } => Some(*done),
+            _ => None,
+        }
+    }
+}
+
 /// Hears about progress; called from the uploading task, must not block.
 pub(crate) type OnProgress<'a> = &'a (dyn Fn(UploadEvent) + Sync);
 

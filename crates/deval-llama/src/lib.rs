@@ -21,6 +21,7 @@ mod files;
 pub mod gguf;
 mod layout;
 pub mod model;
+mod ops;
 #[cfg(test)]
 mod real_model;
 mod rope;

@@ -6,12 +6,13 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::{rms_norm, softmax_last_dim};
+use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
 use rayon::prelude::*;
 
 use crate::LlamaError;
 use crate::config::LlamaConfig;
+use crate::ops::{CausalSoftmax, RowTimesMatrix, SwiGlu};
 use crate::rope;
 use crate::weights::Weights;
 
@@ -44,13 +45,8 @@ struct Layer {
     down: Linear,
 }
 
-/// A bias-free linear map `(rows, inputs) -> (rows, outputs)`.
-struct Linear {
-    weight: Tensor,
-    /// Views of `weight`, one for each thread: a product with a single row runs on one thread in `gemm`, and a decode
-    /// step is nothing but such products.
-    slices: Vec<Tensor>,
-}
+/// A bias-free linear map `(rows, inputs) -> (rows, outputs)`; the weight is `(outputs, inputs)`.
+struct Linear(Tensor);
 
 /// Keys and values of the tokens seen so far. Cutting it back to a prefix is free, and computing on from there writes
 /// over what was cut off: this is how several continuations share one context.
@@ -112,22 +108,8 @@ impl Default for KvCache {
 }
 
 impl Linear {
-    fn new(weight: Tensor) -> candle_core::Result<Self> {
-        let outputs = weight.dim(0)?;
-        let share = outputs.div_ceil(rayon::current_num_threads());
-        let slices = (0..outputs)
-            .step_by(share)
-            .map(|start| weight.narrow(0, start, share.min(outputs - start))?.t())
-            .collect::<candle_core::Result<_>>()?;
-        Ok(Self { weight, slices })
-    }
-
     fn forward(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
-        if rows.dim(0)? > 1 {
-            return rows.matmul(&self.weight.t()?);
-        }
-        let parts: candle_core::Result<Vec<Tensor>> = self.slices.par_iter().map(|slice| rows.matmul(slice)).collect();
-        Tensor::cat(&parts?, 1)
+        if rows.dim(0)? == 1 { rows.apply_op2_no_bwd(&self.0, &RowTimesMatrix) } else { rows.matmul(&self.0.t()?) }
     }
 }
 
@@ -137,8 +119,6 @@ struct Block {
     start: usize,
     cos: Tensor,
     sin: Tensor,
-    /// `(len, start + len)`, 0 where a token may look and -inf where not; absent for a single token.
-    mask: Option<Tensor>,
 }
 
 impl Llama {
@@ -168,7 +148,7 @@ impl Llama {
         let parameters =
             tables * embedding.elem_count() + norm.elem_count() + layers.iter().map(Layer::parameters).sum::<usize>();
         let inverse_frequencies = config.rope.inverse_frequencies(config.head_dim);
-        let output = Linear::new(output)?;
+        let output = Linear(output);
         Ok(Self { embedding, layers, norm, output, inverse_frequencies, parameters: parameters as u64, config })
     }
 
@@ -239,23 +219,14 @@ impl Llama {
 impl Block {
     fn new(inverse_frequencies: &[f32], start: usize, len: usize) -> candle_core::Result<Self> {
         let (cos, sin) = rope::angles(inverse_frequencies, start, len, &Device::Cpu)?;
-        let mask = if len > 1 { Some(causal_mask(start, len)?) } else { None };
-        Ok(Self { start, cos, sin, mask })
+        Ok(Self { start, cos, sin })
     }
-}
-
-fn causal_mask(start: usize, len: usize) -> candle_core::Result<Tensor> {
-    let row =
-        |row: usize| (0..start + len).map(move |column| if column > start + row { f32::NEG_INFINITY } else { 0.0 });
-    Tensor::from_vec((0..len).flat_map(row).collect(), (len, start + len), &Device::Cpu)
 }
 
 impl Layer {
     fn load(weights: &Weights, config: &LlamaConfig, layer: usize) -> Result<Self, LlamaError> {
         let tensor = |name: &str, shape: &[usize]| weights.load(&format!("model.layers.{layer}.{name}.weight"), shape);
-        let linear = |name: &str, outputs: usize, inputs: usize| {
-            Ok::<_, LlamaError>(Linear::new(tensor(name, &[outputs, inputs])?)?)
-        };
+        let linear = |name: &str, outputs: usize, inputs: usize| tensor(name, &[outputs, inputs]).map(Linear);
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         Ok(Self {
@@ -274,7 +245,7 @@ impl Layer {
     fn parameters(&self) -> usize {
         let linears = [&self.query, &self.key, &self.value, &self.attention_output, &self.gate, &self.up, &self.down];
         let norms = self.attention_norm.elem_count() + self.feed_forward_norm.elem_count();
-        norms + linears.iter().map(|linear| linear.weight.elem_count()).sum::<usize>()
+        norms + linears.iter().map(|linear| linear.0.elem_count()).sum::<usize>()
     }
 
     fn forward(
@@ -287,7 +258,8 @@ impl Layer {
         let eps = config.rms_norm_eps as f32;
         let stream = (stream + self.attend(&rms_norm(stream, &self.attention_norm, eps)?, block, kv, config)?)?;
         let normed = rms_norm(&stream, &self.feed_forward_norm, eps)?;
-        let gated = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
+        let gated = self.gate.forward(&normed)?;
+        gated.inplace_op2(&self.up.forward(&normed)?, &SwiGlu)?;
         stream + self.down.forward(&gated)?
     }
 
@@ -313,11 +285,8 @@ impl Layer {
         let query = rotated(&self.query, config.heads)?.reshape((kv_heads, config.heads / kv_heads * len, dim))?;
         let query = (query / (dim as f64).sqrt())?;
         let scores = query.matmul(&keys.narrow(1, 0, seen)?.transpose(1, 2)?)?.reshape((config.heads, len, seen))?;
-        let scores = match &block.mask {
-            Some(mask) => scores.broadcast_add(mask)?,
-            None => scores,
-        };
-        let weights = softmax_last_dim(&scores)?.reshape((kv_heads, (), seen))?;
+        scores.inplace_op1(&CausalSoftmax { start: block.start })?;
+        let weights = scores.reshape((kv_heads, (), seen))?;
         let mixed = weights.matmul(&values.narrow(1, 0, seen)?)?.reshape((config.heads, len, dim))?;
         self.attention_output.forward(&mixed.transpose(0, 1)?.reshape((len, config.heads * dim))?)
     }

@@ -13,7 +13,7 @@
 //! repos/<ns>/<name>/main            id of the newest commit
 //! repos/<ns>/<name>/commits/<id>.json   a commit and its whole tree
 //! blobs/<git sha1>                  regular files
-//! lfs/<sha256>                      LFS files put together from Xet chunks, on first download
+//! lfs/<sha256>                      LFS files put together from Xet chunks, after the commit
 //! cas/                              the Xet store the clients write into
 //! journal.jsonl                     one line per request: time, method, path, status
 //! tmp/                              half-written files; emptied at start

@@ -58,7 +58,8 @@ pub fn check(bytes: &[u8], expected: Option<&str>, file: &str) -> Vec<Diagnostic
     findings
 }
 
-const REWRITE: &str = "delete the file, `cargo xtask package` writes it from the wallet; or `printf %s ADDRESS > coldkey.txt`";
+const REWRITE: &str =
+    "delete the file, `cargo xtask package` writes it from the wallet; or `printf %s ADDRESS > coldkey.txt`";
 const ADDRESS: &str = "the address is in the wallet's coldkeypub.txt under `ss58Address`";
 const OWNER: &str = "name the wallet that owns the hotkey under [wallet], or correct the file";
 
@@ -88,7 +89,9 @@ fn not_an_address(core: &str) -> String {
     let decoded = bs58::decode(core).into_vec().unwrap_or_default();
     let reason = if core.lines().count() > 1 {
         "more than one line"
-    } else if core.trim_start_matches("0x").len() == 64 && core.trim_start_matches("0x").bytes().all(|b| b.is_ascii_hexdigit()) {
+    } else if core.trim_start_matches("0x").len() == 64
+        && core.trim_start_matches("0x").bytes().all(|b| b.is_ascii_hexdigit())
+    {
         "a public key in hexadecimal"
     } else if decoded.len() == 35 && decoded[0] != PREFIX {
         "an address of another network"

@@ -36,7 +36,12 @@ pub fn check(dir: &Path, root: &Path, weights: &Weights, findings: &mut Vec<Diag
 }
 
 /// A JSON object at the root, or a finding.
-fn read_json(dir: &Path, name: &str, label: &Label, findings: &mut Vec<Diagnostic>) -> Result<Option<Value>, ModelError> {
+fn read_json(
+    dir: &Path,
+    name: &str,
+    label: &Label,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<Value>, ModelError> {
     let path = dir.join(name);
     let file = label.file(name);
     if !path.is_file() {
@@ -49,7 +54,11 @@ fn read_json(dir: &Path, name: &str, label: &Label, findings: &mut Vec<Diagnosti
         Ok(_) => findings.push(Diagnostic::error("model.json", format!("{name} is not a JSON object")).in_file(file)),
         Err(error) => {
             let message = format!("{name} is not valid JSON: {error}");
-            findings.push(Diagnostic::error("model.json", message).at(file, error.line() as u32, error.column() as u32));
+            findings.push(Diagnostic::error("model.json", message).at(
+                file,
+                error.line() as u32,
+                error.column() as u32,
+            ));
         }
     }
     Ok(None)
@@ -66,7 +75,9 @@ fn architecture(config: &Value, label: &Label, findings: &mut Vec<Diagnostic>) {
     }
     if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
         let help = "merge and save the model in 16 bits";
-        findings.push(finding("model.quantized", "quantised models are not supported").found("quantization_config").help(help));
+        findings.push(
+            finding("model.quantized", "quantised models are not supported").found("quantization_config").help(help),
+        );
     }
 }
 
@@ -89,19 +100,27 @@ fn tensors(llama: &Llama, weights: &Weights, label: &Label, findings: &mut Vec<D
     let finding = |code: &str, message: String| Diagnostic::error(code, message).in_file(label.folder());
     let missing: Vec<_> = expected.keys().filter(|name| !present.contains_key(name.as_str())).collect();
     if let Some(first) = missing.first().filter(|_| weights.complete) {
-        let message = format!("the tensor `{first}` is missing ({} in all); a loader would fill it with random numbers", missing.len());
-        findings.push(finding("model.tensor-missing", message).help("save the whole model, not an adapter or a part of it"));
+        let message = format!(
+            "the tensor `{first}` is missing ({} in all); a loader would fill it with random numbers",
+            missing.len()
+        );
+        findings.push(
+            finding("model.tensor-missing", message).help("save the whole model, not an adapter or a part of it"),
+        );
     }
-    let differs = |(name, shape): &(&String, &Vec<usize>)| present.get(name.as_str()).is_some_and(|(_, found)| found != shape);
+    let differs =
+        |(name, shape): &(&String, &Vec<usize>)| present.get(name.as_str()).is_some_and(|(_, found)| found != shape);
     let wrong: Vec<_> = expected.iter().filter(differs).collect();
     if let Some((name, shape)) = wrong.first() {
-        let message = format!("the tensor `{name}` has not the shape that config.json asks for ({} in all)", wrong.len());
+        let message =
+            format!("the tensor `{name}` has not the shape that config.json asks for ({} in all)", wrong.len());
         let found = format!("{:?}", present[name.as_str()].1);
         findings.push(finding("model.tensor-shape", message).found(found).expected(format!("{shape:?}")));
     }
     let unknown: Vec<_> = present.keys().filter(|name| !expected.contains_key(**name) && !ignored(name)).collect();
     if let Some(first) = unknown.first() {
-        let message = format!("the tensor `{first}` is no part of a LLaMA of this configuration ({} in all)", unknown.len());
+        let message =
+            format!("the tensor `{first}` is no part of a LLaMA of this configuration ({} in all)", unknown.len());
         let unknown = Diagnostic::warning("model.tensor-unknown", message).in_file(label.folder());
         findings.push(unknown.help("loaders ignore it, but it enters hash and size; merge adapters before saving"));
     }
@@ -120,4 +139,4 @@ fn element_type(present: &BTreeMap<&str, (Dtype, &[usize])>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

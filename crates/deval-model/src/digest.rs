@@ -97,7 +97,8 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
     }
     let digests = model.first_file.into_iter().chain(rest);
     let files = stamps.iter().zip(digests);
-    let files = files.map(|(stamp, sha256)| FileDigest { name: stamp.name.clone(), size: stamp.size, sha256 }).collect();
+    let files =
+        files.map(|(stamp, sha256)| FileDigest { name: stamp.name.clone(), size: stamp.size, sha256 }).collect();
     Ok(WeightsDigest { model_hash: model.hash, bytes, files, health: health?, from_cache: false })
 }
 

@@ -42,6 +42,14 @@ pub enum ModelError {
     /// The coldkey to be written is no address.
     #[error("`{0}` is not an SS58 address of the Bittensor network (prefix 42, 48 characters)")]
     Address(String),
+    /// Staging would replace the folder that the package is made from.
+    #[error("the package cannot be staged to {}: it would replace {}", out.display(), from.display())]
+    Overlap {
+        /// Folder of the package.
+        out: PathBuf,
+        /// Folder of the model or the pipeline.
+        from: PathBuf,
+    },
     /// The package has no weights, no config or no pipeline.
     #[error("the package has no {0}")]
     Incomplete(String),

@@ -14,7 +14,8 @@ pub(crate) fn each(set: &str, mut check: impl FnMut(&Value, &Value)) {
         for line in text.lines() {
             let case: Value = serde_json::from_str(line).unwrap();
             let name = &case["case"];
-            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&case["input"], &case["expected"])));
+            let caught =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&case["input"], &case["expected"])));
             assert!(caught.is_ok(), "{name} of {}", path.display());
         }
     }

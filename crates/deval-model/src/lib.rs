@@ -1,1 +1,26 @@
 //! The submission on disk: shards, index, config, coldkey.txt, package tree and digests.
+//!
+//! Everything here is decided from files alone. What is wrong with a submission is a [`deval_report::Diagnostic`], coded by the
+//! validator's gate where there is one; what keeps the work from being done is a [`ModelError`].
+
+pub mod coldkey;
+mod config_check;
+mod digest;
+mod error;
+mod files;
+#[cfg(test)]
+mod golden;
+mod outline;
+mod package;
+pub mod python_source;
+pub mod repo;
+mod secrets;
+mod validate;
+pub mod weights;
+
+pub use config_check::check as check_config;
+pub use digest::{Counts, FileDigest, Health, TensorHealth, WeightsDigest, digest_weights};
+pub use error::ModelError;
+pub use outline::{file_sha256, outline};
+pub use package::{Package, PackageFile, PackagePlan, stage};
+pub use validate::{Findings, Submission, validate};

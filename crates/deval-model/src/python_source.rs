@@ -110,7 +110,8 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
 }
 
 fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
-    let near = files::list(dir)?.into_iter().find(|entry| entry.name.eq_ignore_ascii_case(FILE) || entry.name == FOLDER);
+    let near =
+        files::list(dir)?.into_iter().find(|entry| entry.name.eq_ignore_ascii_case(FILE) || entry.name == FOLDER);
     let help = match near {
         Some(entry) if entry.is_dir() => format!("set submission.pipeline_dir to `{}`", label.file(FOLDER)),
         Some(entry) => format!("rename `{}` to `{FILE}`", entry.name),

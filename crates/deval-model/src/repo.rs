@@ -75,8 +75,10 @@ fn check_room(model_url: &str) -> Option<Diagnostic> {
         let message = format!("model_url is {} bytes too long for the commitment beside the hash", -compact);
         Diagnostic::error("G19", message).help("choose a shorter namespace or repository name")
     } else if python < 0 {
-        let message = "model_url fits into the commitment only as compact JSON, not the way upstream's script writes it";
-        Diagnostic::warning("G19", message).help("`cargo xtask commit` writes it compactly; upstream's submit.py cannot")
+        let message =
+            "model_url fits into the commitment only as compact JSON, not the way upstream's script writes it";
+        Diagnostic::warning("G19", message)
+            .help("`cargo xtask commit` writes it compactly; upstream's submit.py cannot")
     } else {
         return None;
     };
@@ -148,7 +150,9 @@ mod tests {
 
     #[test]
     fn names_that_it_refuses() {
-        for url in ["ab", "a/b/c", "/b", "a/", "a/-b", "a/b.", ".a/b", "a--b/c", "a/b..c", "a/b.git", "a/b c", "ä/b", ""] {
+        for url in
+            ["ab", "a/b/c", "/b", "a/", "a/-b", "a/b.", ".a/b", "a--b/c", "a/b..c", "a/b.git", "a/b c", "ä/b", ""]
+        {
             assert_eq!(codes(url), ["G06 error"], "{url}");
         }
         assert_eq!(codes(&format!("a/{}", "b".repeat(97))), ["G06 error", "G19 error"]);

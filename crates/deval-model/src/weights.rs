@@ -79,7 +79,8 @@ fn none_at_root(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
     let entries = files::list(dir)?;
     let with_ending = |ending: &str| entries.iter().find(|e| e.is_file() && e.name.to_lowercase().ends_with(ending));
     let below = entries.iter().find(|entry| {
-        entry.is_dir() && files::list(&entry.path).is_ok_and(|inner| inner.iter().any(|e| e.name.ends_with(files::WEIGHTS)))
+        entry.is_dir()
+            && files::list(&entry.path).is_ok_and(|inner| inner.iter().any(|e| e.name.ends_with(files::WEIGHTS)))
     });
     let help = if let Some(entry) = with_ending(files::WEIGHTS) {
         format!("`{}` has its ending in capitals; the validator looks for `.safetensors`", entry.name)
@@ -102,7 +103,10 @@ fn repeated_tensors(shards: &[Shard], label: &Label, findings: &mut Vec<Diagnost
         if let Some(tensor) = repeated {
             let message = format!("the tensor `{}` is also in another weight file", tensor.name);
             let finding = Diagnostic::error("G38", message).in_file(label.file(&shard.name));
-            findings.push(finding.help("remove the file that does not belong to the model (consolidated.safetensors, old shards)"));
+            findings.push(
+                finding
+                    .help("remove the file that does not belong to the model (consolidated.safetensors, old shards)"),
+            );
         }
     }
 }

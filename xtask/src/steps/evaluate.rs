@@ -1,5 +1,7 @@
 //! `evaluate`: what the submission earns on examples, with an honest interval.
 
+pub(crate) mod view;
+
 use std::fs;
 
 use anyhow::Context as _;
@@ -44,13 +46,12 @@ impl Pure for Evaluate {
         let bar = context.ui.bar("evaluating", set.len() as u64, Unit::Items);
         let evaluation = evaluate(&mut backend, &set, &embedder, &mut |done, _| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        let (evaluation, timing) = evaluation;
-        let timing = serde_json::to_value(timing).context("timing is plain data")?;
+        let timing = serde_json::to_value(&evaluation.timing).context("timing is plain data")?;
         Ok(Outcome { diagnostics: Vec::new(), result: Some(evaluation), timing })
     }
 
     fn sections(evaluation: &Evaluation) -> Vec<Section> {
-        evaluation.sections()
+        view::sections(evaluation)
     }
 }
 
@@ -62,7 +63,7 @@ fn example_set(context: &Context) -> anyhow::Result<Vec<Example>> {
     };
     let path = context.path(file);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the examples {}", path.display()))?;
-    let (set, diagnostics) = deval_eval::read_examples(file, &text);
+    let (set, diagnostics) = deval_eval::task::read_examples(file, &text);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(Findings(diagnostics).into()) } else { Ok(set) }
 }
 

@@ -1,7 +1,7 @@
 //! `hash`: what the validator will compute over the weights, and whether they are healthy.
 
 use deval_model::WeightsDigest;
-use deval_report::{Diagnostic, Inputs, Section, Step};
+use deval_report::{Inputs, Section, Step};
 
 use super::{Outcome, Pure};
 use crate::context::Context;
@@ -19,8 +19,9 @@ impl Pure for Hash {
     }
 
     fn run(context: &Context) -> anyhow::Result<Outcome<WeightsDigest>> {
-        let digest = context.weights()?.clone();
-        let diagnostics = digest.findings();
+        // Where the digests come from is no part of the result.
+        let digest = WeightsDigest { from_cache: false, ..context.weights()?.clone() };
+        let diagnostics = digest.health.findings();
         Ok(Outcome { diagnostics, result: Some(digest), timing: serde_json::Value::Null })
     }
 

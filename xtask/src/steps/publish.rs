@@ -1,6 +1,6 @@
 //! `publish`: private, one Hub commit, read back.
 
-use deval_hub::{HubClient, Journal, UploadPlan};
+use deval_hub::{HubClient, Journal, UploadEvent, UploadPlan};
 use deval_model::WeightsDigest;
 use deval_report::{Inputs, Report, Section, Step, gates::GateVerdict};
 use serde::{Deserialize, Serialize};
@@ -45,13 +45,15 @@ pub(crate) fn publish(context: &Context, execute: bool) -> anyhow::Result<Report
     if execute {
         let journal = Journal::open(&context.out("publish.journal.jsonl"))?;
         let bar = context.ui.bar("publishing", plan.bytes, Unit::Bytes);
-        let outcome = context.runtime.block_on(client.upload(&repo, &plan, &files, &journal, &|event| {
-            bar.set_position(event.bytes_done());
+        let outcome = context.runtime.block_on(client.upload(&repo, &plan, &files, &journal, &|event| match event {
+            UploadEvent::Transfer { done, .. } => bar.set_position(done),
+            UploadEvent::Waiting { reason, .. } => bar.set_message(reason),
+            _ => (),
         }))?;
         bar.finish_and_clear();
         diagnostics = context.runtime.block_on(client.verify(&repo, &outcome.revision, &files, false))?;
         receipt.executed = true;
-        receipt.new_hub_commit = outcome.new_commit;
+        receipt.new_hub_commit = !outcome.nothing_to_do;
         receipt.revision = Some(outcome.revision);
     }
     let mut report = Report::new(Step::Publish.name(), inputs, diagnostics, Some(receipt));

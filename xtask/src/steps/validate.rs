@@ -28,8 +28,9 @@ impl Pure for Validate {
         let submission = &context.manifest.submission;
         inputs.add("submission.model_url", &submission.model_url);
         inputs.add("submission.network", submission.network);
+        inputs.add("package.ignore", context.manifest.package.ignore.join("\n"));
         inputs.add("wallet.coldkey", wallet::coldkey(context).unwrap_or_default());
-        for (name, digest) in deval_model::quick_digests(&context.model_dir(), &context.pipeline_dir())? {
+        for (name, digest) in deval_model::outline(&context.model_dir(), &context.pipeline_dir())? {
             inputs.add(name, digest);
         }
         Ok(inputs)
@@ -38,11 +39,13 @@ impl Pure for Validate {
     fn run(context: &Context) -> anyhow::Result<Outcome<Validation>> {
         let submission = &context.manifest.submission;
         let Findings { mut diagnostics, gates } = deval_model::validate(&Submission {
+            root: context.root().to_owned(),
             model_dir: context.model_dir(),
             pipeline_dir: context.pipeline_dir(),
             coldkey_expected: wallet::coldkey(context),
             model_url: submission.model_url.clone(),
             network: submission.network,
+            ignore: context.manifest.package.ignore.clone(),
         })?;
         // Findings about the address belong where the address is written.
         for finding in diagnostics.iter_mut().filter(|finding| matches!(finding.code.as_str(), "G06" | "G19")) {

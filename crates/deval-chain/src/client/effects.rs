@@ -119,9 +119,7 @@ impl Client {
         }
         let (submitted, at) = self.submit(&call, hotkey).await?;
         match self.axon_at(&at, netuid, hotkey.public()).await? {
-            Some(axon) if wanted(&axon) => {
-                Ok(ServeOutcome { already_there: false, submitted: Some(submitted), axon })
-            }
+            Some(axon) if wanted(&axon) => Ok(ServeOutcome { already_there: false, submitted: Some(submitted), axon }),
             found => Err(ChainError::ReadBack {
                 call: name(&call),
                 block: submitted.block_number,

@@ -22,7 +22,7 @@ pub struct Registration {
     /// The block it was registered in.
     pub block: u64,
     /// The coldkey that owns the hotkey, as SS58.
-    pub owner: Option<String>,
+    pub owner: String,
 }
 
 /// A hotkey's commitment.
@@ -111,7 +111,9 @@ impl Client {
         };
         let block = self.fetch(&at, "SubtensorModule", "BlockAtRegistration", (netuid, uid)).await?.unwrap_or(0);
         let owner: Option<AccountId32> = self.fetch(&at, "SubtensorModule", "Owner", (account,)).await?;
-        Ok(Some(Registration { uid, block, owner: owner.map(|owner| ss58(&owner.0)) }))
+        let owner =
+            owner.ok_or_else(|| self.rpc("reading SubtensorModule.Owner", "a registered hotkey without one"))?;
+        Ok(Some(Registration { uid, block, owner: ss58(&owner.0) }))
     }
 
     /// Every registered hotkey of a subnet as SS58; its position is its uid.
@@ -152,9 +154,7 @@ impl Client {
     ) -> Result<Option<OnChainCommitment>, ChainError> {
         let doing = "reading Commitments.CommitmentOf";
         let address = dynamic::storage::<_, Value>("Commitments", "CommitmentOf");
-        let reading = async {
-            at.storage().try_fetch(address, (netuid, hotkey)).await.map_err(|e| self.rpc(doing, e))
-        };
+        let reading = async { at.storage().try_fetch(address, (netuid, hotkey)).await.map_err(|e| self.rpc(doing, e)) };
         let Some(value) = super::within(super::READ_TIMEOUT, &self.endpoint, doing, reading).await? else {
             return Ok(None);
         };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use subxt::config::{SubstrateConfig, SubstrateExtrinsicParamsBuilder};
-use subxt::error::{BackendError, DispatchError, ExtrinsicError, RpcError, TransactionEventsError, TransactionProgressError};
+use subxt::error::{
+    BackendError, DispatchError, ExtrinsicError, RpcError, TransactionEventsError, TransactionProgressError,
+};
 use subxt::tx::Signer;
 
 use super::calls::Call;

@@ -72,6 +72,13 @@ fn calls_encode_to_the_bytes_of_a_real_runtime() {
 }
 
 #[test]
+fn the_runtime_is_known_by_its_name() {
+    for (_, at) in runtimes() {
+        assert_eq!(at.constants().entry(super::runtime_version()).unwrap().spec_name, "node-subtensor");
+    }
+}
+
+#[test]
 fn storage_keys_are_those_of_a_real_runtime() {
     let vectors = json("scale_vectors.json");
     let account = miner().public();
@@ -215,7 +222,9 @@ async fn finney_is_told_by_its_genesis() {
     let connect = async |genesis, network| Client::over(RpcClient::new(Genesis(genesis)), "wss://chain", network).await;
     assert!(connect(FINNEY_GENESIS, Network::Finney).await.is_ok());
     assert!(connect(other, Network::Local).await.is_ok());
-    for (genesis, network) in [(other, Network::Finney), (FINNEY_GENESIS, Network::Test), (FINNEY_GENESIS, Network::Local)] {
+    for (genesis, network) in
+        [(other, Network::Finney), (FINNEY_GENESIS, Network::Test), (FINNEY_GENESIS, Network::Local)]
+    {
         let error = connect(genesis, network).await.unwrap_err();
         assert!(matches!(error, ChainError::WrongChain { .. }), "{error}");
         assert!(error.to_string().contains(&network.to_string()));

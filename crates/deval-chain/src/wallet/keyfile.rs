@@ -48,11 +48,7 @@ impl Drop for Content {
 }
 
 /// Reads a secret keyfile.
-pub(super) fn read_key(
-    path: &Path,
-    kind: &Kind,
-    env: impl Fn(&str) -> Option<String>,
-) -> Result<KeyPair, ChainError> {
+pub(super) fn read_key(path: &Path, kind: &Kind, env: impl Fn(&str) -> Option<String>) -> Result<KeyPair, ChainError> {
     let content = parse(path, &decrypt(path, read(path, kind)?, env)?)?;
     let malformed = |reason: String| ChainError::KeyfileMalformed { path: path.to_owned(), reason };
     let key = secret_of(&content).map_err(|reason| malformed(reason.to_owned()))?;
@@ -131,7 +127,9 @@ fn decrypt(
     let Some(sealed) = content.strip_prefix(b"$NACL") else { return Ok(content) };
     let variable = password_variable(path);
     let password = match env(&variable).map(Zeroizing::new) {
-        Some(stored) => read_password(&stored, &variable).ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?,
+        Some(stored) => {
+            read_password(&stored, &variable).ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?
+        }
         None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
     };
     open_nacl(sealed, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), variable })
@@ -152,7 +150,8 @@ fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 /// libsodium's `argon2i13` with its "sensitive" limits under btwallet's fixed salt, then a secretbox (nonce, tag, text).
 fn open_nacl(sealed: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    const SALT: [u8; 16] = [0x13, 0x71, 0x83, 0xdf, 0xf1, 0x5a, 0x09, 0xbc, 0x9c, 0x90, 0xb5, 0x51, 0x87, 0x39, 0xe9, 0xb1];
+    const SALT: [u8; 16] =
+        [0x13, 0x71, 0x83, 0xdf, 0xf1, 0x5a, 0x09, 0xbc, 0x9c, 0x90, 0xb5, 0x51, 0x87, 0x39, 0xe9, 0xb1];
     const NONCE_BYTES: usize = 24;
     let (nonce, text) = sealed.split_at_checked(NONCE_BYTES)?;
     let limits = Params::new(512 * 1024, 8, 1, Some(32)).expect("libsodium's limits are within Argon2's");

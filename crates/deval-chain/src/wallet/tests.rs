@@ -65,7 +65,9 @@ fn takes_phrase_before_seed_before_expanded_secret() {
 #[test]
 fn unusable_keyfiles_are_named_without_their_content() {
     let mut public_only = hotkey_file();
-    ["secretPhrase", "secretSeed", "privateKey"].map(|key| public_only[key] = Value::Null);
+    for key in ["secretPhrase", "secretSeed", "privateKey"] {
+        public_only[key] = Value::Null;
+    }
     let mut bad_phrase = hotkey_file();
     bad_phrase["secretPhrase"] = json!("abandon abandon zebra-secret");
     let cases = [

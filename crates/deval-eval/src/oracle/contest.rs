@@ -36,7 +36,8 @@ fn ranking(input: &Value) -> Result<Value, String> {
     let pairs: Vec<(u32, Value)> = read(input, "avg_rewards")?;
     let (uids, scores): (Vec<u32>, Vec<Value>) = pairs.into_iter().unzip();
     let scores: Vec<_> = uids.into_iter().zip(floats(&Value::Array(scores))?).collect();
-    let blocks = read::<Vec<Submission>>(input, "submissions")?.into_iter().map(|model| (model.uid, model.block)).collect();
+    let blocks =
+        read::<Vec<Submission>>(input, "submissions")?.into_iter().map(|model| (model.uid, model.block)).collect();
     let Ranking { ranked, mut tiers, pools, final_tiers, weights } = ranking::rank(&scores, &blocks);
     tiers.reverse();
     Ok(json!({
@@ -87,8 +88,8 @@ fn averages(table: &BTreeMap<u32, Rewards>, denom: u32) -> BTreeMap<u32, f32> {
     table.iter().map(|(uid, rewards)| (*uid, average(rewards))).collect()
 }
 
-fn previous(input: &Value, field: &str) -> Result<Vec<f32>, String> {
-    Ok(floats(input.get(field).unwrap_or(&Value::Null))?.into_iter().map(|score| score as f32).collect())
+fn narrow(values: &Value) -> Result<Vec<f32>, String> {
+    Ok(floats(values)?.into_iter().map(|value| value as f32).collect())
 }
 
 #[derive(Deserialize)]
@@ -99,7 +100,6 @@ struct Rewarded {
 
 impl Rewarded {
     fn rewards(&self) -> Result<Rewards, String> {
-        let narrow = |values: &Value| Ok(floats(values)?.into_iter().map(|reward| reward as f32).collect());
         self.rewards.iter().map(|(task, values)| Ok((*task, narrow(values)?))).collect()
     }
 }
@@ -109,7 +109,7 @@ fn moving_average(input: &Value) -> Result<Value, String> {
     for miner in read::<Vec<Rewarded>>(input, "model_rewards")? {
         table.insert(miner.uid, miner.rewards()?);
     }
-    let scores = contest::update_scores(&previous(input, "previous")?, &averages(&table, read(input, "denom")?));
+    let scores = contest::update_scores(&narrow(&input["previous"])?, &averages(&table, read(input, "denom")?));
     Ok(json!({ "scores": widened(&scores) }))
 }
 
@@ -135,7 +135,7 @@ fn epoch(input: &Value) -> Result<Value, String> {
         }
     }
     let averages = averages(&table, read(input, "denom")?);
-    let scores = contest::update_scores(&previous(input, "previous_scores")?, &averages);
+    let scores = contest::update_scores(&narrow(&input["previous_scores"])?, &averages);
     let by_uid: Vec<_> = (0..).zip(scores.iter().map(|score| f64::from(*score))).collect();
     let ranking = ranking::rank(&by_uid, &round.blocks());
     Ok(json!({

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::plan::GIT_ATTRIBUTES;
 
@@ -52,6 +53,10 @@ pub(super) struct Hub {
     pub(super) cdn: Option<&'static str>,
     /// Whether `/cdn/` has the contents.
     pub(super) contents: bool,
+    /// The request, counted from 1, that is never answered, and whether it is carried out.
+    pub(super) hang: Option<(usize, bool)>,
+    /// Told when that request has come.
+    pub(super) hung: Arc<Notify>,
     store: PathBuf,
 }
 
@@ -74,6 +79,8 @@ impl FakeHub {
             tokens: Vec::new(),
             cdn: None,
             contents: true,
+            hang: None,
+            hung: Arc::default(),
             store: dir.path().join("store"),
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,27 +128,11 @@ fn new_repo(private: bool) -> Repo {
 async fn handle(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let mut hub = state.lock().unwrap();
-    let line = format!("{} {}", parts.method, parts.uri);
-    hub.requests.push(line.clone());
     let auth = parts.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap().to_owned());
-    hub.tokens.push(auth.clone());
-    let fault = hub.faults.iter().position(|(on, _)| line.contains(on)).and_then(|i| hub.faults.remove(i));
-    match fault {
-        Some((_, Fault::Refuse(status, headers))) => {
-            let map: HeaderMap = headers.into_iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
-            (StatusCode::from_u16(status).unwrap(), map, json!({"error": "told to"}).to_string()).into_response()
-        }
-        Some((_, Fault::DoThenAnswer(status))) => {
-            hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body);
-            StatusCode::from_u16(status).unwrap().into_response()
-        }
-        Some((_, Fault::DoThenBreak)) => {
-            hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body);
-            let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("told to"))]);
-            Body::from_stream(broken).into_response()
-        }
-        None => hub.answer(&parts.method, parts.uri.path(), auth.is_some(), &body),
+    let response = state.lock().unwrap().take(&parts.method, parts.uri.path(), auth, &body);
+    match response {
+        Some(response) => response,
+        None => std::future::pending().await,
     }
 }
 
@@ -150,6 +141,38 @@ fn ok(value: &Value) -> Response {
 }
 
 impl Hub {
+    fn take(&mut self, method: &Method, path: &str, auth: Option<String>, body: &[u8]) -> Option<Response> {
+        let line = format!("{method} {path}");
+        self.requests.push(line.clone());
+        let known = auth.is_some();
+        self.tokens.push(auth);
+        if let Some((_, carried_out)) = self.hang.filter(|(at, _)| *at == self.requests.len()) {
+            if carried_out {
+                self.answer(method, path, known, body);
+            }
+            self.hung.notify_one();
+            return None;
+        }
+        let fault = self.faults.iter().position(|(on, _)| line.contains(on)).and_then(|i| self.faults.remove(i));
+        Some(match fault {
+            Some((_, Fault::Refuse(status, headers))) => {
+                let map: HeaderMap =
+                    headers.into_iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
+                (StatusCode::from_u16(status).unwrap(), map, json!({"error": "told to"}).to_string()).into_response()
+            }
+            Some((_, Fault::DoThenAnswer(status))) => {
+                self.answer(method, path, known, body);
+                StatusCode::from_u16(status).unwrap().into_response()
+            }
+            Some((_, Fault::DoThenBreak)) => {
+                self.answer(method, path, known, body);
+                let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("told to"))]);
+                Body::from_stream(broken).into_response()
+            }
+            None => self.answer(method, path, known, body),
+        })
+    }
+
     fn answer(&mut self, method: &Method, path: &str, known: bool, body: &[u8]) -> Response {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (method.as_str(), parts.as_slice()) {

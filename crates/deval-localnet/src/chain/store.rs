@@ -59,7 +59,10 @@ impl Store {
             file.write_all(magic().as_bytes())?;
             file.write_all(BlakeTwo256::hash(&payload).as_bytes())?;
             file.write_all(&payload)?;
-            file.sync_all()?;
+            // An empty block lost to a power cut is no loss, and there may be hundreds in a row.
+            if !block.extrinsics.is_empty() {
+                file.sync_all()?;
+            }
             fs::rename(&temporary, &path)
         };
         write().map_err(|source| io_error(&path, source))

@@ -60,8 +60,10 @@ pub(super) async fn commit(
     }
     let repo = hub.writable(&headers, &ns, &name)?;
     let url = format!("{}/{}/commit", base_url(&headers), repo.id);
+    let committing = hub.clone();
     // Shards and blobs are read and written with blocking calls.
     let work = tokio::task::spawn_blocking(move || {
+        let hub = committing;
         let lines = parse(&body)?;
         let _writing = hub.store.lock();
         let head = hub.store.head(&repo)?;
@@ -69,8 +71,20 @@ pub(super) async fn commit(
         Ok::<Commit, Refusal>(hub.store.commit(&repo, &head, draft)?)
     });
     let commit = work.await.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    assemble_early(hub, &commit);
     let id = commit.stamp.id;
     Ok(Json(json!({ "success": true, "commitOid": id, "commitUrl": format!("{url}/{id}"), "hookOutput": "" })))
+}
+
+/// Python gives a download ten seconds to begin, and a large file takes longer to put together.
+fn assemble_early(hub: Arc<Hub>, commit: &Commit) {
+    let contents = commit.files.values().map(|entry| &entry.content);
+    let lfs = contents.filter(|content| matches!(content, Content::Lfs { .. })).map(|content| content.oid().to_owned());
+    let lfs: Vec<String> = lfs.collect();
+    tokio::task::spawn_blocking(move || {
+        // What fails here fails again, and is told, when the file is asked for.
+        lfs.iter().try_for_each(|sha256| hub.store.lfs_file(&hub.cas, sha256).map(drop))
+    });
 }
 
 fn parse(body: &[u8]) -> Result<Vec<Line>, Refusal> {

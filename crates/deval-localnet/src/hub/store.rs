@@ -292,7 +292,7 @@ impl Store {
         read_json(&path)?.ok_or_else(|| HubError::Io { path, source: io::ErrorKind::NotFound.into() })
     }
 
-    /// The LFS file as one plain file. Put together from the Xet store when first asked for, and only kept if it is what its
+    /// The LFS file as one plain file. Put together from the Xet store once, and only kept if it is what its
     /// digest says. Blocks; may take as long as copying the file.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use hf_hub::repository::CommitOperation;
 use hf_hub::{HFClient, HFError, RepoTypeModel};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use super::{Fault, HubConfig, HubError, serve};
@@ -93,22 +95,21 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Runs `upload_as_client` in a process of its own: hf-hub reads its caches from the environment, and the Xet store must be
-/// readable while it belongs to somebody else.
-async fn run_client(base: &str, folder: &Path) {
-    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "hub::tests::upload_as_client", "--ignored", "--nocapture"])
-        .env(ENDPOINT_ENV, base)
+/// An ignored test of this file, as a process of its own: hf-hub reads its caches from the environment, the Xet store must be
+/// readable while it belongs to somebody else, and only a process can be killed.
+fn in_process(test: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("hub::tests::{test}"), "--ignored", "--nocapture"])
         .env(FOLDER_ENV, folder)
         .env("HF_HOME", folder.join("hf-home"))
         .env("HF_XET_CACHE", folder.join("hf-xet"))
         .env("HF_HUB_DISABLE_TELEMETRY", "1")
         .env_remove("HF_TOKEN")
         .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +159,8 @@ async fn a_model_published_with_hf_hub() {
     let (state, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let weights = write_model(folder.path());
     let hub = Served::start(state.path(), json!([])).await;
-    run_client(&hub.base, folder.path()).await;
+    let client = in_process("upload_as_client", folder.path()).env(ENDPOINT_ENV, &hub.base).output().await.unwrap();
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
     let tree = check_tree(&hub, &weights).await;
     let private = hub.anonymous(Method::GET, "/api/models/me/model").send().await.unwrap();
     assert_eq!(private.status(), StatusCode::UNAUTHORIZED);
@@ -344,9 +346,59 @@ async fn faults_strike_as_often_as_told() {
     assert_eq!(hub.history("me/faulty").await.len(), 1);
     hub.commit("me/faulty", &lines).await.expect_err("dropped");
     assert_eq!(hub.history("me/faulty").await.len(), 2);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     assert_eq!(hub.commit("me/faulty", &lines).await.unwrap().status(), StatusCode::OK);
     assert!(started.elapsed().as_millis() >= 200);
     let unknown = serde_json::from_value::<Fault>(fault(1, "explode")).unwrap_err().to_string();
     assert!(unknown.contains("\"explode\" is none of"), "{unknown}");
+}
+
+#[tokio::test]
+#[ignore = "the server half of a_killed_hub_keeps_what_it_acknowledged, which starts and kills it"]
+async fn serve_as_process() {
+    let Some(folder) = std::env::var_os(FOLDER_ENV).map(PathBuf::from) else { return };
+    let hub = Served::start(&folder.join("state"), json!([])).await;
+    std::fs::write(folder.join("base.tmp"), &hub.base).unwrap();
+    std::fs::rename(folder.join("base.tmp"), folder.join("base")).unwrap();
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn a_killed_hub_keeps_what_it_acknowledged() {
+    let folder = TempDir::new().unwrap();
+    let (state, base) = (folder.path().join("state"), folder.path().join("base"));
+    let mut hub = Served::start(&state, json!([])).await;
+    hub.create("killed", false).await;
+    let mut acknowledged = 0;
+    for round in 0..8 {
+        let mut process = in_process("serve_as_process", folder.path()).spawn().unwrap();
+        while !base.exists() {
+            assert_eq!(process.try_wait().unwrap(), None);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        hub.base = std::fs::read_to_string(&base).unwrap();
+        std::fs::remove_file(&base).unwrap();
+        commit_next(&hub, acknowledged).await.unwrap();
+        acknowledged += 1;
+        let killer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(20 + 7 * round)).await;
+            process.kill().await.unwrap();
+        });
+        while let Ok(response) = commit_next(&hub, acknowledged).await {
+            assert_eq!(response.status(), StatusCode::OK);
+            acknowledged += 1;
+        }
+        killer.await.unwrap();
+        hub = Served::start(&state, json!([])).await;
+        // The commit in flight when the process died may be there, but not half of it.
+        let commits = hub.history("me/killed").await.len() - 1;
+        assert!(commits == acknowledged || commits == acknowledged + 1, "{commits} of {acknowledged}");
+        let text = hub.user(Method::GET, "/me/killed/resolve/main/n.txt").send().await.unwrap().text().await.unwrap();
+        assert_eq!(text, format!("commit {}", commits - 1));
+        acknowledged = commits;
+    }
+}
+
+async fn commit_next(hub: &Served, number: usize) -> reqwest::Result<Response> {
+    hub.commit("me/killed", &[header(None), text_file("n.txt", &format!("commit {number}"))]).await
 }

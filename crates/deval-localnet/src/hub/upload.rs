@@ -192,12 +192,16 @@ fn xet_token(hub: &Hub, right: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use sha1::Digest as _;
+
     use super::{git_attributes, has_lfs_name};
 
     #[test]
     fn attributes_are_the_hubs() {
         let text = git_attributes();
         assert_eq!(text.len(), 1519);
+        let blob = sha1::Sha1::new().chain_update("blob 1519\0").chain_update(&text);
+        assert_eq!(hex::encode(blob.finalize()), "a6344aac8c09253b3b630fb776ae94478aa0275b");
         assert!(text.starts_with("*.7z filter=lfs diff=lfs merge=lfs -text\n*.arrow "));
     }
 

@@ -26,7 +26,9 @@ impl Llama {
             let found = config.get(key).filter(|value| !value.is_null());
             let number = match found {
                 None => default,
-                Some(value) => value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..1 << 24).contains(n)),
+                Some(value) => {
+                    value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..1 << 24).contains(n))
+                }
             };
             number.unwrap_or_else(|| {
                 let finding = Diagnostic::error("model.config", format!("`{key}` is missing or not a positive number"));
@@ -41,7 +43,9 @@ impl Llama {
         let (intermediate, layers) = (size("intermediate_size", None), size("num_hidden_layers", None));
         let vocabulary = size("vocab_size", None);
         if findings.len() == before {
-            findings.extend(contradiction(hidden, heads, key_value_heads, layers, config).map(|finding| finding.in_file(file)));
+            findings.extend(
+                contradiction(hidden, heads, key_value_heads, layers, config).map(|finding| finding.in_file(file)),
+            );
         }
         let flag = |key: &str| config[key].as_bool().unwrap_or(false);
         (findings.len() == before).then(|| Self {

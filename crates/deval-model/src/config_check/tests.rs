@@ -24,7 +24,11 @@ fn lay_out_with(dir: &Path, config: &Value) {
     let tensors: Vec<_> = tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
     fs::write(dir.join("model.safetensors"), shard(&tensors)).unwrap();
     write(dir, CONFIG, config);
-    write(dir, "tokenizer.json", &json!({"added_tokens": [{"id": 9, "content": "</s>"}], "model": {"vocab": {"a": 0, "b": 8}, "merges": []}}));
+    write(
+        dir,
+        "tokenizer.json",
+        &json!({"added_tokens": [{"id": 9, "content": "</s>"}], "model": {"vocab": {"a": 0, "b": 8}, "merges": []}}),
+    );
     write(dir, "tokenizer_config.json", &json!({"chat_template": "{{ messages }}"}));
 }
 
@@ -55,7 +59,12 @@ fn codes_with(key: &str, value: Value) -> Vec<String> {
 
 #[test]
 fn sound_folders_have_no_findings() {
-    for change in [json!({}), json!({"tie_word_embeddings": false}), json!({"attention_bias": true, "mlp_bias": true}), json!({"head_dim": 4})] {
+    for change in [
+        json!({}),
+        json!({"tie_word_embeddings": false}),
+        json!({"attention_bias": true, "mlp_bias": true}),
+        json!({"head_dim": 4}),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config();
         config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

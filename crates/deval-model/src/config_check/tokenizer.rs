@@ -56,10 +56,14 @@ fn chat_template(settings: &Value, separate: bool, label: &Label) -> Option<Diag
         return None;
     }
     let (message, help) = if separate {
-        let message = "the chat template is only in chat_template.jinja, which the validator's transformers 4.47.1 does not read";
+        let message =
+            "the chat template is only in chat_template.jinja, which the validator's transformers 4.47.1 does not read";
         (message, "put its text into tokenizer_config.json under `chat_template`")
     } else {
-        ("there is no chat template, and the pipeline cannot put a prompt together", "take it from the instruct model you started from")
+        (
+            "there is no chat template, and the pipeline cannot put a prompt together",
+            "take it from the instruct model you started from",
+        )
     };
     Some(Diagnostic::error("model.chat-template", message).in_file(label.file(SETTINGS)).help(help))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use deval_report::Diagnostic;
 use safetensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,24 @@ pub struct Health {
     pub totals: Counts,
     /// Only the tensors worth a look, in the order of the read.
     pub tensors: Vec<TensorHealth>,
+}
+
+impl Health {
+    /// What the counts say about the model: NaN and infinities spoil every answer; a tensor of zeros was hardly trained.
+    pub fn findings(&self) -> Vec<Diagnostic> {
+        let broken = self.tensors.iter().filter(|tensor| tensor.counts.nan + tensor.counts.inf > 0);
+        let zeros = self.tensors.iter().filter(|tensor| tensor.counts.zero == tensor.counts.elements);
+        let broken = broken.map(|TensorHealth { file, name, counts }| {
+            let message = format!("the tensor `{name}` has {} NaN and {} infinities", counts.nan, counts.inf);
+            Diagnostic::error("model.not-finite", message)
+                .in_file(file)
+                .help("train or convert it again; float16 ends at 65504")
+        });
+        let zeros = zeros.map(|TensorHealth { file, name, .. }| {
+            Diagnostic::warning("model.zeros", format!("the tensor `{name}` is all zeros")).in_file(file)
+        });
+        broken.chain(zeros).collect()
+    }
 }
 
 /// Counts over the blocks of all files. A file whose header is broken is passed over: its header is a finding of its own.

@@ -41,7 +41,8 @@ fn golden_vectors_agree() {
             (Err(ModelError::NotAFile(_)), Some("IsADirectoryError")) => {}
             (Ok(digest), None) => {
                 assert_eq!(digest.model_hash, expected["sha256"].as_str().unwrap());
-                let order: Vec<_> = digest.files.iter().map(|file| serde_json::Value::from(file.name.as_str())).collect();
+                let order: Vec<_> =
+                    digest.files.iter().map(|file| serde_json::Value::from(file.name.as_str())).collect();
                 assert_eq!(&order, expected["order"].as_array().unwrap());
             }
             (outcome, error) => panic!("{outcome:?} where upstream has {error:?}"),
@@ -52,7 +53,10 @@ fn golden_vectors_agree() {
 #[test]
 fn files_larger_than_a_block_are_digested_one_by_one_and_together() {
     let dir = tempfile::tempdir().unwrap();
-    let contents: Vec<Vec<u8>> = [1_500_000usize, 524_288, 0, 1_048_577].iter().map(|len| (0..*len).map(|i| (i * 7 % 251) as u8).collect()).collect();
+    let contents: Vec<Vec<u8>> = [1_500_000usize, 524_288, 0, 1_048_577]
+        .iter()
+        .map(|len| (0..*len).map(|i| (i * 7 % 251) as u8).collect())
+        .collect();
     for (number, bytes) in contents.iter().enumerate() {
         fs::write(dir.path().join(format!("{number}.safetensors")), bytes).unwrap();
     }
@@ -93,9 +97,13 @@ fn nan_infinity_and_zeros_are_counted_by_tensor() {
     ];
     fs::write(dir.path().join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
     let health = digest(dir.path()).unwrap().health;
-    let seen: Vec<_> = health.tensors.iter().map(|t| (t.name.as_str(), t.counts.nan, t.counts.inf, t.counts.zero)).collect();
+    let seen: Vec<_> =
+        health.tensors.iter().map(|t| (t.name.as_str(), t.counts.nan, t.counts.inf, t.counts.zero)).collect();
     assert_eq!(seen, [("a", 1, 1, 1), ("b", 1, 1, 1), ("c", 1, 1, 1), ("d", 0, 0, 4)]);
     assert_eq!(health.totals, Counts { elements: 20, nan: 3, inf: 3, zero: 7 });
+    let findings = health.findings();
+    let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["model.not-finite", "model.not-finite", "model.not-finite", "model.zeros"]);
 }
 
 #[test]

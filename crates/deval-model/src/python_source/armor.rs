@@ -27,7 +27,12 @@ pub(super) fn runtime(tree: &ModModule) -> Option<String> {
 }
 
 /// The runtime folder must lie beside `model/`, be of one PyArmor run, and be built for Linux x86-64 (gate G37).
-pub(super) fn check(dir: &Path, label: &Label, sources: &Sources, findings: &mut Vec<Diagnostic>) -> Result<(), ModelError> {
+pub(super) fn check(
+    dir: &Path,
+    label: &Label,
+    sources: &Sources,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<(), ModelError> {
     let finding = |message: String| Diagnostic::error("G37", message).in_file(label.file(super::FILE));
     if let [first, second, ..] = &sources.runtimes[..] {
         findings.push(finding(format!("the sources come from different PyArmor runs: {first} and {second}")));
@@ -37,7 +42,9 @@ pub(super) fn check(dir: &Path, label: &Label, sources: &Sources, findings: &mut
         let library = folder.join("pyarmor_runtime.so");
         if !folder.join("__init__.py").is_file() || !library.is_file() {
             let help = "copy the whole runtime folder of the same PyArmor run beside the pipeline folder";
-            findings.push(finding(format!("the sources need `{name}/` beside the pipeline folder, with its .so")).help(help));
+            findings.push(
+                finding(format!("the sources need `{name}/` beside the pipeline folder, with its .so")).help(help),
+            );
             continue;
         }
         let start = files::read(&library)?;

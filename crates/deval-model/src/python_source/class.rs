@@ -8,7 +8,8 @@ use super::{CLASS, Source};
 
 /// Findings of gate G35 about `DeValPipeline` in `pipeline.py`.
 pub(super) fn check(tree: &ModModule, source: &Source<'_>) -> Vec<Diagnostic> {
-    let Some(class) = tree.body.iter().filter_map(Stmt::as_class_def_stmt).find(|class| class.name.as_str() == CLASS) else {
+    let Some(class) = tree.body.iter().filter_map(Stmt::as_class_def_stmt).find(|class| class.name.as_str() == CLASS)
+    else {
         return absent(tree, source).into_iter().collect();
     };
     [base(class, source), constructor(class, source)].into_iter().flatten().collect()
@@ -20,10 +21,16 @@ fn absent(tree: &ModModule, source: &Source<'_>) -> Option<Diagnostic> {
         let message = format!("{CLASS} comes from another module, so its constructor is not checked here");
         return Some(Diagnostic::note("G35", message).in_file(&source.file));
     }
-    let near = tree.body.iter().filter_map(Stmt::as_class_def_stmt).find(|class| class.name.to_lowercase().contains("pipeline"));
-    let finding = Diagnostic::error("G35", format!("there is no class {CLASS}")).expected(format!("class {CLASS}(Pipeline)"));
+    let near = tree
+        .body
+        .iter()
+        .filter_map(Stmt::as_class_def_stmt)
+        .find(|class| class.name.to_lowercase().contains("pipeline"));
+    let finding =
+        Diagnostic::error("G35", format!("there is no class {CLASS}")).expected(format!("class {CLASS}(Pipeline)"));
     Some(match near {
-        Some(class) => source.at(finding.found(class.name.as_str()).help(format!("rename the class to {CLASS}")), class.name.start()),
+        Some(class) => source
+            .at(finding.found(class.name.as_str()).help(format!("rename the class to {CLASS}")), class.name.start()),
         None => finding.in_file(&source.file).help("define it at the top level of the file"),
     })
 }
@@ -35,10 +42,14 @@ fn base(class: &StmtClassDef, source: &Source<'_>) -> Option<Diagnostic> {
         return None;
     }
     let finding = if method(class, "__call__").is_some() {
-        Diagnostic::warning("G35", format!("{CLASS} has no transformers Pipeline as its base")).help("works as long as __call__ takes the same arguments")
+        Diagnostic::warning("G35", format!("{CLASS} has no transformers Pipeline as its base"))
+            .help("works as long as __call__ takes the same arguments")
     } else {
-        Diagnostic::error("G35", format!("{CLASS} has neither a transformers Pipeline as its base nor __call__, so it cannot be called"))
-            .help("derive it from `transformers.Pipeline`")
+        Diagnostic::error(
+            "G35",
+            format!("{CLASS} has neither a transformers Pipeline as its base nor __call__, so it cannot be called"),
+        )
+        .help("derive it from `transformers.Pipeline`")
     };
     Some(source.at(finding.expected(format!("class {CLASS}(Pipeline)")), class.name.start()))
 }
@@ -59,7 +70,10 @@ fn constructor(class: &StmtClassDef, source: &Source<'_>) -> Option<Diagnostic> 
     };
     let fault = fault(&function.parameters)?;
     let finding = Diagnostic::error("G35", format!("the constructor cannot be called with model_dir: {fault}"));
-    Some(source.at(finding.expected(CALL).help("`def __init__(self, *args, model_dir=None, **kwargs)`"), function.name.start()))
+    Some(source.at(
+        finding.expected(CALL).help("`def __init__(self, *args, model_dir=None, **kwargs)`"),
+        function.name.start(),
+    ))
 }
 
 const CALL: &str = "DeValPipeline(\"de_val\", model_dir=…)";
@@ -75,13 +89,18 @@ fn fault(parameters: &Parameters) -> Option<String> {
         return Some("it takes no positional argument".into());
     }
     let takes = |name: &str| {
-        let by_name = parameters.args.iter().skip(2usize.saturating_sub(parameters.posonlyargs.len())).chain(&parameters.kwonlyargs);
+        let by_name = parameters
+            .args
+            .iter()
+            .skip(2usize.saturating_sub(parameters.posonlyargs.len()))
+            .chain(&parameters.kwonlyargs);
         by_name.into_iter().any(|parameter| parameter.name().as_str() == name)
     };
     if !takes("model_dir") && parameters.kwarg.is_none() {
         return Some("it has no parameter model_dir".into());
     }
     let later = positional.into_iter().skip(2).chain(&parameters.kwonlyargs);
-    let unfilled = later.into_iter().find(|parameter| parameter.default().is_none() && parameter.name().as_str() != "model_dir");
+    let unfilled =
+        later.into_iter().find(|parameter| parameter.default().is_none() && parameter.name().as_str() != "model_dir");
     unfilled.map(|parameter| format!("its parameter `{}` has no default", parameter.name()))
 }

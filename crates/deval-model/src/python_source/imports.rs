@@ -11,18 +11,15 @@ use ruff_text_size::{Ranged, TextSize};
 use super::packages;
 use super::{FOLDER, RUNTIME_PREFIX, Source};
 
-/// The modules of the pipeline folder, dotted and relative to it: `pipeline`, `parts.score`, `parts`.
+/// The modules of the pipeline folder, dotted and relative to it: `pipeline`, `parts.score`, `parts`, `parts.__init__`.
 pub(super) struct Modules(BTreeSet<String>);
 
 impl Modules {
     pub(super) fn new(files: &BTreeMap<String, PathBuf>) -> Self {
         let mut modules = BTreeSet::from([String::new()]);
         for file in files.keys() {
-            let dotted = file.trim_end_matches(".py").replace('/', ".");
-            let module = dotted.strip_suffix("__init__").unwrap_or(&dotted).trim_end_matches('.').to_owned();
-            for (at, _) in module.match_indices('.') {
-                modules.insert(module[..at].to_owned());
-            }
+            let module = file.trim_end_matches(".py").replace('/', ".");
+            modules.extend(module.match_indices('.').map(|(at, _)| module[..at].to_owned()));
             modules.insert(module);
         }
         Self(modules)
@@ -46,7 +43,9 @@ struct Walker<'a> {
 impl<'a> Visitor<'a> for Walker<'_> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         match statement {
-            Stmt::Import(import) => import.names.iter().for_each(|alias| self.absolute(alias.name.as_str(), alias.start())),
+            Stmt::Import(import) => {
+                import.names.iter().for_each(|alias| self.absolute(alias.name.as_str(), alias.start()))
+            }
             Stmt::ImportFrom(import) => self.import_from(import),
             Stmt::Try(block) if catches_import(block) => {
                 self.guarded += 1;
@@ -79,10 +78,12 @@ impl Walker<'_> {
         };
         match self.package(levels) {
             None => self.report(Diagnostic::error("G36", "the import goes above the package `model`"), import.start()),
-            Some(package) => {
-                let target = [package.as_str(), module.unwrap_or_default()].join(".");
-                self.own(target.trim_matches('.'), import.start());
-            }
+            Some(package) => match module {
+                Some(module) => self.own(&join(&package, module), import.start()),
+                None => {
+                    import.names.iter().for_each(|alias| self.member(&package, alias.name.as_str(), import.start()))
+                }
+            },
         }
     }
 
@@ -103,18 +104,27 @@ impl Walker<'_> {
         }
     }
 
+    /// `from . import name`: a module, or something that the package itself defines.
+    fn member(&mut self, package: &str, name: &str, at: TextSize) {
+        if !self.modules.0.contains(&join(package, "__init__")) {
+            self.own(&join(package, name), at);
+        }
+    }
+
     /// An import from the pipeline's own package.
     fn own(&mut self, module: &str, at: TextSize) {
         if !self.modules.0.contains(module) {
             let file = format!("{}.py", module.replace('.', "/"));
-            let finding = Diagnostic::error("G35", format!("the import leads to `{file}`, which is not in the pipeline folder"));
+            let finding =
+                Diagnostic::error("G35", format!("the import leads to `{file}`, which is not in the pipeline folder"));
             self.report(finding.help("add the file, or correct the name"), at);
         }
     }
 
     fn foreign(&mut self, top: &str, at: TextSize) {
         let finding = if self.guarded > 0 {
-            let message = format!("the validator's container has no package `{top}`; this import will fail and be caught there");
+            let message =
+                format!("the validator's container has no package `{top}`; this import will fail and be caught there");
             Diagnostic::note("G36", message)
         } else if self.modules.0.contains(top) {
             let message = format!("`{top}` is the pipeline's own module, but the import is not relative");
@@ -137,7 +147,9 @@ impl Walker<'_> {
             return;
         }
         match call.arguments.args.first() {
-            Some(Expr::StringLiteral(text)) if !text.value.to_str().starts_with('.') => self.absolute(text.value.to_str(), call.start()),
+            Some(Expr::StringLiteral(text)) if !text.value.to_str().starts_with('.') => {
+                self.absolute(text.value.to_str(), call.start())
+            }
             _ => {
                 let message = "this import is decided only when it runs, so it is not checked here";
                 self.report(Diagnostic::warning("G36", message).help("name the module in the source"), call.start());
@@ -148,6 +160,10 @@ impl Walker<'_> {
     fn report(&mut self, finding: Diagnostic, at: TextSize) {
         self.findings.push(self.source.at(finding, at));
     }
+}
+
+fn join(package: &str, name: &str) -> String {
+    if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
 }
 
 /// `if TYPE_CHECKING:`, which never runs.
@@ -164,7 +180,9 @@ fn catches_import(block: &StmtTry) -> bool {
     block.handlers.iter().any(|ExceptHandler::ExceptHandler(handler)| match handler.type_.as_deref() {
         None => true,
         Some(Expr::Name(name)) => catching(name.id.as_str()),
-        Some(Expr::Tuple(names)) => names.elts.iter().filter_map(Expr::as_name_expr).any(|name| catching(name.id.as_str())),
+        Some(Expr::Tuple(names)) => {
+            names.elts.iter().filter_map(Expr::as_name_expr).any(|name| catching(name.id.as_str()))
+        }
         Some(_) => false,
     })
 }

@@ -89,7 +89,9 @@ fn header_length(start: &[u8], size: u64) -> Result<u64, Diagnostic> {
         return Err(fault(message).found(human(length)).expected("at most 100 MB"));
     }
     if length > size.saturating_sub(8) {
-        return Err(fault("the file ends within its header").found(human(size)).expected(format!("more than {}", human(8 + length))));
+        return Err(fault("the file ends within its header")
+            .found(human(size))
+            .expected(format!("more than {}", human(8 + length))));
     }
     if start.get(8) != Some(&b'{') || length < 2 {
         return Err(fault("the header is not a JSON object"));
@@ -98,7 +100,8 @@ fn header_length(start: &[u8], size: u64) -> Result<u64, Diagnostic> {
 }
 
 fn parse(text: &[u8], data: u64) -> Result<Vec<Tensor>, Diagnostic> {
-    let header: Header = serde_json::from_slice(text).map_err(|error| fault(format!("the header is not valid: {error}")))?;
+    let header: Header =
+        serde_json::from_slice(text).map_err(|error| fault(format!("the header is not valid: {error}")))?;
     let mut tensors = header.0;
     tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
     let mut at = 0;
@@ -121,7 +124,8 @@ fn parse(text: &[u8], data: u64) -> Result<Vec<Tensor>, Diagnostic> {
 fn check(tensor: &Tensor, at: u64) -> Result<(), Diagnostic> {
     let Tensor { name, dtype, shape, begin, end } = tensor;
     if begin != &at || end < begin {
-        let relation = if *begin < at { "overlaps the tensor before it" } else { "does not follow the tensor before it" };
+        let relation =
+            if *begin < at { "overlaps the tensor before it" } else { "does not follow the tensor before it" };
         let message = format!("the data of `{name}` {relation}");
         return Err(fault(message).found(format!("bytes {begin} to {end}")).expected(format!("from {at}")));
     }

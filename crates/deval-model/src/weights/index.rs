@@ -20,7 +20,12 @@ struct Index {
 }
 
 /// Holds the index against the shards: every file it names is there, every tensor lies where it says, no file is left out.
-pub(crate) fn check(dir: &Path, label: &Label, weights: &Weights, findings: &mut Vec<Diagnostic>) -> Result<(), ModelError> {
+pub(crate) fn check(
+    dir: &Path,
+    label: &Label,
+    weights: &Weights,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<(), ModelError> {
     let path = dir.join(FILE);
     let single = weights.shards.iter().any(|shard| shard.name == SINGLE);
     if !path.is_file() {
@@ -30,7 +35,9 @@ pub(crate) fn check(dir: &Path, label: &Label, weights: &Weights, findings: &mut
     let file = label.file(FILE);
     match serde_json::from_slice::<Index>(&files::read(&path)?) {
         Ok(index) => compare(&index, &file, weights, findings),
-        Err(error) => findings.push(Diagnostic::error("G38", format!("the index cannot be read: {error}")).in_file(file)),
+        Err(error) => {
+            findings.push(Diagnostic::error("G38", format!("the index cannot be read: {error}")).in_file(file))
+        }
     }
     Ok(())
 }
@@ -56,7 +63,9 @@ fn compare(index: &Index, file: &str, weights: &Weights, findings: &mut Vec<Diag
     let present: BTreeSet<&str> = weights.shards.iter().map(|shard| shard.name.as_str()).collect();
     if weights.complete {
         for shard in named.difference(&present) {
-            findings.push(finding(format!("the index names `{shard}`, which is not there")).help("fetch the missing shard"));
+            findings.push(
+                finding(format!("the index names `{shard}`, which is not there")).help("fetch the missing shard"),
+            );
         }
         findings.extend(misplaced(index, weights).map(finding));
     }
@@ -81,7 +90,10 @@ fn misplaced(index: &Index, weights: &Weights) -> Option<String> {
         .collect();
     let unnamed: Vec<_> = homes.keys().filter(|tensor| !index.weight_map.contains_key(**tensor)).collect();
     if let [(tensor, shard), ..] = wrong[..] {
-        return Some(format!("the index puts `{tensor}` into `{shard}`, where it is not ({} such tensors)", wrong.len()));
+        return Some(format!(
+            "the index puts `{tensor}` into `{shard}`, where it is not ({} such tensors)",
+            wrong.len()
+        ));
     }
     let first = unnamed.first()?;
     Some(format!("the index leaves out `{first}` ({} such tensors)", unnamed.len()))

@@ -9,9 +9,10 @@ use super::*;
 /// A real safetensors file of f16 zeros with these tensors.
 pub(crate) fn shard(tensors: &[(&str, &[usize])]) -> Vec<u8> {
     let data: Vec<Vec<u8>> = tensors.iter().map(|(_, shape)| vec![0; shape.iter().product::<usize>() * 2]).collect();
-    let views = tensors.iter().zip(&data).map(|((name, shape), bytes)| {
-        (name.to_string(), TensorView::new(Dtype::F16, shape.to_vec(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .zip(&data)
+        .map(|((name, shape), bytes)| (name.to_string(), TensorView::new(Dtype::F16, shape.to_vec(), bytes).unwrap()));
     safetensors::serialize(views, None).unwrap()
 }
 
@@ -67,13 +68,16 @@ fn a_truncated_shard_is_found() {
 
 #[test]
 fn a_git_lfs_pointer_is_found() {
-    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4976698672\n", "4e".repeat(32));
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4976698672\n", "4e".repeat(32));
     one(pointer.as_bytes(), "G38", "Git LFS pointer");
 }
 
 #[test]
 fn broken_headers_are_found() {
-    let entry = |name: &str, begin: usize, end: usize| format!(r#""{name}":{{"dtype":"F16","shape":[2],"data_offsets":[{begin},{end}]}}"#);
+    let entry = |name: &str, begin: usize, end: usize| {
+        format!(r#""{name}":{{"dtype":"F16","shape":[2],"data_offsets":[{begin},{end}]}}"#)
+    };
     let two = |a: String, b: String| format!("{{{a},{b}}}");
     one(&raw("[1, 2]", 0), "G38", "not a JSON object");
     one(&raw("{\"a\": }", 0), "G38", "not valid");

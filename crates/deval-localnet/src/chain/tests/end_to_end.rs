@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pallet_transaction_payment::RuntimeDispatchInfo;
 use parity_scale_codec::DecodeAll;
 use subxt::backend::LegacyBackend;
 use subxt::config::{SubstrateConfig, SubstrateExtrinsicParamsBuilder};
@@ -151,13 +152,21 @@ async fn the_default_backend_and_its_iteration_work() {
     }
     found.sort_unstable();
     assert_eq!(found, [0, 1]);
-    let mut call = at.transactions();
-    let mut signed =
-        call.create_signable(&commit(202, b"x"), &hotkey.public_key().into(), Default::default()).await.unwrap();
-    assert_eq!(signed.sign(&hotkey).unwrap().partial_fee_estimate().await.unwrap(), 0);
-    let pays = transfer(&hotkey, 500);
-    let mut signed = call.create_signable(&pays, &dev::alice().public_key().into(), Default::default()).await.unwrap();
-    assert!((10_000..10_000_000).contains(&signed.sign(&dev::alice()).unwrap().partial_fee_estimate().await.unwrap()));
+    let rpc = server.rpc().await;
+    for (call, signer, fee) in
+        [(commit(202, b"x"), &hotkey, 0..1), (transfer(&hotkey, 500), &dev::alice(), 10_000..10_000_000)]
+    {
+        let transactions = at.transactions();
+        let account = signer.public_key().into();
+        let mut signable = transactions.create_signable(&call, &account, Default::default()).await.unwrap();
+        let mut query = signable.sign(signer).unwrap().into_encoded();
+        query.extend((query.len() as u32).to_le_bytes());
+        // subxt's own fee estimate wants a balance of 128 bits, and the real chain's has 64 too.
+        let params = rpc_params!["TransactionPaymentApi_query_info", format!("0x{}", hex::encode(query))];
+        let answer: String = rpc.request("state_call", params).await.unwrap();
+        let info = RuntimeDispatchInfo::<u64>::decode_all(&mut &unhex(&answer)[..]).unwrap();
+        assert!(fee.contains(&info.partial_fee), "{}", info.partial_fee);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,213 @@
+//! The question as a validator's dendrite asks it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use deval_chain::KeyPair;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::Formatter;
+use uuid::Uuid;
+
+use crate::AxonError;
+use crate::server::system_clock;
+use crate::synapse::{
+    self, BITTENSOR_VERSION, BODY_HASH, MODEL_QUERY, ModelFields, SynapseBody, Terminal, python_float,
+};
+
+/// What bittensor 9.0.1 measures as the sizes of this synapse: of Python's objects, and without a meaning to anyone.
+const HEADER_SIZE: i64 = 464;
+const TOTAL_SIZE: i64 = 3142;
+/// An answer is below one kilobyte.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// What a validator's dendrite takes from the axon's answer.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ModelQueryReply {
+    /// Owner of the model repository; empty unless the status is 200.
+    pub repo_id: String,
+    /// Name of the model repository; empty unless the status is 200.
+    pub model_id: String,
+    /// The axon's status.
+    pub status_code: i64,
+    /// The axon's words for it.
+    pub status_message: String,
+    /// From connecting to the last byte.
+    pub seconds: f64,
+}
+
+/// Asks an axon which model it submits. A refusal is a reply, as it is for a validator.
+///
+/// # Errors
+/// [`AxonError::Unreachable`], [`AxonError::Timeout`], and [`AxonError::BadAnswer`] where upstream's dendrite reports 422.
+pub async fn query(
+    axon: SocketAddr,
+    axon_hotkey: &str,
+    validator: &KeyPair,
+    timeout: Duration,
+) -> Result<ModelQueryReply, AxonError> {
+    let question = Question {
+        axon,
+        axon_hotkey,
+        timeout,
+        nonce: system_clock().into(),
+        uuid: Uuid::new_v4().to_string(),
+        own_ip: "0.0.0.0",
+    };
+    let (headers, body) = question.sign(validator);
+    let failed = |error: reqwest::Error| match error.is_timeout() {
+        true => AxonError::Timeout { address: axon, seconds: timeout.as_secs_f64() },
+        false => AxonError::Unreachable { address: axon, reason: innermost(&error) },
+    };
+    let started = Instant::now();
+    let client = reqwest::Client::builder().no_proxy().timeout(timeout).build().map_err(failed)?;
+    let request = client.post(format!("http://{axon}/{MODEL_QUERY}")).headers(headers).body(body);
+    let mut response = request.send().await.map_err(failed)?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let mut answer = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        answer.extend_from_slice(&chunk);
+        if answer.len() > LARGEST_ANSWER {
+            return Err(bad(axon, format!("it is longer than {LARGEST_ANSWER} bytes")));
+        }
+    }
+    read_reply(axon, status, &headers, &answer, started.elapsed().as_secs_f64())
+}
+
+/// One signed question. The parts that differ from one to the next are given, so that the bytes can be tested.
+struct Question<'a> {
+    axon: SocketAddr,
+    axon_hotkey: &'a str,
+    timeout: Duration,
+    nonce: i128,
+    uuid: String,
+    own_ip: &'a str,
+}
+
+impl Question<'_> {
+    fn sign(&self, validator: &KeyPair) -> (HeaderMap, Vec<u8>) {
+        let (hash, hotkey) = (synapse::empty_body_hash(), validator.ss58());
+        let message = synapse::signed_message(self.nonce, &hotkey, self.axon_hotkey, &self.uuid, &hash);
+        let signature = validator.sign(message.as_bytes());
+        self.build(hotkey, format!("0x{}", hex::encode(signature)), hash)
+    }
+
+    fn build(&self, hotkey: String, signature: String, hash: String) -> (HeaderMap, Vec<u8>) {
+        let axon = Terminal {
+            ip: Some(self.axon.ip().to_string()),
+            port: Some(self.axon.port().into()),
+            hotkey: Some(self.axon_hotkey.to_owned()),
+            ..Terminal::default()
+        };
+        let dendrite = Terminal {
+            ip: Some(self.own_ip.to_owned()),
+            version: Some(BITTENSOR_VERSION),
+            nonce: Some(self.nonce),
+            uuid: Some(self.uuid.clone()),
+            hotkey: Some(hotkey),
+            signature: Some(signature),
+            ..Terminal::default()
+        };
+        (self.headers(&axon, &dendrite, hash), self.body(&axon, &dendrite))
+    }
+
+    fn headers(&self, axon: &Terminal, dendrite: &Terminal, hash: String) -> HeaderMap {
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        let mut pairs =
+            vec![pair("name", MODEL_QUERY.to_owned()), pair("timeout", python_float(self.timeout.as_secs_f64()))];
+        pairs.extend(axon.headers("axon"));
+        pairs.extend(dendrite.headers("dendrite"));
+        pairs.push(pair("header_size", HEADER_SIZE.to_string()));
+        pairs.push(pair("total_size", TOTAL_SIZE.to_string()));
+        pairs.push((BODY_HASH.to_owned(), hash));
+        pairs.push(pair("content-type", "application/json".to_owned()));
+        let mut headers = HeaderMap::new();
+        synapse::extend(&mut headers, pairs);
+        headers
+    }
+
+    fn body(&self, axon: &Terminal, dendrite: &Terminal) -> Vec<u8> {
+        let body = SynapseBody {
+            name: MODEL_QUERY,
+            timeout: Some(self.timeout.as_secs_f64()),
+            total_size: Some(TOTAL_SIZE),
+            header_size: Some(0),
+            dendrite,
+            axon,
+            computed_body_hash: Some(""),
+            model: Some(ModelFields { required_hash_fields: &[], repo_id: "", model_id: "" }),
+        };
+        let mut bytes = Vec::new();
+        let mut writer = serde_json::Serializer::with_formatter(&mut bytes, PythonSeparators);
+        body.serialize(&mut writer).expect("a synapse is text and numbers, and memory takes it");
+        bytes
+    }
+}
+
+/// `json.dumps` separates with `", "` and `": "`.
+struct PythonSeparators;
+
+impl Formatter for PythonSeparators {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+}
+
+/// Upstream's `process_server_response`: fields from the body of a 200 only; the status from the headers, which win, or the body.
+fn read_reply(
+    axon: SocketAddr,
+    status: u16,
+    headers: &HeaderMap,
+    answer: &[u8],
+    seconds: f64,
+) -> Result<ModelQueryReply, AxonError> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !content_type.starts_with("application/json") {
+        return Err(bad(
+            axon,
+            format!("status {status} with content type `{content_type}` instead of application/json"),
+        ));
+    }
+    let json: Value =
+        serde_json::from_slice(answer).map_err(|e| bad(axon, format!("status {status}, not JSON: {e}")))?;
+    let told = Terminal::from_headers(headers, "axon").unwrap_or_default();
+    let field = |name: &str| match (status, &json[name]) {
+        (200, Value::String(text)) => Ok(text.clone()),
+        (200, other) => Err(bad(axon, format!("`{name}` is {other} instead of a string"))),
+        _ => Ok(String::new()),
+    };
+    let body_message = json["message"].as_str().or(json["axon"]["status_message"].as_str());
+    Ok(ModelQueryReply {
+        repo_id: field("repo_id")?,
+        model_id: field("model_id")?,
+        status_code: told.status_code.or(json["axon"]["status_code"].as_i64()).unwrap_or(status.into()),
+        status_message: told.status_message.or(body_message.map(str::to_owned)).unwrap_or_default(),
+        seconds,
+    })
+}
+
+fn bad(address: SocketAddr, reason: String) -> AxonError {
+    AxonError::BadAnswer { address, reason }
+}
+
+/// reqwest's own text hides why; its source says "Connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests;

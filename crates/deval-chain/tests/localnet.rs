@@ -1,0 +1,186 @@
+//! The client against the local chain, whose runtime checks signatures, nonces and encodings like the real one.
+
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use deval_chain::{ChainError, Client, CommitmentPayload, KeyPair, Wallet, parse_as_validator};
+use deval_report::Network;
+use tempfile::TempDir;
+
+const NETUID: u16 = 202;
+const HASH: &str = "1ff795ff6a07e6a68085d206fb84417da2f083f68391c2843cd2b8ac6df8538f";
+const TAO: u64 = 1_000_000_000;
+
+/// A local chain of its own, gone with its state when dropped.
+struct Localnet {
+    process: Child,
+    endpoint: String,
+    state: TempDir,
+}
+
+impl Localnet {
+    /// `None`, with a message, when the binary was not built.
+    fn start() -> Option<Self> {
+        let Some(binary) = binary() else {
+            let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
+            assert!(!required.split(',').any(|name| name == "localnet"), "deval-localnet is required, and not built");
+            eprintln!("skipped: deval-localnet is not built");
+            return None;
+        };
+        let state = TempDir::new().unwrap();
+        let mut command = Command::new(binary);
+        command.arg("--state-dir").arg(state.path().join("net")).arg("--exit-with-stdin");
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let endpoint = ready["chain"].as_str().unwrap().to_owned();
+        Some(Self { process, endpoint, state })
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.endpoint, Network::Local).await.unwrap()
+    }
+
+    fn wallet(&self, name: &str) -> Wallet {
+        Wallet::create_throwaway(&self.state.path().join("wallets"), name, "hot").unwrap()
+    }
+}
+
+impl Drop for Localnet {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Beside the test's own binary: `target/debug/deps/..`.
+fn binary() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    Some(own.parent()?.parent()?.join("deval-localnet")).filter(|path| path.is_file())
+}
+
+async fn register(client: &Client, wallet: &Wallet) -> u16 {
+    client.fund_from_alice(wallet.coldkey_ss58(), 10 * TAO).await.unwrap();
+    let coldkey = wallet.coldkey(|_| None).unwrap();
+    client.burned_register(NETUID, &coldkey, &wallet.hotkey_ss58()).await.unwrap().uid
+}
+
+fn payload(url: &str) -> CommitmentPayload {
+    CommitmentPayload::encode(url, HASH).unwrap()
+}
+
+#[tokio::test]
+async fn a_miner_registers_commits_and_announces_once() {
+    let Some(net) = Localnet::start() else { return };
+    let (client, wallet) = (net.client().await, net.wallet("miner"));
+    let hotkey = wallet.hotkey_ss58();
+    assert_eq!(client.spec_name().await.unwrap(), "deval-localnet");
+    assert!(!client.is_registered(NETUID, &hotkey).await.unwrap());
+    let burn = client.burn(NETUID).await.unwrap();
+    assert!(burn > 0 && burn < TAO, "{burn}");
+
+    let uid = register(&client, &wallet).await;
+    let registration = client.registration(NETUID, &hotkey).await.unwrap().unwrap();
+    assert_eq!((registration.uid, registration.owner.as_str()), (uid, wallet.coldkey_ss58()));
+    assert_eq!(client.registered_hotkeys(NETUID).await.unwrap()[usize::from(uid)], hotkey);
+    let again = client.burned_register(NETUID, &wallet.coldkey(|_| None).unwrap(), &hotkey).await.unwrap();
+    assert!(again.already_there && again.submitted.is_none());
+
+    let first = client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap();
+    let sent = first.submitted.unwrap();
+    assert_eq!((first.already_there, first.block_number), (false, sent.block_number));
+    assert_eq!(parse_as_validator(&first.read_back).unwrap().model_url.as_deref(), Some("me/model"));
+    let second = client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap();
+    assert!(second.already_there && second.submitted.is_none());
+    assert_eq!(second.block_number, first.block_number);
+    assert_eq!(client.block_number().await.unwrap(), sent.block_number, "nothing was sent the second time");
+    let other = client.commit(NETUID, &wallet, &payload("me/other")).await.unwrap();
+    assert!(!other.already_there && other.block_number > first.block_number);
+
+    let ip: IpAddr = "203.0.113.9".parse().unwrap();
+    let served = client.serve_axon(NETUID, &wallet, ip, 8091).await.unwrap();
+    assert_eq!((served.already_there, served.axon.ip, served.axon.port), (false, ip, 8091));
+    assert!(client.serve_axon(NETUID, &wallet, ip, 8091).await.unwrap().already_there);
+    assert_eq!(client.axon(NETUID, &hotkey).await.unwrap().unwrap(), served.axon);
+}
+
+#[tokio::test]
+async fn refusals_come_by_name_with_a_remedy() {
+    let Some(net) = Localnet::start() else { return };
+    let (client, wallet) = (net.client().await, net.wallet("stranger"));
+    let block = client.block_number().await.unwrap();
+    let refusals = [
+        (
+            client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap_err(),
+            "AccountNotAllowedCommit",
+            "register",
+        ),
+        (
+            client.serve_axon(NETUID, &wallet, [127, 0, 0, 1].into(), 8091).await.unwrap_err(),
+            "InvalidIpAddress",
+            "outside",
+        ),
+        (
+            client.serve_axon(NETUID, &wallet, [203, 0, 113, 9].into(), 0).await.unwrap_err(),
+            "InvalidPort",
+            "other than 0",
+        ),
+        (
+            client.serve_axon(NETUID, &wallet, [203, 0, 113, 9].into(), 8091).await.unwrap_err(),
+            "HotKeyNotRegisteredInNetwork",
+            "register it first",
+        ),
+    ];
+    for (error, name, remedy) in refusals {
+        assert!(matches!(error, ChainError::Refused { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains(remedy), "{text}");
+    }
+    assert_eq!(client.block_number().await.unwrap(), block, "a refused call costs no block");
+    let poor = KeyPair::from_uri("//Nobody").unwrap();
+    let error = client.burned_register(NETUID, &poor, &wallet.hotkey_ss58()).await.unwrap_err().to_string();
+    assert!(error.contains("TAO"), "{error}");
+    assert!(client.commitment(NETUID, &wallet.hotkey_ss58()).await.unwrap().is_none());
+    assert!(client.axon(NETUID, &wallet.hotkey_ss58()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_module_error_in_a_block_is_named_by_the_chains_metadata() {
+    let Some(net) = Localnet::start() else { return };
+    let (client, wallet) = (net.client().await, net.wallet("miner"));
+    register(&client, &wallet).await;
+    let mut refused = None;
+    for round in 0..64 {
+        match client.commit(NETUID, &wallet, &payload(&format!("me/{round}"))).await {
+            Ok(_) => {}
+            Err(error) => refused = refused.or(Some((round, error.to_string()))),
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    let (round, text) = refused.expect("3100 bytes of space are used up long before");
+    assert!(round >= 20, "{round}: {text}");
+    assert!(text.contains("Commitments.SpaceLimitExceeded") && text.contains("epoch"), "{text}");
+}
+
+#[tokio::test]
+async fn alices_money_is_for_the_local_network_only() {
+    let Some(net) = Localnet::start() else { return };
+    let client = Client::connect(&net.endpoint, Network::Test).await.unwrap();
+    let error = client.fund_from_alice(&net.wallet("w").hotkey_ss58(), TAO).await.unwrap_err();
+    assert!(matches!(error, ChainError::WrongChain { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_chain_that_dies_is_an_error_and_not_a_hang() {
+    let Some(mut net) = Localnet::start() else { return };
+    let (client, wallet) = (net.client().await, net.wallet("miner"));
+    net.process.kill().unwrap();
+    net.process.wait().unwrap();
+    let error = client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap_err();
+    assert!(error.to_string().contains(&net.endpoint), "{error}");
+}

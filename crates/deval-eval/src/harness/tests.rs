@@ -1,0 +1,123 @@
+use super::*;
+use crate::embed::HashedWords;
+use crate::examples::generate;
+
+/// Answers from a function of the example set, with a clock that runs on by itself.
+struct Scripted<F>(F, f64);
+
+impl<F: FnMut(&Request) -> Answer> Backend for Scripted<F> {
+    fn describe(&self) -> BackendInfo {
+        let [name, model, why] = ["scripted", "none", "a test"].map(str::to_owned);
+        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why }
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Reply, BackendError> {
+        self.1 += 7.5;
+        Ok(Reply { answer: (self.0)(request), seconds: self.1, raw: None })
+    }
+}
+
+fn run(examples: &[Example], answer: impl FnMut(&Request) -> Answer) -> Evaluation {
+    evaluate(&mut Scripted(answer, 0.0), examples, &HashedWords, &mut |_, _| {}).unwrap()
+}
+
+fn perfect(examples: &[Example]) -> impl FnMut(&Request) -> Answer {
+    let mut truths: Vec<_> =
+        examples.iter().map(|e| Answer::new(e.reference, e.reference_mistakes.clone())).rev().collect();
+    move |_| truths.pop().unwrap()
+}
+
+#[test]
+fn right_answers_reach_the_ceiling_and_beat_every_baseline() {
+    let examples = generate(7, 30);
+    let made = run(&examples, perfect(&examples));
+    assert_eq!(made.rewards, made.ceiling);
+    assert!(made.rewards.overall.mean > 0.9, "{:?}", made.rewards.overall);
+    assert!(made.versus.difference.t95.unwrap().low > 0.0);
+    assert!(made.meaning.contains("more than chance explains"), "{}", made.meaning);
+    assert_eq!(made.rewards.tasks.iter().map(|task| task.task).collect::<Vec<_>>(), Task::ALL);
+    assert!((f64::from(made.validator_average) - made.rewards.overall.mean).abs() < 1e-6);
+}
+
+#[test]
+fn a_constant_answer_is_no_better_than_itself() {
+    let examples = generate(7, 4);
+    let made = run(&examples, |_| Answer::new(1.0, vec![]));
+    let same = made.baselines.iter().find(|result| result.baseline == Baseline::ConstantOne).unwrap();
+    assert_eq!(made.rewards, same.rewards);
+    assert!(made.meaning.contains("proves the plumbing, not the quality"), "{}", made.meaning);
+}
+
+#[test]
+fn an_abort_is_typed_counted_and_comes_first() {
+    let examples = generate(7, 2);
+    let made = run(&examples, |_| Answer { score: Some(0.5), mistakes: None });
+    assert_eq!(made.aborts, 6);
+    assert!(made.meaning.starts_with("6 of 8 answers would abort"), "{}", made.meaning);
+    let aborted = made.results.iter().find(|result| result.task == Task::Hallucination).unwrap();
+    assert!(aborted.reward.is_none() && aborted.aborts.as_ref().unwrap().reason.contains("null"));
+}
+
+#[test]
+fn reports_hold_no_time_and_no_number_that_json_cannot_write() {
+    let examples = generate(7, 2);
+    let made = run(&examples, |_| Answer::new(f64::NAN, vec![]));
+    assert_eq!(made.unusable, 8);
+    let text = serde_json::to_string(&made).unwrap();
+    assert!(!text.contains("seconds") && !text.contains("NaN"));
+    let back: Evaluation = serde_json::from_str(&text).unwrap();
+    assert_eq!(Evaluation { timing: made.timing.clone(), ..back }, made);
+    let slower = evaluate(
+        &mut Scripted(|_: &Request| Answer::new(f64::NAN, vec![]), 99.0),
+        &examples,
+        &HashedWords,
+        &mut |_, _| {},
+    );
+    let slower = slower.unwrap();
+    assert_ne!(slower.timing, made.timing);
+    assert_eq!(serde_json::to_string(&slower).unwrap(), text);
+}
+
+#[test]
+fn timing_counts_what_the_validator_would_not_wait_for() {
+    let timing = Timing::new(vec![1.0, 2.0, 30.0, f64::NAN]);
+    assert_eq!((timing.p50, timing.max, timing.over_budget, timing.total), (1.5, 30.0, 1, 33.0));
+}
+
+#[test]
+fn progress_starts_at_zero_and_ends_at_all() {
+    let examples = generate(7, 1);
+    let mut heard = Vec::new();
+    let mut backend = Scripted(|_: &Request| Answer::default(), 0.0);
+    evaluate(&mut backend, &examples, &HashedWords, &mut |done, all| heard.push((done, all))).unwrap();
+    assert_eq!(heard, [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
+}
+
+#[test]
+fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
+    struct Broken;
+    impl Backend for Broken {
+        fn describe(&self) -> BackendInfo {
+            Scripted(|_: &Request| Answer::default(), 0.0).describe()
+        }
+        fn answer(&mut self, _: &Request) -> Result<Reply, BackendError> {
+            Err("out of memory".into())
+        }
+    }
+    struct NoVector;
+    impl Embed for NoVector {
+        fn embed(&self, _: &str) -> Result<Vec<f32>, String> {
+            Err("no weights".to_owned())
+        }
+        fn name(&self) -> &str {
+            "none"
+        }
+    }
+    let examples = generate(7, 1);
+    let error = evaluate(&mut Broken, &examples, &HashedWords, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("out of memory") && error.contains(&examples[0].id), "{error}");
+    let mut fine = Scripted(|_: &Request| Answer::new(0.5, vec![]), 0.0);
+    let error = evaluate(&mut fine, &examples, &NoVector, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("no weights") && error.contains("`none`"), "{error}");
+    assert!(matches!(evaluate(&mut Broken, &[], &HashedWords, &mut |_, _| {}), Err(EvalError::NoExamples)));
+}

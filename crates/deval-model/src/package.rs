@@ -1,0 +1,162 @@
+//! The package: the repository's tree, staged without copying the weights.
+
+mod digests;
+mod listing;
+mod place;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use deval_report::Diagnostic;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub(crate) use self::listing::{Item, Listing, collect};
+use self::place::{Placed, Staging};
+use crate::ModelError;
+use crate::coldkey;
+
+/// What goes into a package, and where it is staged.
+#[derive(Debug, Clone, Default)]
+pub struct PackagePlan {
+    /// Folder of the model; its root files enter the package.
+    pub model_dir: PathBuf,
+    /// Folder of the pipeline; its `.py` files become `model/…`.
+    pub pipeline_dir: PathBuf,
+    /// SS58 address of the wallet's coldkey, written to `coldkey.txt` without newline.
+    pub coldkey_ss58: String,
+    /// Folder that is replaced by the package.
+    pub out_dir: PathBuf,
+    /// Root files of the model folder that stay out: names, or patterns with `*`.
+    pub ignore: Vec<String>,
+    /// Name of the repository, for the model card.
+    pub model_url: String,
+}
+
+/// A staged package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Package {
+    /// Every file, in code point order of the paths.
+    pub files: Vec<PackageFile>,
+    /// SHA-256 over paths, sizes and the digests of all files but the weights; equal input gives an equal digest. Together with
+    /// the model hash it stands for every byte.
+    pub listing_digest: String,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Weight files that share their bytes with the model folder.
+    pub linked: usize,
+    /// Weight files that had to be copied, because the file system allows no link there.
+    pub copied: usize,
+    /// Files of the model folder that stayed out.
+    pub left_out: Vec<String>,
+}
+
+/// One file of the package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PackageFile {
+    /// Path in the repository, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in lower-case hexadecimal; none for weights, whose digests come from [`crate::digest_weights`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sha256: Option<String>,
+    /// Git's blob id, which the Hub shows for small files; none for weights.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub git_sha1: Option<String>,
+}
+
+/// Stages the package: the tree is put together beside `out_dir` and takes its place in one rename, so that no stale file stays
+/// and no half-finished tree is ever seen.
+///
+/// Weights are hard links; a link shares its mode with the original, so weights that only their owner can read become readable
+/// in both places. All other files are copies with mode 0644.
+///
+/// # Errors
+/// When a source is missing or leads out of the model folder, a secret would be published, the coldkey is no address, or the file
+/// system refuses.
+pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
+    if coldkey::account(&plan.coldkey_ss58).is_none() {
+        return Err(ModelError::Address(plan.coldkey_ss58.clone()));
+    }
+    keep_sources(plan)?;
+    let Listing { items, left_out } = collect(plan)?;
+    complete(&items)?;
+    let staging = Staging::new(&plan.out_dir)?;
+    let mut package =
+        Package { files: Vec::new(), listing_digest: String::new(), bytes: 0, linked: 0, copied: 0, left_out };
+    for item in &items {
+        let (file, placed) = staging.place(item)?;
+        package.bytes += file.size;
+        package.linked += usize::from(placed == Placed::Linked);
+        package.copied += usize::from(placed == Placed::CopiedWeights);
+        package.files.push(file);
+    }
+    package.listing_digest = listing_digest(&package.files);
+    staging.finish()?;
+    Ok(package)
+}
+
+/// The folder that is replaced must not hold what the package is made from.
+fn keep_sources(plan: &PackagePlan) -> Result<(), ModelError> {
+    let Ok(out) = fs::canonicalize(&plan.out_dir) else { return Ok(()) };
+    for source in [&plan.model_dir, &plan.pipeline_dir] {
+        if fs::canonicalize(source).is_ok_and(|source| source.starts_with(&out)) {
+            return Err(ModelError::Overlap { out: plan.out_dir.clone(), from: source.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// A package that no validator could load is not staged.
+fn complete(items: &[Item]) -> Result<(), ModelError> {
+    let has = |path: &str| items.iter().any(|item| item.path == path);
+    if !items.iter().any(Item::is_weights) {
+        return Err(ModelError::Incomplete("weights (*.safetensors at the root)".into()));
+    }
+    let missing = ["config.json", "model/pipeline.py"].into_iter().find(|path| !has(path));
+    missing.map_or(Ok(()), |path| Err(ModelError::Incomplete(path.into())))
+}
+
+fn listing_digest(files: &[PackageFile]) -> String {
+    let mut digest = Sha256::new();
+    for file in files {
+        let content = file.sha256.as_deref().unwrap_or("-");
+        digest.update(format!("{content} {} {}\n", file.size, file.path));
+    }
+    hex::encode(digest.finalize())
+}
+
+/// What staging will leave out or must not take along, as findings before anything is staged.
+pub(crate) fn check(
+    plan: &PackagePlan,
+    listing: &Listing,
+    file: impl Fn(&Path) -> String,
+) -> Result<Vec<Diagnostic>, ModelError> {
+    let mut findings = Vec::new();
+    for item in &listing.items {
+        if let (Some(secret), Some(path)) = (item.secret()?, item.file()) {
+            let finding = Diagnostic::error(
+                "package.secret",
+                format!("this looks like {}, and the file would be published", secret.what),
+            );
+            findings.push(
+                finding.at(file(path), secret.line, 1).help("remove it, and make it invalid where it was issued"),
+            );
+        }
+    }
+    for name in &listing.left_out {
+        let kept = crate::secrets::named(name);
+        if kept || listing::is_pickle(name) {
+            let (code, what) =
+                if kept { ("package.secret", "is kept for secrets") } else { ("package.pickle", "may hold a pickle") };
+            let finding = Diagnostic::warning(code, format!("`{name}` {what}; it stays out of the package"));
+            findings.push(finding.in_file(file(&plan.model_dir.join(name))).help("move it out of the model folder"));
+        }
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests;

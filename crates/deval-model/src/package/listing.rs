@@ -1,0 +1,171 @@
+//! What belongs into the package, decided before a file is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::PackagePlan;
+use crate::files::{self, Entry, WEIGHTS};
+use crate::python_source::{self, FOLDER, RUNTIME_PREFIX};
+use crate::secrets::{self, Secret};
+use crate::{ModelError, coldkey};
+
+const CARD: &str = "README.md";
+
+/// Endings of files that may hold pickles, which run code when they are loaded.
+const PICKLES: [&str; 6] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"];
+
+/// Files of the package in code point order of their paths, and names of root files that stay out.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) items: Vec<Item>,
+    pub(crate) left_out: Vec<String>,
+}
+
+/// One file of the package.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) path: String,
+    pub(crate) source: Source,
+    pub(crate) size: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A file, links resolved.
+    File(PathBuf),
+    /// Text that is written.
+    Text(String),
+}
+
+impl Item {
+    fn text(path: &str, text: String) -> Self {
+        Self { path: path.into(), size: text.len() as u64, source: Source::Text(text) }
+    }
+
+    pub(crate) fn is_weights(&self) -> bool {
+        self.path.ends_with(WEIGHTS)
+    }
+
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            Source::Text(_) => None,
+        }
+    }
+
+    /// The first secret in it. Weights and very large files are not searched.
+    pub(crate) fn secret(&self) -> Result<Option<Secret>, ModelError> {
+        match &self.source {
+            Source::File(path) if !self.is_weights() && self.size <= secrets::LARGEST => {
+                Ok(secrets::find(&files::read(path)?))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+pub(crate) fn is_pickle(name: &str) -> bool {
+    PICKLES.iter().any(|ending| name.to_lowercase().ends_with(ending))
+}
+
+/// Lists the package: root files of the model folder, the pipeline under `model/`, `coldkey.txt` and a model card.
+pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
+    let mut listing = Listing::default();
+    for entry in files::list(&plan.model_dir)?.into_iter().filter(|entry| entry.is_file() || entry.meta.is_none()) {
+        if stays_out(&entry.name, &plan.ignore) {
+            listing.left_out.push(entry.name);
+        } else if entry.name != coldkey::FILE {
+            listing.items.push(root_file(&plan.model_dir, entry)?);
+        }
+    }
+    let mut no_findings = Vec::new();
+    let sources = python_source::check(&plan.pipeline_dir, &plan.pipeline_dir, &mut no_findings)?;
+    for (name, path) in sources.files {
+        listing.items.push(inner_file(&plan.pipeline_dir, format!("{FOLDER}/{name}"), &path)?);
+    }
+    for runtime in sources.runtimes.iter().filter(|name| name.starts_with(RUNTIME_PREFIX)) {
+        listing.items.extend(runtime_files(&plan.pipeline_dir.join("..").join(runtime), runtime)?);
+    }
+    listing.items.push(Item::text(coldkey::FILE, plan.coldkey_ss58.clone()));
+    if !listing.items.iter().any(|item| item.path == CARD) {
+        listing.items.push(Item::text(CARD, card(&plan.model_url)));
+    }
+    listing.items.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(listing)
+}
+
+/// Hidden files (`.env`, `.git`, `.cache`, `.DS_Store`), pickles, key files, and what the manifest names.
+fn stays_out(name: &str, ignore: &[String]) -> bool {
+    name.starts_with('.')
+        || is_pickle(name)
+        || secrets::named(name)
+        || ignore.iter().any(|pattern| matches(pattern, name))
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name
+            .strip_prefix(start)
+            .is_some_and(|tail| (0..=tail.len()).any(|at| tail.is_char_boundary(at) && matches(rest, &tail[at..]))),
+    }
+}
+
+/// A root file of the model folder. Weights may be links to anywhere, since they are checked to be weights; any other link must
+/// stay within the folder, or within the `blobs` of a Hugging Face cache.
+fn root_file(dir: &Path, entry: Entry) -> Result<Item, ModelError> {
+    if entry.name.ends_with(WEIGHTS) {
+        let path = canonical(&entry.path)?;
+        return Ok(Item { path: entry.name.clone(), size: entry.size(), source: Source::File(path) });
+    }
+    inner_file(dir, entry.name, &entry.path)
+}
+
+fn inner_file(dir: &Path, path: String, file: &Path) -> Result<Item, ModelError> {
+    let real = canonical(file)?;
+    let home = canonical(dir)?;
+    let blobs = home
+        .ancestors()
+        .nth(1)
+        .filter(|parent| parent.ends_with("snapshots"))
+        .and_then(Path::parent)
+        .map(|repo| repo.join("blobs"));
+    if !real.starts_with(&home) && !blobs.is_some_and(|blobs| real.starts_with(blobs)) {
+        return Err(ModelError::Escape { link: file.to_owned(), target: real });
+    }
+    let size = fs::metadata(&real).map_err(ModelError::io("look at", &real))?.len();
+    Ok(Item { path, size, source: Source::File(real) })
+}
+
+fn runtime_files(dir: &Path, name: &str) -> Result<Vec<Item>, ModelError> {
+    let entries = files::list(dir)?.into_iter().filter(|entry| entry.is_file() && !entry.name.starts_with('.'));
+    entries.map(|entry| inner_file(dir, format!("{name}/{}", entry.name), &entry.path)).collect()
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, ModelError> {
+    fs::canonicalize(path).map_err(ModelError::io("resolve", path))
+}
+
+/// A model card for those who brought none.
+fn card(model_url: &str) -> String {
+    let name = model_url.rsplit('/').next().unwrap_or_default();
+    format!(
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- bittensor\n- de-val\n---\n\n# {name}\n\n\
+         An evaluator of language model answers for De-Val (Bittensor subnet 15): hallucination, summary completeness,\n\
+         attribution and relevancy.\n\nThe pipeline is in `model/pipeline.py`; `coldkey.txt` names the owner.\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        assert!(matches("*.gguf", "model.gguf") && matches("a*b*c", "aXbYc") && matches("*", "") && matches("x", "x"));
+        assert!(
+            !matches("*.gguf", "model.gguf2") && !matches("x", "xy") && !matches("a*b", "ba") && matches("ä*", "äö")
+        );
+    }
+}

@@ -1,0 +1,191 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use sha1::Sha1;
+
+use super::*;
+use crate::config_check::tests::lay_out;
+
+const ADDRESS: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+
+fn plan(root: &Path) -> PackagePlan {
+    let (model_dir, pipeline_dir) = (root.join("weights"), root.join("pipeline/model"));
+    fs::create_dir_all(&model_dir).unwrap();
+    fs::create_dir_all(&pipeline_dir).unwrap();
+    lay_out(&model_dir);
+    fs::write(pipeline_dir.join("pipeline.py"), "from .prompts import X\n").unwrap();
+    fs::write(pipeline_dir.join("prompts.py"), "X = 1\n").unwrap();
+    PackagePlan {
+        model_dir,
+        pipeline_dir,
+        coldkey_ss58: ADDRESS.into(),
+        out_dir: root.join("out/package"),
+        ignore: vec!["*.gguf".into()],
+        model_url: "acme/judge".into(),
+    }
+}
+
+fn paths(package: &Package) -> Vec<&str> {
+    package.files.iter().map(|file| file.path.as_str()).collect()
+}
+
+const TREE: [&str; 8] = [
+    "README.md",
+    "coldkey.txt",
+    "config.json",
+    "model.safetensors",
+    "model/pipeline.py",
+    "model/prompts.py",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+#[test]
+fn the_tree_is_staged_with_linked_weights_and_true_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let package = stage(&plan).unwrap();
+    assert_eq!(paths(&package), TREE);
+    assert_eq!((package.linked, package.copied), (1, 0));
+    assert_eq!(package.bytes, package.files.iter().map(|file| file.size).sum::<u64>());
+    let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(plan.out_dir.join("model.safetensors")), inode(plan.model_dir.join("model.safetensors")));
+    assert_ne!(inode(plan.out_dir.join("config.json")), inode(plan.model_dir.join("config.json")));
+    assert_eq!(fs::read_to_string(plan.out_dir.join("coldkey.txt")).unwrap(), ADDRESS);
+    for file in &package.files {
+        let path = plan.out_dir.join(&file.path);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len() as u64, file.size);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644, "{}", file.path);
+        let Some(sha256) = &file.sha256 else { continue };
+        assert_eq!(sha256, &hex::encode(Sha256::digest(&bytes)));
+        let blob = [format!("blob {}\0", bytes.len()).as_bytes(), &bytes].concat();
+        assert_eq!(file.git_sha1.as_deref(), Some(hex::encode(Sha1::digest(&blob)).as_str()));
+    }
+    let without: Vec<_> =
+        package.files.iter().filter(|file| file.sha256.is_none()).map(|file| file.path.as_str()).collect();
+    assert_eq!(without, ["model.safetensors"]);
+}
+
+#[test]
+fn the_blob_id_is_gits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    fs::write(&path, "hello\n").unwrap();
+    assert_eq!(digests::of(&path).unwrap().2, "ce013625030ba8dba906f756967f9e9ca394464a");
+}
+
+#[test]
+fn equal_input_gives_an_equal_listing_and_stale_files_go() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, other) = (plan(one.path()), plan(two.path()));
+    let digest = stage(&first).unwrap().listing_digest;
+    assert_eq!(stage(&other).unwrap().listing_digest, digest);
+
+    fs::write(first.out_dir.join("stale.safetensors"), "x").unwrap();
+    fs::create_dir_all(one.path().join("out/.package.staging/left/over")).unwrap();
+    let again = stage(&first).unwrap();
+    assert_eq!((&again.listing_digest, paths(&again)), (&digest, TREE.to_vec()));
+    assert!(!first.out_dir.join("stale.safetensors").exists());
+    let beside: Vec<_> =
+        fs::read_dir(one.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(beside, ["package"]);
+
+    fs::write(first.pipeline_dir.join("prompts.py"), "X = 2\n").unwrap();
+    assert_ne!(stage(&first).unwrap().listing_digest, digest);
+}
+
+#[test]
+fn what_must_not_be_published_stays_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    for name in [".env", ".gitattributes", "optimizer.pt", "model.gguf", "id_rsa"] {
+        fs::write(plan.model_dir.join(name), "x").unwrap();
+    }
+    for folder in [".git", ".cache", "checkpoint-1"] {
+        fs::create_dir(plan.model_dir.join(folder)).unwrap();
+        fs::write(plan.model_dir.join(folder).join("x.json"), "{}").unwrap();
+    }
+    fs::create_dir(plan.pipeline_dir.join("__pycache__")).unwrap();
+    fs::write(plan.pipeline_dir.join("__pycache__/x.py"), "").unwrap();
+    fs::write(plan.pipeline_dir.join("notes.txt"), "").unwrap();
+    fs::write(plan.model_dir.join("coldkey.txt"), "old\n").unwrap();
+    let package = stage(&plan).unwrap();
+    assert_eq!(paths(&package), TREE);
+    assert_eq!(package.left_out, [".env", ".gitattributes", "id_rsa", "model.gguf", "optimizer.pt"]);
+    assert_eq!(fs::read_to_string(plan.out_dir.join("coldkey.txt")).unwrap(), ADDRESS);
+}
+
+#[test]
+fn a_secret_stops_the_staging_and_leaves_the_old_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    stage(&plan).unwrap();
+    fs::write(plan.pipeline_dir.join("prompts.py"), format!("TOKEN = 'hf_{}'\n", "a1".repeat(17))).unwrap();
+    let error = stage(&plan).unwrap_err();
+    assert!(matches!(&error, ModelError::Secret { path, .. } if path == "model/prompts.py"), "{error}");
+    assert!(!error.to_string().contains("a1a1"));
+    assert_eq!(fs::read_to_string(plan.out_dir.join("model/prompts.py")).unwrap(), "X = 1\n");
+    assert!(!dir.path().join("out/.package.staging").exists());
+}
+
+#[test]
+fn links_are_resolved_within_the_model_folder_or_a_hub_cache_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path());
+    let cache = dir.path().join("models--acme--base");
+    fs::create_dir_all(cache.join("snapshots")).unwrap();
+    fs::create_dir(cache.join("blobs")).unwrap();
+    let snapshot = cache.join("snapshots/abc");
+    fs::rename(&plan.model_dir, &snapshot).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::rename(snapshot.join(name), cache.join("blobs").join(name)).unwrap();
+        symlink(format!("../../blobs/{name}"), snapshot.join(name)).unwrap();
+    }
+    plan.model_dir = snapshot.clone();
+    let package = stage(&plan).unwrap();
+    assert_eq!(paths(&package), TREE);
+    assert!(fs::symlink_metadata(plan.out_dir.join("config.json")).unwrap().is_file());
+    assert!(fs::symlink_metadata(plan.out_dir.join("model.safetensors")).unwrap().is_file());
+
+    fs::write(dir.path().join("elsewhere.txt"), "x").unwrap();
+    symlink("../../../elsewhere.txt", snapshot.join("vocab.txt")).unwrap();
+    assert!(matches!(stage(&plan).unwrap_err(), ModelError::Escape { .. }));
+}
+
+#[test]
+fn weights_that_only_their_owner_can_read_become_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    fs::set_permissions(plan.model_dir.join("model.safetensors"), fs::Permissions::from_mode(0o600)).unwrap();
+    stage(&plan).unwrap();
+    assert_eq!(fs::metadata(plan.out_dir.join("model.safetensors")).unwrap().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn an_own_model_card_is_kept_and_a_missing_one_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    stage(&plan).unwrap();
+    let card = fs::read_to_string(plan.out_dir.join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlibrary_name: transformers\n") && card.contains("\n# judge\n"), "{card}");
+    fs::write(plan.model_dir.join("README.md"), "mine").unwrap();
+    stage(&plan).unwrap();
+    assert_eq!(fs::read_to_string(plan.out_dir.join("README.md")).unwrap(), "mine");
+}
+
+#[test]
+fn what_cannot_be_a_submission_is_not_staged() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let staged = |change: fn(&mut PackagePlan)| {
+        let mut plan = plan.clone();
+        change(&mut plan);
+        stage(&plan).unwrap_err().to_string()
+    };
+    assert!(staged(|plan| plan.coldkey_ss58 = "5Grw".into()).contains("not an SS58 address"));
+    assert!(staged(|plan| plan.ignore.push("*.safetensors".into())).contains("weights"));
+    assert!(staged(|plan| plan.ignore.push("config.json".into())).contains("config.json"));
+    assert!(staged(|plan| plan.out_dir = plan.model_dir.parent().unwrap().to_owned()).contains("would replace"));
+    assert!(staged(|plan| plan.model_dir = "missing".into()).contains("missing"));
+    assert!(plan.model_dir.join("config.json").exists());
+}

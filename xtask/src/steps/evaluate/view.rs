@@ -1,0 +1,68 @@
+//! How an evaluation is shown.
+
+use deval_eval::{Evaluation, Lane, harness::Rewards, stats::Summary};
+use deval_report::Section;
+
+/// Rewards beside the baselines, then every example.
+pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
+    let results = evaluation.results.iter().map(|result| {
+        let status = match (&result.aborts, result.answer.score) {
+            (Some(aborts), _) => format!("the validator aborts: {}", aborts.reason),
+            (None, score) => format!("{:.2}", score),
+        };
+        let mistakes = result.answer.mistakes.as_ref().map_or(0, Vec::len);
+        vec![
+            result.id.clone(),
+            format!("{:.2}", result.reference),
+            status,
+            mistakes.to_string(),
+            format!("{:.3}", result.total()),
+        ]
+    });
+    let examples = Section::new("Examples")
+        .row("set", &evaluation.examples_sha256)
+        .table(&["example", "right score", "score", "mistakes", "reward"], results.collect());
+    vec![summary(evaluation), examples]
+}
+
+/// Reward per task with interval, beside what a rule without a model earns on the same examples.
+pub(crate) fn summary(evaluation: &Evaluation) -> Section {
+    let baselines: Vec<_> = evaluation.baselines.iter().map(|result| (result.baseline.name(), &result.rewards)).collect();
+    let mut head = vec!["", "reward", "95 % interval"];
+    head.extend(baselines.iter().map(|(name, _)| *name));
+    head.push("right answers");
+    let columns = || baselines.iter().map(|(_, rewards)| *rewards).chain([&evaluation.ceiling]);
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for task in &evaluation.rewards.tasks {
+        let others = columns().map(|rewards| of_task(rewards, task.task));
+        rows.push(cells(task.task.name(), &task.reward).into_iter().chain(others).collect());
+    }
+    let others = columns().map(|rewards| format!("{:.3}", rewards.overall.mean));
+    rows.push(cells("all", &evaluation.rewards.overall).into_iter().chain(others).collect());
+    let backend = &evaluation.backend;
+    let reading = backend.reading.as_ref().map(|reading| format!(", reading `{reading}`")).unwrap_or_default();
+    let lane = match evaluation.lane {
+        Lane::Exact => "exact".to_owned(),
+        Lane::Estimate => format!("estimate: {}", evaluation.reasons.join("; ")),
+    };
+    Section::new("Reward")
+        .row("model", format!("{} by the {} backend{reading}", backend.model, backend.name))
+        .row("embedder", &evaluation.embedder)
+        .row("lane", lane)
+        .table(&head, rows)
+        .note(&evaluation.meaning)
+}
+
+fn cells(name: &str, reward: &Summary) -> Vec<String> {
+    let interval = match (&reward.t95, &reward.note) {
+        (Some(interval), _) => format!("{:.3} to {:.3}", interval.low, interval.high),
+        (None, Some(note)) => note.clone(),
+        (None, None) => String::new(),
+    };
+    vec![name.to_owned(), format!("{:.3}", reward.mean), interval]
+}
+
+fn of_task(rewards: &Rewards, task: deval_eval::Task) -> String {
+    let found = rewards.tasks.iter().find(|summary| summary.task == task);
+    found.map(|summary| format!("{:.3}", summary.reward.mean)).unwrap_or_default()
+}
