@@ -73,7 +73,7 @@ class DeValPipeline(Pipeline):
         """The last gate: whatever a reading did, the answer has the shape that the validator can score."""
         task, answer = model_outputs
         score = min(max(answer.score, 0.0), 1.0) if math.isfinite(answer.score) else task.neutral
-        mistakes = [] if task.binary else [mistake for mistake in answer.mistakes if mistake.strip(". \t\n")]
+        mistakes = [] if task.binary else [mistake for mistake in answer.mistakes if mistake.replace(".", "").strip()]
         return {"score_completion": float(score >= 0.5) if task.binary else score, "mistakes_completion": mistakes}
 
 

@@ -101,6 +101,7 @@ impl Project {
     /// Replaces what differs between machines and runs.
     fn redact(&self, text: &str) -> String {
         let root = self.dir.path().canonicalize().expect("it exists");
-        text.replace(root.to_str().expect("UTF-8"), "[project]").replace(repository().to_str().expect("UTF-8"), "[repository]")
+        text.replace(root.to_str().expect("UTF-8"), "[project]")
+            .replace(repository().to_str().expect("UTF-8"), "[repository]")
     }
 }

@@ -26,6 +26,7 @@ fn heavy_dependencies_stay_behind_their_border() {
     let borders = [
         ("subxt", "deval-chain"),
         ("hf-hub", "deval-hub"),
+        ("hf-xet", "deval-hub"),
         ("candle-core", "deval-llama"),
         ("candle-nn", "deval-llama"),
         ("candle-transformers", "deval-llama"),
@@ -40,11 +41,18 @@ fn heavy_dependencies_stay_behind_their_border() {
     let packages = metadata["packages"].as_array().expect("a list");
     assert!(packages.len() >= 12, "the workspace has all its crates");
     for package in packages {
-        let normal = package["dependencies"].as_array().expect("a list").iter().filter(|dependency| dependency["kind"].is_null());
+        let normal = package["dependencies"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|dependency| dependency["kind"].is_null());
         let names: BTreeSet<_> = normal.filter_map(|dependency| dependency["name"].as_str()).collect();
         let name = package["name"].as_str().expect("a name");
         for (heavy, owner) in borders.iter().filter(|_| name != "workspace-hack") {
-            assert!(!names.contains(heavy) || name == *owner, "`{name}` depends on `{heavy}`, which only `{owner}` may");
+            assert!(
+                !names.contains(heavy) || name == *owner,
+                "`{name}` depends on `{heavy}`, which only `{owner}` may"
+            );
         }
         let pure = ["deval-report", "deval-manifest", "deval-eval"].contains(&name);
         assert!(!pure || names.is_disjoint(&["tokio", "reqwest", "axum"].into()), "`{name}` is to stay pure");
@@ -77,14 +85,21 @@ fn cargo_make_knows_every_step_and_no_more() {
         };
         let subcommand = arguments[1].as_str().expect("a name");
         assert_eq!(arguments[0].as_str(), Some("xtask"), "`{name}` is one `cargo xtask …`");
-        assert!(help.contains(&format!("\n  {subcommand} ")), "`{name}` calls `{subcommand}`, which is no command:\n{help}");
+        assert!(
+            help.contains(&format!("\n  {subcommand} ")),
+            "`{name}` calls `{subcommand}`, which is no command:\n{help}"
+        );
     }
 }
 
 #[test]
 fn the_committed_schema_is_the_generated_one() {
     let output = Command::new(program("xtask")).arg("schema").output().expect("it runs");
-    assert_eq!(String::from_utf8(output.stdout).expect("UTF-8"), read("ci/deval.schema.json"), "run `cargo xtask schema --write`");
+    assert_eq!(
+        String::from_utf8(output.stdout).expect("UTF-8"),
+        read("ci/deval.schema.json"),
+        "run `cargo xtask schema --write`"
+    );
 }
 
 #[test]
@@ -106,7 +121,8 @@ fn the_example_manifest_documents_every_key() {
 fn the_readme_names_commands_that_exist() {
     let readme = read("README.md");
     let project = Project::new();
-    let commands: BTreeSet<_> = readme.split("`cargo xtask ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()).collect();
+    let commands: BTreeSet<_> =
+        readme.split("`cargo xtask ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next()).collect();
     assert!(commands.len() > 8);
     for command in commands.into_iter().filter(|command| !command.starts_with('<')) {
         let ran = project.run(&[command, "--help"]);

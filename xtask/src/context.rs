@@ -43,9 +43,8 @@ impl Context {
     /// [`Findings`] when the manifest has any; all of them at once.
     pub(crate) fn open(global: &Global, ui: Ui) -> anyhow::Result<Self> {
         let path = &global.manifest;
-        let text = fs::read_to_string(path).with_context(|| {
-            format!("cannot read the manifest {} (name another with --manifest)", path.display())
-        })?;
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the manifest {} (name another with --manifest)", path.display()))?;
         let name = path.file_name().map_or_else(|| "deval.toml".into(), |name| name.to_string_lossy());
         let parsed = parse(&text, &name);
         let manifest = match &parsed.manifest {

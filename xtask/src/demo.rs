@@ -7,12 +7,13 @@ mod model;
 
 use anyhow::{Context as _, bail};
 use deval_chain::{ChainError, Client, KeyPair, Wallet};
+use deval_eval::Evaluation;
 use deval_report::{Network, Section, Step, gates::GateStatus, render};
 
 use crate::{
     Verdict,
     context::Context,
-    steps::{self, CommitReceipt, Evaluate, PublishReceipt},
+    steps::{self, CommitReceipt, PublishReceipt},
     ui::Ui,
     views, wallet,
 };
@@ -30,25 +31,24 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
     model::prepare(context)?;
     let wallet = throwaway_wallet(context)?;
     register(context, &wallet)?;
-    let evaluation = steps::ensure::<Evaluate>(context)?;
-    for step in Step::Evaluate.needs() {
-        steps::need(context, *step)?;
-    }
+    steps::need(context, Step::Evaluate)?;
+    let evaluation: Evaluation = steps::result_of(context, Step::Evaluate)?;
     let published = steps::publish(context, true)?;
     let committed = steps::commit(context, true)?;
     let served = steps::ask_once(context)?;
     let page = views::report(context)?;
     let verdict = views::verdict(context)?;
-    let ok = evaluation.is_ok() && published.is_ok() && committed.is_ok() && served.is_ok();
+    let ok = published.is_ok() && committed.is_ok() && served.is_ok();
     for report in [&published.diagnostics, &committed.diagnostics, &served.diagnostics] {
         context.ui.findings(report);
     }
-    let evaluation = evaluation.result.context("an evaluation without findings has a result")?;
     let verdict = verdict.result.context("a verdict always has a result")?;
     let mut sections = vec![steps::evaluation_summary(&evaluation)];
     let (published, committed) = (published.result.context("executed")?, committed.result.context("executed")?);
     let answer = served.result.and_then(|served| served.answer).context("it was asked")?;
-    sections.push(way(&published, &committed).row("axon", answer.summary()).row("report", &page.result.context("written")?.path));
+    sections.push(
+        way(&published, &committed).row("axon", answer.summary()).row("report", &page.result.context("written")?.path),
+    );
     sections.push(gates(&verdict));
     context.ui.print(render::terminal(&sections));
     Ok(if ok { Verdict::Ok } else { Verdict::Findings })

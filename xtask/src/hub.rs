@@ -16,7 +16,8 @@ pub(crate) fn client(context: &Context) -> anyhow::Result<HubClient> {
         Network::Local => Some(LOCAL_TOKEN.to_owned()),
         Network::Test | Network::Finney => context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]),
     };
-    let token = token.context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
+    let token = token
+        .context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
     Ok(HubClient::new(&context.hub_endpoint()?, Some(Token::new(&token)?), &context.out("hub"))?)
 }
 

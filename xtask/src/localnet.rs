@@ -54,8 +54,12 @@ pub(crate) fn run(state_dir: &Path, ports: &LocalnetPorts, ui: Ui) -> anyhow::Re
     let mut localnet = start(&build(ui)?, state_dir, ports)?;
     let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
     write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
-    ui.print(format!("hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.", ready.hub, ready.chain));
-    let status = localnet.child.as_mut().context("it was just started")?.wait().context("cannot wait for deval-localnet")?;
+    ui.print(format!(
+        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.",
+        ready.hub, ready.chain
+    ));
+    let status =
+        localnet.child.as_mut().context("it was just started")?.wait().context("cannot wait for deval-localnet")?;
     fs::remove_file(endpoints(state_dir)).ok();
     if status.success() { Ok(()) } else { bail!("deval-localnet ended with {status}") }
 }

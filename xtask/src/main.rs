@@ -2,8 +2,8 @@
 //!
 //! Exit codes: 0 ok, 1 findings about the submission, 2 the work could not be done.
 
-mod cli;
 mod ci;
+mod cli;
 mod context;
 mod demo;
 mod findings;
@@ -59,7 +59,9 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Package => pure::<steps::Package>(&open()?),
         Command::Hash => pure::<steps::Hash>(&open()?),
         Command::Evaluate => pure::<steps::Evaluate>(&open()?),
-        Command::Publish(effect) => shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections),
+        Command::Publish(effect) => {
+            shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
+        }
         Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
         Command::Serve(effect) => shown(ui, steps::serve(&open()?, effect.execute)?, steps::ServeReceipt::sections),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
@@ -88,9 +90,9 @@ fn shown<T: Serialize>(ui: Ui, report: Report<T>, sections: impl Fn(&T) -> Vec<S
 /// Findings end with 1, everything else with 2; `--format json` gets an envelope in both cases.
 fn failed(error: &anyhow::Error, format: Format, ui: Ui) -> ExitCode {
     let findings = error.downcast_ref::<Findings>();
-    let diagnostics = findings.map(|findings| findings.0.clone()).unwrap_or_else(|| {
-        vec![deval_report::Diagnostic::error("run.failed", format!("{error:#}"))]
-    });
+    let diagnostics = findings
+        .map(|findings| findings.0.clone())
+        .unwrap_or_else(|| vec![deval_report::Diagnostic::error("run.failed", format!("{error:#}"))]);
     let report = Report::<()>::new("none", Inputs::default(), diagnostics, None);
     match format {
         Format::Human => ui.findings(&report.diagnostics),

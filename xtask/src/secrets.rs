@@ -25,6 +25,7 @@ impl Secrets {
     /// The first of these names that has a value.
     pub(crate) fn get(&self, names: &[&str]) -> Option<String> {
         let from_env = names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
-        from_env.or_else(|| names.iter().find_map(|name| self.dotenv.get(*name).filter(|value| !value.is_empty()).cloned()))
+        from_env
+            .or_else(|| names.iter().find_map(|name| self.dotenv.get(*name).filter(|value| !value.is_empty()).cloned()))
     }
 }

@@ -17,8 +17,8 @@ pub(crate) use evaluate::{Evaluate, view::summary as evaluation_summary};
 pub(crate) use hash::Hash;
 pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
-pub(crate) use serve::{ServeReceipt, ask_once, serve, validator};
 use serde::{Serialize, de::DeserializeOwned};
+pub(crate) use serve::{ServeReceipt, ask_once, serve, validator};
 pub(crate) use validate::Validate;
 
 use crate::{context::Context, findings::Findings};
@@ -54,7 +54,8 @@ pub(crate) trait Pure {
 /// [`Findings`] when a needed step ended with findings.
 pub(crate) fn ensure<S: Pure>(context: &Context) -> anyhow::Result<Report<S::Output>> {
     // Needs first: what they find explains inputs that cannot be read.
-    let needs = S::STEP.needs().iter().map(|&step| Ok((step, need(context, step)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let needs =
+        S::STEP.needs().iter().map(|&step| Ok((step, need(context, step)?))).collect::<anyhow::Result<Vec<_>>>()?;
     let mut inputs = S::inputs(context)?;
     needs.iter().for_each(|(step, fingerprint)| inputs.add_need(*step, fingerprint));
     let earlier = context.store.read::<S::Output>(S::STEP.name());

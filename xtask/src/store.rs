@@ -41,8 +41,11 @@ impl Store {
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let dir = path.parent().context("a file has a folder")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
-    file.write_all(content).and_then(|()| file.as_file().sync_data()).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    file.write_all(content)
+        .and_then(|()| file.as_file().sync_data())
+        .with_context(|| format!("cannot write {}", path.display()))?;
     file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
 }

@@ -98,12 +98,10 @@ impl Claim<'_> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a timeout of at most a minute")]
 fn window(timeout: f64) -> i128 {
     ALLOWED_DELTA + (timeout * 1e9) as i128
 }
 
-#[expect(clippy::cast_precision_loss, reason = "only for a message with two decimals")]
 fn seconds(nanoseconds: i128) -> f64 {
     nanoseconds as f64 / 1e9
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use deval_chain::KeyPair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,16 +19,21 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/axon").join(name)).unwrap()
 }
 
+// Deriving a key takes its time, so each is derived once.
+static MINER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::from_uri("//Alice//miner").unwrap());
+static VALIDATOR: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::from_uri("//Bob//vali").unwrap());
+static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::from_uri("//Charlie").unwrap());
+
 pub(crate) fn miner() -> KeyPair {
-    KeyPair::from_uri("//Alice//miner").unwrap()
+    MINER.clone()
 }
 
 pub(crate) fn validator() -> KeyPair {
-    KeyPair::from_uri("//Bob//vali").unwrap()
+    VALIDATOR.clone()
 }
 
 pub(crate) fn stranger() -> KeyPair {
-    KeyPair::from_uri("//Charlie").unwrap()
+    STRANGER.clone()
 }
 
 /// An axon as the recorded one, with a clock; it knows the recorded validator only.

@@ -1,8 +1,12 @@
 //! The native lane: the built-in engine with the miner's prompts.
+//!
+//! The readings are those of the shipped Python pipeline (`pipeline/model/readings.py`), so that both lanes ask the same questions.
 
 use std::time::Instant;
 
-use deval_eval::{Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, parse};
+use deval_eval::{
+    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, parse, python::round2,
+};
 use deval_llama::{Engine, GenerateOptions, LlamaError, Sampling};
 use deval_manifest::Reading;
 
@@ -15,7 +19,7 @@ pub struct NativeOptions {
     pub reading: Reading,
     /// Longest generated answer in tokens.
     pub max_new_tokens: usize,
-    /// Seed of sampling; each question has its own stream.
+    /// Seed of sampling; each generation has its own stream.
     pub seed: u64,
     /// Name of the model in reports.
     pub model: String,
@@ -26,16 +30,17 @@ pub struct Native {
     engine: Engine,
     prompts: Prompts,
     options: NativeOptions,
-    asked: u64,
+    generations: u64,
 }
 
-/// A claim counts as supported when the context raises its mean token log-probability by at least this much (nats per token).
-///
-/// Picked with SmolLM2-135M-Instruct on one half of labelled claims and checked on the other; see ARCHITECTURE.md.
-const SUPPORT_GAIN: f64 = 0.6;
+/// Thresholds of the likelihood reading in nats per token, as in `pipeline/model/settings.py`: picked with SmolLM2-135M-Instruct on
+/// labelled examples. Another model needs its own.
+const SUPPORT_GAIN: f64 = 1.0;
+const COVERAGE_GAIN: f64 = 0.2;
+const RELEVANCY_GAIN: f64 = 0.4;
 
 /// Scores that the constrained reading chooses from.
-const SCORES: [&str; 11] = ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"];
+const GRID: [&str; 11] = ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"];
 
 /// Most points of a context that are looked at for what a summary left out.
 const MOST_POINTS: usize = 12;
@@ -43,7 +48,7 @@ const MOST_POINTS: usize = 12;
 impl Native {
     /// A backend over a loaded engine.
     pub fn new(engine: Engine, prompts: Prompts, options: NativeOptions) -> Self {
-        Self { engine, prompts, options, asked: 0 }
+        Self { engine, prompts, options, generations: 0 }
     }
 
     fn read(&mut self, request: &Request) -> Result<(Answer, Option<String>), LlamaError> {
@@ -57,86 +62,87 @@ impl Native {
     /// Two free generations, parsed as the reference pipeline parses them (upstream `neurons/miners/model/pipeline.py`), each cut at
     /// its own prompt's length.
     fn generate(&mut self, request: &Request) -> Result<(Answer, Option<String>), LlamaError> {
-        let score = self.ask(&self.prompts.score(request))?;
-        let mistakes = self.prompts.mistakes(request).map(|prompt| self.ask(&prompt)).transpose()?;
-        let answer = Answer {
-            score: Some(parse::score(&score)),
-            mistakes: Some(mistakes.as_deref().map(parse::mistakes).unwrap_or_default()),
+        // What upstream's pipeline passes, with the top-k that transformers adds by default.
+        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: 50, top_p: 0.95, seed };
+        let first = self.options.seed.wrapping_add(2 * self.generations);
+        self.generations += 1;
+        let score = self.write(&self.prompts.score(request), sampling(first))?;
+        let mistakes = match self.prompts.mistakes(request) {
+            Some(prompt) => self.write(&prompt, sampling(first.wrapping_add(1)))?,
+            None => String::new(),
         };
-        Ok((answer, Some(format!("{score}\n---\n{}", mistakes.unwrap_or_default()))))
+        let answer = Answer::new(parse::score(&score), parse::mistakes(&mistakes));
+        Ok((answer, Some(format!("{score}\n---\n{mistakes}"))))
     }
 
-    fn ask(&mut self, user: &str) -> Result<String, LlamaError> {
+    fn write(&mut self, user: &str, sampling: Sampling) -> Result<String, LlamaError> {
         let prompt = self.engine.chat_prompt(Some(&self.prompts.system), user)?;
-        self.asked += 1;
-        // What upstream's pipeline passes, with the top-k that transformers adds by default.
-        let sampling = Sampling::Sample {
-            temperature: 0.5,
-            top_k: 50,
-            top_p: 0.95,
-            seed: self.options.seed.wrapping_add(self.asked),
-        };
-        let options = GenerateOptions {
-            max_new_tokens: self.options.max_new_tokens,
-            sampling,
-            extra_stop_tokens: vec!["<|eot_id|>".into()],
-        };
+        let max_new_tokens = self.options.max_new_tokens;
+        let options = GenerateOptions { max_new_tokens, sampling, extra_stop_tokens: vec!["<|eot_id|>".into()] };
         Ok(self.engine.generate(&prompt, &options)?.text)
     }
 
-    /// The score is the likeliest of a grid; the mistakes are claims of the response, taken one by one until "None" is likelier.
+    /// The score is read off a grid, each claim is judged yes or no; only missing points are written freely.
     fn constrained(&mut self, request: &Request) -> Result<Answer, LlamaError> {
-        let prompt = self.engine.chat_prompt(Some(&self.prompts.system), &self.prompts.score(request))?;
-        let grid: &[&str] = if request.task == Task::Relevancy { &["0.0", "1.0"] } else { &SCORES };
-        let logprobs = self.engine.choose(&format!("{prompt}Response: "), grid)?;
-        let best = best_of(&logprobs).map_or("0.5", |index| grid[index]);
-        let mistakes = match self.prompts.mistakes(request) {
-            Some(user) => self.pick_mistakes(&user, request)?,
-            None => Vec::new(),
-        };
-        Ok(Answer::new(best.parse().expect("the grid holds numbers"), mistakes))
-    }
-
-    fn pick_mistakes(&mut self, user: &str, request: &Request) -> Result<Vec<String>, LlamaError> {
-        let mut prefix = self.engine.chat_prompt(Some(&self.prompts.system), user)?;
-        let mut left = candidates(request);
-        let mut picked = Vec::new();
-        while !left.is_empty() {
-            let options: Vec<&str> = left.iter().map(String::as_str).chain(["None"]).collect();
-            let means: Vec<f64> = self.engine.likelihoods(&prefix, &options)?.iter().map(|l| l.mean()).collect();
-            match best_of(&means) {
-                Some(index) if index < left.len() => picked.push(left.remove(index)),
-                _ => break,
+        let grid = if request.task == Task::Relevancy { &["0", "1"][..] } else { &GRID };
+        let logprobs = self.choose(&self.prompts.score(request), grid)?;
+        let score: f64 = median(grid, &logprobs).parse().expect("the grid holds numbers");
+        let mistakes = match (request.task, self.prompts.mistakes(request)) {
+            (Task::Hallucination | Task::Attribution, _) => self.refused_claims(request)?,
+            (Task::SummaryCompleteness, Some(prompt)) if score < 1.0 => {
+                parse::mistakes(&self.write(&prompt, Sampling::Greedy)?)
             }
-            prefix.push_str(&format!("{}\n", picked.last().expect("just pushed")));
-        }
-        Ok(picked)
+            (Task::SummaryCompleteness | Task::Relevancy, _) => Vec::new(),
+        };
+        Ok(Answer::new(score, mistakes))
     }
 
-    /// No generation: how much the context raises the log-probability of each claim.
+    fn refused_claims(&mut self, request: &Request) -> Result<Vec<String>, LlamaError> {
+        let mut refused = Vec::new();
+        for claim in distinct(&request.llm_response) {
+            let Some(prompt) = self.prompts.claim(request, &claim) else { continue };
+            let logprobs = self.choose(&prompt, &["yes", "no"])?;
+            if logprobs[1] > logprobs[0] {
+                refused.push(claim);
+            }
+        }
+        Ok(refused)
+    }
+
+    fn choose(&mut self, user: &str, options: &[&str]) -> Result<Vec<f64>, LlamaError> {
+        let prompt = self.engine.chat_prompt(Some(&self.prompts.system), user)?;
+        self.engine.choose(&format!("{prompt}Response: "), options)
+    }
+
+    /// No generation: how much likelier a text becomes once the model has read what it should follow from.
     fn likelihood(&mut self, request: &Request) -> Result<Answer, LlamaError> {
         let Request { task, rag_context, query, llm_response } = request;
-        let (texts, with, without) = match task {
-            Task::Relevancy => (vec![llm_response.clone()], format!("Question: {query}\nAnswer:"), "Answer:"),
-            Task::Hallucination | Task::Attribution => (candidates(request), format!("{rag_context}\n\n"), "\n\n"),
-            Task::SummaryCompleteness => (candidates(request), format!("{llm_response}\n\n"), "\n\n"),
+        let (texts, given, alone, least) = match task {
+            Task::Relevancy => {
+                let response = format!(" {}", llm_response.trim());
+                (vec![response], format!("Question: {query}\nAnswer:"), "Answer:", RELEVANCY_GAIN)
+            }
+            Task::Hallucination | Task::Attribution => {
+                (distinct(llm_response), format!("{rag_context}\n\n"), "\n\n", SUPPORT_GAIN)
+            }
+            Task::SummaryCompleteness => (points(rag_context), format!("{llm_response}\n\n"), "\n\n", COVERAGE_GAIN),
         };
         if texts.is_empty() {
             return Ok(Answer::new(0.5, Vec::new()));
         }
-        let gains = self.gains(&with, without, &texts)?;
-        let supported = gains.iter().filter(|&&gain| gain >= SUPPORT_GAIN).count();
-        let score = supported as f64 / texts.len() as f64;
-        let unsupported = texts.into_iter().zip(gains).filter(|(_, gain)| *gain < SUPPORT_GAIN).map(|(text, _)| text);
-        let mistakes = if *task == Task::Relevancy { Vec::new() } else { unsupported.collect() };
-        Ok(Answer::new((score * 100.0).round() / 100.0, mistakes))
+        let gains = self.gains(&given, alone, &texts)?;
+        let count = texts.len();
+        let weak: Vec<_> =
+            texts.into_iter().zip(gains).filter(|(_, gain)| *gain < least).map(|(text, _)| text).collect();
+        let score = round2(1.0 - weak.len() as f64 / count as f64);
+        Ok(Answer::new(score, if *task == Task::Relevancy { Vec::new() } else { weak }))
     }
 
-    fn gains(&mut self, with: &str, without: &str, texts: &[String]) -> Result<Vec<f64>, LlamaError> {
+    fn gains(&mut self, given: &str, alone: &str, texts: &[String]) -> Result<Vec<f64>, LlamaError> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let with = self.engine.likelihoods(with, &texts)?;
-        let without = self.engine.likelihoods(without, &texts)?;
-        Ok(with.iter().zip(&without).map(|(with, without)| with.mean() - without.mean()).collect())
+        let given = self.engine.likelihoods(given, &texts)?;
+        let alone = self.engine.likelihoods(alone, &texts)?;
+        Ok(given.iter().zip(&alone).map(|(given, alone)| given.mean() - alone.mean()).collect())
     }
 }
 
@@ -165,19 +171,36 @@ impl Backend for Native {
     }
 }
 
-/// The texts that can be mistakes: claims of the response, or for a summary the points of the context.
-fn candidates(request: &Request) -> Vec<String> {
-    let source = match request.task {
-        Task::Relevancy | Task::Hallucination | Task::Attribution => &request.llm_response,
-        Task::SummaryCompleteness => &request.rag_context,
-    };
-    let pieces = claims::split(source).into_iter().map(str::to_owned);
-    match request.task {
-        Task::SummaryCompleteness => pieces.take(MOST_POINTS).collect(),
-        Task::Relevancy | Task::Hallucination | Task::Attribution => pieces.collect(),
+/// The claims of a text, each once.
+fn distinct(text: &str) -> Vec<String> {
+    let mut claims: Vec<String> = Vec::new();
+    for claim in claims::split(text) {
+        if !claims.iter().any(|known| known == claim) {
+            claims.push(claim.to_owned());
+        }
     }
+    claims
 }
 
-fn best_of(values: &[f64]) -> Option<usize> {
-    (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]))
+/// The first sentence of each of at most [`MOST_POINTS`] equal parts of the context.
+fn points(context: &str) -> Vec<String> {
+    let sentences = distinct(context);
+    let parts = MOST_POINTS.min(sentences.len());
+    (0..parts).map(|part| sentences[part * sentences.len() / parts].clone()).collect()
 }
+
+/// The point with half of the probability on either side: the reward falls with the distance from the truth.
+fn median<'a>(grid: &[&'a str], logprobs: &[f64]) -> &'a str {
+    let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logprobs.iter().map(|logprob| (logprob - most).exp()).collect();
+    let half = weights.iter().sum::<f64>() / 2.0;
+    let mut reached = 0.0;
+    let found = weights.iter().position(|weight| {
+        reached += weight;
+        reached > half
+    });
+    grid[found.unwrap_or(grid.len() - 1)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub enum PromptsError {
     Missing(&'static str),
 }
 
-/// System prompt and templates; `{rag_context}`, `{query}` and `{llm_response}` stand for the request's texts.
+/// System prompt and templates; `{rag_context}`, `{query}`, `{llm_response}` and `{claim}` stand for the texts they are filled with.
 #[derive(Debug, Clone)]
 pub struct Prompts {
     /// System prompt.
@@ -26,7 +26,7 @@ pub struct Prompts {
     templates: BTreeMap<&'static str, String>,
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 9] = [
     "RELEVANCY_PROMPT",
     "HALLUCINATION_PROMPT",
     "HALLUCINATION_MISTAKES_PROMPT",
@@ -34,6 +34,8 @@ const NAMES: [&str; 7] = [
     "SUMMARY_COMPLETENESS_MISTAKES_PROMPT",
     "ATTRIBUTION_PROMPT",
     "ATTRIBUTION_MISTAKES_PROMPT",
+    "HALLUCINATION_CLAIM_PROMPT",
+    "ATTRIBUTION_CLAIM_PROMPT",
 ];
 
 impl Prompts {
@@ -57,7 +59,7 @@ impl Prompts {
             Task::SummaryCompleteness => "SUMMARY_COMPLETENESS_PROMPT",
             Task::Attribution => "ATTRIBUTION_PROMPT",
         };
-        fill(&self.templates[name], request)
+        self.filled(name, request, "")
     }
 
     /// The user prompt that asks for the mistakes; relevancy has none.
@@ -68,7 +70,27 @@ impl Prompts {
             Task::SummaryCompleteness => "SUMMARY_COMPLETENESS_MISTAKES_PROMPT",
             Task::Attribution => "ATTRIBUTION_MISTAKES_PROMPT",
         };
-        Some(fill(&self.templates[name], request))
+        Some(self.filled(name, request, ""))
+    }
+
+    /// The user prompt that asks whether one claim of the response holds; only for the tasks that have claims.
+    pub fn claim(&self, request: &Request, claim: &str) -> Option<String> {
+        let name = match request.task {
+            Task::Relevancy | Task::SummaryCompleteness => return None,
+            Task::Hallucination => "HALLUCINATION_CLAIM_PROMPT",
+            Task::Attribution => "ATTRIBUTION_CLAIM_PROMPT",
+        };
+        Some(self.filled(name, request, claim))
+    }
+
+    fn filled(&self, name: &str, request: &Request, claim: &str) -> String {
+        let fields = [
+            ("{rag_context}", request.rag_context.as_str()),
+            ("{query}", &request.query),
+            ("{llm_response}", &request.llm_response),
+            ("{claim}", claim),
+        ];
+        fill(&self.templates[name], &fields)
     }
 }
 
@@ -85,10 +107,8 @@ fn constant(statement: &Stmt) -> Option<(&str, String)> {
 }
 
 /// Replaces the fields in one pass, so that braces inside the texts stay as they are.
-fn fill(template: &str, request: &Request) -> String {
-    let fields =
-        [("{rag_context}", &request.rag_context), ("{query}", &request.query), ("{llm_response}", &request.llm_response)];
-    let mut out = String::with_capacity(template.len() + request.rag_context.len() + request.llm_response.len());
+fn fill(template: &str, fields: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(brace) = rest.find('{') {
         let (before, from_brace) = rest.split_at(brace);

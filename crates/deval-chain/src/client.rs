@@ -20,7 +20,7 @@ use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::rpcs::RpcClient;
 
-pub use effects::{CommitOutcome, FundOutcome, RegisterOutcome, ServeOutcome};
+pub use effects::{CommitOutcome, RegisterOutcome, ServeOutcome};
 pub use reads::{AxonInfo, OnChainCommitment, Registration};
 pub use submit::Submitted;
 
@@ -160,5 +160,7 @@ async fn within<T>(
     })
 }
 
+#[cfg(test)]
+mod localnet_tests;
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,7 @@ mod testing;
 mod wallet;
 
 pub use client::{
-    AxonInfo, Client, CommitOutcome, FundOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome,
-    Submitted,
+    AxonInfo, Client, CommitOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome, Submitted,
 };
 pub use error::ChainError;
 pub use keys::{KeyPair, parse_ss58, ss58, verify};

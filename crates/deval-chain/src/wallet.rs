@@ -31,6 +31,9 @@ impl Wallet {
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ChainError> {
         let dir = root.join(name);
+        if !dir.is_dir() {
+            return Err(ChainError::KeyfileMissing { path: dir, what: "wallet", remedy: "btcli wallet create" });
+        }
         let coldkey = keyfile::read_address(&dir.join("coldkeypub.txt"))?;
         let hotkey = keyfile::read_key(&dir.join("hotkeys").join(hotkey), &keyfile::HOTKEY, env)?;
         Ok(Self { dir, coldkey, hotkey })

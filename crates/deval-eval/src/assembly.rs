@@ -158,10 +158,8 @@ fn relevancy(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
     let raise = |exception, what: &str| ValidatorAborts::new(exception, format!("relevancy: {what}"));
     let reply = draws.replies.first().and_then(|reply| parse(reply));
     let reply = reply.ok_or_else(|| raise(PythonException::JSONDecodeError, "the reply is no JSON"))?;
-    let field = |name: &str| match reply.get(name) {
-        None => Err(raise(PythonException::KeyError, "the reply lacks a field")),
-        Some(value) => value.as_str().ok_or_else(|| raise(PythonException::ValidationError, "a field is no text")),
-    };
+    let unfit = || raise(PythonException::ValidationError, "`query` or `answer` is missing or no text");
+    let field = |name| text(&reply, name).ok_or_else(unfit);
     let (query, llm_response) = (field("query")?.to_owned(), field("answer")?.to_owned());
     let reference = f64::from(u8::from(draws.flags.first() == Some(&true)));
     let made = finish(draws, draws.content.clone(), [], (reference, Vec::new(), Vec::new()))?;

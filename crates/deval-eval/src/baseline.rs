@@ -85,7 +85,7 @@ fn word_overlap(request: &Request) -> Answer {
             Answer::new(if covered >= QUERY_COVERAGE { 1.0 } else { 0.0 }, Vec::new())
         }
         Task::Hallucination => believe(request, &[content_words(&request.rag_context)]),
-        Task::Attribution => believe(request, &lines(&request.rag_context)),
+        Task::Attribution => believe(request, &request.rag_context.lines().map(content_words).collect::<Vec<_>>()),
         Task::SummaryCompleteness => covered_points(request),
     }
 }
@@ -103,15 +103,12 @@ fn believe(request: &Request, texts: &[HashSet<String>]) -> Answer {
 
 /// Counts the lines of the context that some sentence of the summary takes up; names no missing point, since it has no words for one.
 fn covered_points(request: &Request) -> Answer {
-    let points = lines(&request.rag_context);
+    let lines = request.rag_context.lines().map(content_words);
+    let points: Vec<_> = lines.filter(|words| words.len() >= POINT_WORDS).collect();
     let sentences: Vec<_> = claims::split(&request.llm_response).into_iter().map(content_words).collect();
     let is_covered =
         |point: &&HashSet<String>| sentences.iter().any(|words| coverage(words, point) >= CLAIM_COVERAGE / 2.0);
     Answer::new(share(points.iter().filter(is_covered).count(), points.len()), Vec::new())
-}
-
-fn lines(context: &str) -> Vec<HashSet<String>> {
-    context.lines().map(content_words).filter(|words| words.len() >= POINT_WORDS).collect()
 }
 
 fn share(part: usize, whole: usize) -> f64 {

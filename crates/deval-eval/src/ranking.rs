@@ -50,11 +50,11 @@ fn tiers(ranked: &[(u32, f64)]) -> Vec<Vec<u32>> {
     tiers
 }
 
-/// Shares for this many tiers. The adjusted shares of fewer than five tiers do not add the missing part evenly: each is scaled by what is
+/// Shares for this many tiers; all five when there is none. The adjusted shares of fewer than five tiers do not add the missing part evenly: each is scaled by what is
 /// there, then by their sum.
 pub fn pools(tiers: usize) -> Vec<f64> {
-    let present = &TIER_POOLS[..tiers.min(TIER_POOLS.len())];
-    if present.len() == TIER_POOLS.len() {
+    let present = TIER_POOLS.get(..tiers).unwrap_or(&TIER_POOLS);
+    if present.is_empty() || present.len() == TIER_POOLS.len() {
         return TIER_POOLS.to_vec();
     }
     let all: f64 = TIER_POOLS.iter().sum();

@@ -130,7 +130,8 @@ pub fn t_975(degrees: usize) -> f64 {
     let (z, v) = (1.959_963_984_540_054_f64, degrees as f64);
     let first = (z.powi(3) + z) / (4.0 * v);
     let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v);
-    z + first + second
+    let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * v.powi(3));
+    z + first + second + third
 }
 
 #[cfg(test)]

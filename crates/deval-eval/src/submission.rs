@@ -66,6 +66,11 @@ pub fn read_coldkey(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(|text| text.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
+/// Whether a coldkey as read belongs to the miner; an empty one belongs to nobody.
+pub fn coldkey_matches(coldkey: &str, chain_coldkey: &str) -> bool {
+    !coldkey.is_empty() && coldkey == chain_coldkey
+}
+
 /// A chain commitment as the validator decodes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commitment {

@@ -18,7 +18,13 @@ impl CustomOp2 for RowTimesMatrix {
         "row-times-matrix"
     }
 
-    fn cpu_fwd(&self, row: &CpuStorage, row_at: &Layout, matrix: &CpuStorage, at: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        row: &CpuStorage,
+        row_at: &Layout,
+        matrix: &CpuStorage,
+        at: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (row, matrix) = (floats(row, row_at)?, floats(matrix, at)?);
         let outputs = at.shape().dims2()?.0;
         let mut result = vec![0.0; outputs];
@@ -148,7 +154,8 @@ mod tests {
     fn causal_softmax_is_a_masked_softmax() {
         let (heads, start, len) = (3, 5, 4);
         let scores = random(&[heads, len, start + len]);
-        let mask = |row: usize| (0..start + len).map(move |column| if column > start + row { f32::NEG_INFINITY } else { 0.0 });
+        let mask =
+            |row: usize| (0..start + len).map(move |column| if column > start + row { f32::NEG_INFINITY } else { 0.0 });
         let mask = Tensor::from_vec((0..len).flat_map(mask).collect(), (len, start + len), &Device::Cpu).unwrap();
         let expected = softmax_last_dim(&scores.broadcast_add(&mask).unwrap()).unwrap();
         scores.inplace_op1(&CausalSoftmax { start }).unwrap();

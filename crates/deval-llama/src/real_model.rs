@@ -108,17 +108,3 @@ fn member_bytes(wheel: &Path, member: &str) -> Vec<u8> {
     std::io::Read::read_to_end(&mut archive.by_name(member).unwrap(), &mut bytes).unwrap();
     bytes
 }
-    #[test]
-    fn bench() {
-        let cpu = || { let s = fs::read_to_string("/proc/self/stat").unwrap(); let f: Vec<&str> = s.rsplit(')').next().unwrap().split_whitespace().collect(); (f[11].parse::<f64>().unwrap() + f[12].parse::<f64>().unwrap()) / 100.0 };
-        let mut engine = Engine::load(Path::new("/tmp/smollm")).unwrap();
-        let long = "The committee met on Tuesday and agreed to publish the report. ".repeat(43);
-        for _ in 0..3 {
-            let c0 = cpu();
-            let a = engine.generate(&long, &greedy(1)).unwrap();
-            let c1 = cpu();
-            let t = engine.generate(&long, &greedy(65)).unwrap();
-            let c2 = cpu();
-            println!("prefill {} tok: wall {:.1} tok/s cpu {:.1} tok/cpu-s; decode wall {:.1} tok/s cpu {:.1} tok/cpu-s", a.prompt_tokens, a.prompt_tokens as f64 / a.prefill_seconds, a.prompt_tokens as f64/(c1-c0), 64.0/t.decode_seconds, 64.0/((c2-c1)-(c1-c0)));
-        }
-    }

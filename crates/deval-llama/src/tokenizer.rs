@@ -58,6 +58,11 @@ impl TextCodec {
         self.tokenizer.token_to_id(token)
     }
 
+    #[cfg(test)]
+    pub(crate) fn token_name(&self, id: u32) -> String {
+        self.tokenizer.id_to_token(id).unwrap()
+    }
+
     fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }

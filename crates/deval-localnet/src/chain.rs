@@ -1,8 +1,8 @@
 //! The local chain: a native FRAME runtime with subtensor's encodings, sealed one block per extrinsic, served over JSON-RPC.
 //!
 //! It is the project's own stand-in, never subtensor: the calls, storage keys, events, errors and rules a miner meets are
-//! modelled (`SubtensorModule` at pallet index 7, `Commitments` at 18), consensus, staking and emission are not. Signatures, nonces, genesis,
-//! versions and mortality are really checked by `frame_executive`.
+//! modelled (`SubtensorModule` at pallet index 7, `Commitments` at 18), consensus, staking and emission are not. Signatures,
+//! nonces, genesis, versions and mortality are really checked by `frame_executive`.
 
 #[expect(unreachable_pub, reason = "the pallet macros demand `pub`, in a binary nothing is reachable from outside")]
 mod commitments;

@@ -36,7 +36,8 @@ struct Options {
     /// JSON list of what the Hub shall do wrong.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
-    /// Blocks between two `serve_axon` of one hotkey on a new chain. The real chain says 50, which here nothing but extrinsics would pass.
+    /// Blocks between two `serve_axon` of one hotkey, on a new chain. The real chain says 50, but here only extrinsics
+    /// make blocks.
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
     serving_rate_limit: u64,
     /// End when stdin is closed, as it is when the parent dies.

@@ -31,7 +31,8 @@ pub fn check(dir: &Path, root: &Path, weights: &Weights, findings: &mut Vec<Diag
             tensors(&llama, weights, &label, findings);
         }
     }
-    let vocabulary = config.as_ref().and_then(|config| config.get("vocab_size")).and_then(Value::as_u64);
+    let vocabulary =
+        config.as_ref().and_then(|config| config.get("vocab_size")).and_then(Value::as_u64).filter(|size| *size > 0);
     tokenizer::check(dir, &label, vocabulary, findings)
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ pub fn digest_weights(
     cache: Option<&Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<WeightsDigest, ModelError> {
+    let now = SystemTime::now();
     let entries = files::weight_entries(dir)?;
     let stamps = cache::stamp(&entries)?;
     if let Some(digest) = cache.and_then(|path| cache::load(path, &stamps)) {
@@ -72,7 +74,7 @@ pub fn digest_weights(
     }
     let digest = read(&entries, &stamps, progress)?;
     if let Some(path) = cache {
-        cache::store(path, &stamps, &digest)?;
+        cache::store(path, now, &stamps, &digest)?;
     }
     Ok(digest)
 }
@@ -104,7 +106,7 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
 
 /// Reads every file once and hands each block to every consumer.
 fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), ModelError> {
-    let pool = Pool::new();
+    let mut pool = Pool::new();
     for (number, entry) in entries.iter().enumerate() {
         let mut file = File::open(&entry.path).map_err(ModelError::io("open", &entry.path))?;
         loop {

@@ -21,7 +21,8 @@ pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, Str
     let mut outline = Vec::new();
     for (prefix, dir) in [("", model_dir), ("model/", pipeline_dir)] {
         let entries = if dir.is_dir() { files::list(dir)? } else { Vec::new() };
-        for entry in entries {
+        // What Python leaves behind when it runs is never packaged.
+        for entry in entries.into_iter().filter(|entry| entry.name != "__pycache__") {
             outline.push((format!("{prefix}{}", entry.name), digest(&entry)?));
         }
     }
@@ -75,7 +76,11 @@ mod tests {
         std::fs::write(dir.path().join("config.json"), "{}").unwrap();
         let before = outline(dir.path(), &dir.path().join("none")).unwrap();
         assert_eq!(before.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a.safetensors", "config.json"]);
-        std::fs::write(dir.path().join("a.safetensors"), weights.iter().map(|b| b ^ u8::from(*b == b'd')).collect::<Vec<_>>()).unwrap();
+        std::fs::write(
+            dir.path().join("a.safetensors"),
+            weights.iter().map(|b| b ^ u8::from(*b == b'd')).collect::<Vec<_>>(),
+        )
+        .unwrap();
         assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before, "data bytes do not enter");
         std::fs::write(dir.path().join("config.json"), "{ }").unwrap();
         assert_ne!(outline(dir.path(), Path::new("none")).unwrap(), before);

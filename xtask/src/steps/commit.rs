@@ -109,7 +109,11 @@ fn chain_gates(published: &PublishReceipt, read_back: &[u8], block: u64) -> Vec<
         pass_if("G17", block != 0, format!("a commitment stands at block {block}")),
         pass_if("G18", view.model_url.is_some() && view.model_hash.is_some(), "both keys are read back".into()),
         pass_if("G20", same_hash, "read back after the commit".into()),
-        pass_if("G22", view.model_url.as_deref() == Some(published.model_url.as_str()), "model_url equals the axon's answer".into()),
+        pass_if(
+            "G22",
+            view.model_url.as_deref() == Some(published.model_url.as_str()),
+            "model_url equals the axon's answer".into(),
+        ),
         pass_if("G28", same_hash, format!("the chain holds {}", published.model_hash)),
     ]
 }
@@ -129,9 +133,11 @@ impl CommitReceipt {
             section = section.row("block", block).row("", how);
         }
         if self.executed {
-            section = section.row("repository", if self.public { "public, verified without a token" } else { "see the findings" });
+            section = section
+                .row("repository", if self.public { "public, verified without a token" } else { "see the findings" });
         } else {
-            section = section.note("Nothing was changed. `--execute` commits, reads back, and makes the repository public.");
+            section =
+                section.note("Nothing was changed. `--execute` commits, reads back, and makes the repository public.");
         }
         vec![section]
     }

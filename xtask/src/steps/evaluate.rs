@@ -31,7 +31,11 @@ impl Pure for Evaluate {
         inputs.add("evaluate.examples", examples::digest(&example_set(context)?));
         inputs.add("evaluate.engine", env!("CARGO_PKG_VERSION"));
         if let Some(dir) = &settings.embedder_dir {
-            let weights = deval_model::digest_weights(&context.path(dir), Some(&context.out("cache/embedder.json")), &mut |_, _| ());
+            let weights = deval_model::digest_weights(
+                &context.path(dir),
+                Some(&context.out("cache/embedder.json")),
+                &mut |_, _| (),
+            );
             inputs.add("evaluate.embedder", weights.map(|weights| weights.model_hash).unwrap_or_default());
         }
         Ok(inputs)

@@ -45,11 +45,12 @@ pub(crate) fn publish(context: &Context, execute: bool) -> anyhow::Result<Report
     if execute {
         let journal = Journal::open(&context.out("publish.journal.jsonl"))?;
         let bar = context.ui.bar("publishing", plan.bytes, Unit::Bytes);
-        let outcome = context.runtime.block_on(client.upload(&repo, &plan, &files, &journal, &|event| match event {
-            UploadEvent::Transfer { done, .. } => bar.set_position(done),
-            UploadEvent::Waiting { reason, .. } => bar.set_message(reason),
-            _ => (),
-        }))?;
+        let outcome =
+            context.runtime.block_on(client.upload(&repo, &plan, &files, &journal, &|event| match event {
+                UploadEvent::Transfer { done, .. } => bar.set_position(done),
+                UploadEvent::Waiting { reason, .. } => bar.set_message(reason),
+                _ => (),
+            }))?;
         bar.finish_and_clear();
         diagnostics = context.runtime.block_on(client.verify(&repo, &outcome.revision, &files, false))?;
         receipt.executed = true;
@@ -94,7 +95,8 @@ impl PublishReceipt {
             section = section.row("Hub revision", revision).row("", how);
         }
         if !self.executed {
-            section = section.note("Nothing was changed. `--execute` uploads privately in one Hub commit and reads it back.");
+            section =
+                section.note("Nothing was changed. `--execute` uploads privately in one Hub commit and reads it back.");
         }
         vec![section]
     }

@@ -128,13 +128,14 @@ fn ready(context: &Context) -> anyhow::Result<Ready> {
     inputs.add_need(Step::Commit, &need(context, Step::Commit)?);
     let committed: CommitReceipt = result_of(context, Step::Commit)?;
     let settings = &context.manifest.axon;
-    let external = settings.external_ip.or((!settings.ip.is_unspecified()).then_some(settings.ip)).ok_or_else(|| {
-        let finding = Diagnostic::error("serve.external-ip", "nobody knows which address validators reach")
-            .found(format!("axon.ip = \"{}\" and no axon.external_ip", settings.ip))
-            .expected("axon.external_ip in deval.toml")
-            .help("set `external_ip` in the [axon] table to the public address of this machine");
-        Findings::from(context.place(finding, "axon"))
-    })?;
+    let external =
+        settings.external_ip.or((!settings.ip.is_unspecified()).then_some(settings.ip)).ok_or_else(|| {
+            let finding = Diagnostic::error("serve.external-ip", "nobody knows which address validators reach")
+                .found(format!("axon.ip = \"{}\" and no axon.external_ip", settings.ip))
+                .expected("axon.external_ip in deval.toml")
+                .help("set `external_ip` in the [axon] table to the public address of this machine");
+            Findings::from(context.place(finding, "axon"))
+        })?;
     let receipt = ServeReceipt {
         executed: false,
         listen: SocketAddr::new(settings.ip, settings.port),

@@ -34,7 +34,8 @@ pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
         diagnostics.extend(report.diagnostics.into_iter().filter(|finding| gates::gate(&finding.code).is_some()));
         let decided = report.result.map(|result| result.gates).unwrap_or_default();
         // A later step has seen more, except where it could not tell.
-        known.extend(decided.into_iter().filter(|gate| gate.status != GateStatus::Unknown).map(|g| (g.code.clone(), g)));
+        known
+            .extend(decided.into_iter().filter(|gate| gate.status != GateStatus::Unknown).map(|g| (g.code.clone(), g)));
     }
     let gates = GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate))).collect();
     Ok(Report::new("verdict", inputs, diagnostics, Some(Verdict { gates })))
@@ -61,7 +62,9 @@ impl Verdict {
             Section::new("Verdict")
                 .row("gates", summary)
                 .table(&["gate", "", "margin", "seen", "next"], rows.collect())
-                .note("`cargo xtask explain G30` tells what a gate checks, why a validator rejects, and how to fix it."),
+                .note(
+                    "`cargo xtask explain G30` tells what a gate checks, why a validator rejects, and how to fix it.",
+                ),
         ]
     }
 }

@@ -50,7 +50,7 @@ fn memory_is_bounded_whatever_a_caller_invents() {
     }
     assert_eq!(sizes(&table), (1, UUIDS_PER_HOTKEY));
     let later = NOW + 100 * SECOND;
-    let long_uuid = "u".repeat(1_000_000);
+    let long_uuid = "u".repeat(10_000);
     assert!(table.accept(&Claim { now: later, nonce: later, ..claim(1, &long_uuid, 0, 5.0) }).is_ok());
     assert_eq!(sizes(&table), (1, 1), "what is too old to come back is forgotten");
 }

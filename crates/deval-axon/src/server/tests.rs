@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use deval_chain::KeyPair;
 use regex::Regex;
 
 use crate::testing::{Message, RECORDED, SECOND, axon, fixture, miner, send_raw, stranger, validator};
@@ -88,7 +87,7 @@ fn at(method_and_path: &str) -> Message {
 }
 
 fn with_bad_signature(request: Message) -> Message {
-    let signature = KeyPair::from_uri("//Dave").unwrap().sign(b"something else");
+    let signature = validator().sign(b"something else");
     request.set("bt_header_dendrite_signature", &format!("0x{}", hex::encode(signature)))
 }
 

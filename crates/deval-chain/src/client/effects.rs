@@ -45,13 +45,6 @@ pub struct RegisterOutcome {
     pub uid: u16,
 }
 
-/// What became of a transfer on the local chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FundOutcome {
-    /// The extrinsic.
-    pub submitted: Submitted,
-}
-
 impl Client {
     /// Commits the payload with the wallet's hotkey. Committing again would move the commitment to a later block, which loses
     /// against an equal model of another miner, so equal bytes are left alone.
@@ -160,11 +153,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ChainError::WrongChain`] anywhere else; else as [`Client::burned_register`].
-    pub async fn fund_from_alice(&self, destination: &str, rao: u64) -> Result<FundOutcome, ChainError> {
+    pub async fn fund_from_alice(&self, destination: &str, rao: u64) -> Result<Submitted, ChainError> {
         self.require_local().await?;
         let call = calls::transfer(&parse_ss58(destination)?, rao);
-        let (submitted, _) = self.submit(&call, &dev::alice()).await?;
-        Ok(FundOutcome { submitted })
+        self.submit(&call, &dev::alice()).await.map(|(submitted, _)| submitted)
     }
 }
 

@@ -94,7 +94,10 @@ fn missing_files_name_path_and_remedy() {
     let hotkey = missing("w", "other");
     assert!(hotkey.contains("w/hotkeys/other") && hotkey.contains("btcli wallet new-hotkey"), "{hotkey}");
     let wallet = missing("nobody", "h");
-    assert!(wallet.contains("nobody/coldkeypub.txt") && wallet.contains("regen-coldkeypub"), "{wallet}");
+    assert!(wallet.contains("nobody: no such wallet") && wallet.contains("btcli wallet create"), "{wallet}");
+    fs::remove_file(root.path().join("w/coldkeypub.txt")).unwrap();
+    let address = missing("w", "h");
+    assert!(address.contains("w/coldkeypub.txt") && address.contains("regen-coldkeypub"), "{address}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use std::collections::HashSet;
 
+use regex::Regex;
+
 use super::*;
-use crate::baseline::{content_words, coverage};
 use crate::claims;
 
 #[test]
@@ -36,20 +37,25 @@ fn claims_are_verbatim_and_come_apart_again() {
     }
 }
 
+/// Names, dates and numbers of a text.
+fn entities(text: &str) -> HashSet<&str> {
+    let entity = Regex::new(r"[A-Z][a-z]+ \d+|\p{Lu}\w+|\d+").unwrap();
+    let openings = ["According", "By", "During", "In", "Parts", "The", "Volunteers"];
+    entity.find_iter(text).map(|found| found.as_str()).filter(|name| !openings.contains(name)).collect()
+}
+
 #[test]
-fn true_claims_stand_in_the_context_and_false_ones_do_not() {
+fn the_context_holds_every_fact_of_a_true_claim_and_not_of_a_false_one() {
     for example in generate(12, 200).iter().filter(|example| example.task == Task::Hallucination) {
-        let context = content_words(&example.rag_context);
-        for claim in &example.reference_mistakes {
-            assert!(coverage(&content_words(claim), &context) < 1.0, "{}: {claim}", example.id);
-        }
-        for name in
-            example.reference_true_values.iter().flat_map(|claim| claim.split(' ')).filter(|word| word.len() > 4)
-        {
-            let name = name.trim_matches(|c: char| !c.is_alphanumeric());
-            let is_fact = name.starts_with(char::is_uppercase) && !["According", "Parts", "Volunteers"].contains(&name);
-            assert!(!is_fact || example.rag_context.contains(name), "{}: {name}", example.id);
-        }
+        let context = entities(&example.rag_context);
+        let is_supported = |claim: &String| entities(claim).is_subset(&context);
+        let unsupported = example.reference_true_values.iter().find(|claim| !is_supported(claim));
+        assert_eq!(
+            (unsupported, example.reference_mistakes.iter().find(|claim| is_supported(claim))),
+            (None, None),
+            "{}",
+            example.id
+        );
     }
 }
 

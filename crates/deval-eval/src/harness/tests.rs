@@ -121,3 +121,54 @@ fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
     assert!(error.contains("no weights") && error.contains("`none`"), "{error}");
     assert!(matches!(evaluate(&mut Broken, &[], &HashedWords, &mut |_, _| {}), Err(EvalError::NoExamples)));
 }
+
+/// The real examples beside the repository, if they are there.
+fn shared_examples() -> Option<Vec<(String, Vec<Example>)>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    if !folder.is_dir() {
+        let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|name| name == "shared"), "DEVAL_TEST_REQUIRE asks for the shared examples");
+        println!("skipped: the real examples (../shared/data) are not there");
+        return None;
+    }
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    let read = |path: &std::path::PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let (examples, findings) = crate::task::read_examples(&name, &std::fs::read_to_string(path).unwrap());
+        assert_eq!(findings, [], "{name}");
+        (name, examples)
+    };
+    Some(files.iter().map(read).collect())
+}
+
+#[test]
+fn real_examples_are_read_and_scored() {
+    let Some(files) = shared_examples() else { return };
+    let started = std::time::Instant::now();
+    for (name, examples) in &files {
+        let made = run(examples, perfect(examples));
+        let baseline = |i: usize| made.baselines[i].rewards.overall.mean;
+        println!("{name} n={} perfect={:.3} zero={:.3} half={:.3} one={:.3} overlap={:.3}", examples.len(), made.rewards.overall.mean, baseline(0), baseline(1), baseline(2), baseline(3));
+        let (mut found, mut all) = (0, 0);
+        for example in examples.iter().filter(|e| e.task != Task::SummaryCompleteness) {
+            let pieces: Vec<String> = crate::claims::split(&example.llm_response).into_iter().map(str::to_owned).collect();
+            for label in example.reference_mistakes.iter().chain(&example.reference_true_values) {
+                all += 1;
+                found += usize::from(crate::reward::exact_match(std::slice::from_ref(label), Some(&pieces)).unwrap() == 1.0);
+            }
+        }
+        println!("   split finds {found} of {all}");
+    }
+    println!("{:?}", started.elapsed());
+}
+#[test]
+fn generated_print() {
+    let examples = generate(7, 200);
+    let made = run(&examples, perfect(&examples));
+    for t in Task::ALL { 
+    let b: Vec<_> = made.baselines.iter().map(|b| (b.baseline.name(), (b.rewards.tasks.iter().find(|x| x.task==t).unwrap().reward.mean*1000.0).round()/1000.0)).collect();
+    println!("{t} {:?} {b:?}", made.ceiling.tasks.iter().find(|x| x.task==t).unwrap().reward.mean); }
+    for e in generate(7,2) { println!("{}", serde_json::to_string_pretty(&e).unwrap()); }
+}

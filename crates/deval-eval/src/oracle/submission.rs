@@ -65,7 +65,8 @@ fn coldkey(input: &Value) -> Result<Value, String> {
     let bytes = bytes.map_err(|error| error.to_string())?.filter(|_| name.as_deref() == Some("coldkey.txt"));
     let found = bytes.and_then(|bytes| submission::read_coldkey(&bytes));
     let chain: String = read(input, "chain_coldkey")?;
-    Ok(json!({ "match": found.as_deref() == Some(chain.as_str()), "read": found }))
+    let matches = found.as_deref().is_some_and(|coldkey| submission::coldkey_matches(coldkey, &chain));
+    Ok(json!({ "match": matches, "read": found }))
 }
 
 fn decode(input: &Value) -> Result<Value, String> {

@@ -45,7 +45,7 @@ fn numbers(bytes: &[u8], label: &Label, vocabulary: Option<u64>, findings: &mut 
     if let (Some(highest), Some(size)) = (highest, vocabulary)
         && highest >= size
     {
-        let message = format!("the tokenizer has token {highest}, but the model's vocabulary ends at {}", size - 1);
+        let message = format!("the tokenizer has token {highest}, but the model's vocabulary has {size}");
         findings.push(finding(message).help("resize the embeddings, or use the tokenizer the model was trained with"));
     }
 }

@@ -36,6 +36,7 @@ impl Drop for Block {
 }
 
 pub(super) struct Pool {
+    made: usize,
     free: Receiver<Vec<u8>>,
     home: Sender<Vec<u8>>,
 }
@@ -43,17 +44,26 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new() -> Self {
         let (home, free) = channel();
-        for _ in 0..COUNT {
-            home.send(vec![0; SIZE]).expect("the receiver is held here");
-        }
-        Self { free, home }
+        Self { made: 0, free, home }
     }
 
     /// The next piece of a file; waits for a free buffer.
-    pub(super) fn fill(&self, number: usize, file: &mut File) -> io::Result<Block> {
-        let mut buffer = self.free.recv().expect("the sender is held here");
+    pub(super) fn fill(&mut self, number: usize, file: &mut File) -> io::Result<Block> {
+        let mut buffer = self.buffer();
         let filled = fill(&mut buffer, file)?;
         Ok(Block { file: number, last: filled < SIZE, buffer, filled, home: self.home.clone() })
+    }
+
+    /// A buffer that came home, a new one while there are few, or the next one to come home.
+    fn buffer(&mut self) -> Vec<u8> {
+        if let Ok(buffer) = self.free.try_recv() {
+            return buffer;
+        }
+        if self.made < COUNT {
+            self.made += 1;
+            return vec![0; SIZE];
+        }
+        self.free.recv().expect("the sender is held here")
     }
 }
 

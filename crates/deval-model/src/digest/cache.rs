@@ -61,9 +61,9 @@ pub(super) fn load(path: &Path, stamps: &[Stamp]) -> Option<WeightsDigest> {
     fresh.then_some(WeightsDigest { from_cache: true, ..cache.digest })
 }
 
-/// Keeps the digest, unless a file is too young for its time stamp to be trusted.
-pub(super) fn store(path: &Path, stamps: &[Stamp], digest: &WeightsDigest) -> Result<(), ModelError> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+/// Keeps the digest, unless a file was so young at `now`, before it was read, that its time stamp cannot be trusted.
+pub(super) fn store(path: &Path, now: SystemTime, stamps: &[Stamp], digest: &WeightsDigest) -> Result<(), ModelError> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let settled = (now.saturating_sub(SETTLED)).as_nanos() as i128;
     if stamps.iter().any(|stamp| stamp.mtime_ns > settled) {
         return Ok(());

@@ -27,7 +27,8 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
 
 /// Reward per task with interval, beside what a rule without a model earns on the same examples.
 pub(crate) fn summary(evaluation: &Evaluation) -> Section {
-    let baselines: Vec<_> = evaluation.baselines.iter().map(|result| (result.baseline.name(), &result.rewards)).collect();
+    let baselines: Vec<_> =
+        evaluation.baselines.iter().map(|result| (result.baseline.name(), &result.rewards)).collect();
     let mut head = vec!["", "reward", "95 % interval"];
     head.extend(baselines.iter().map(|(name, _)| *name));
     head.push("right answers");

@@ -221,6 +221,35 @@ async fn refusals_name_their_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nonces_genesis_and_signatures_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir).await;
+    let (client, rpc) = (server.legacy().await, server.rpc().await);
+    let mut transactions = client.at_current_block().await.unwrap().transactions();
+    let call = transfer(&dev::bob(), 1_000_000);
+    let params = |nonce| SubstrateExtrinsicParamsBuilder::new().nonce(nonce).build();
+    let mut bytes = Vec::new();
+    for nonce in [0, 5] {
+        bytes.push(transactions.create_signed(&call, &dev::alice(), params(nonce)).await.unwrap().into_encoded());
+    }
+    let mut forged = bytes[0].clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for (extrinsic, answer) in [
+        (&forged, Err("bad signature")),
+        (&bytes[1], Err("valid in the future")),
+        (&bytes[0], Ok(())),
+        (&bytes[0], Err("outdated")),
+    ] {
+        let params = rpc_params![format!("0x{}", hex::encode(extrinsic))];
+        match (rpc.request::<String>("author_submitExtrinsic", params).await, answer) {
+            (Ok(hash), Ok(())) => assert_eq!(hash.len(), 66),
+            (Err(error), Err(reason)) => assert!(format!("{error:?}").contains(reason), "{reason}: {error:?}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_space_quota_holds_for_an_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir).await;

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use deval_chain::{ChainError, Client, CommitmentPayload, KeyPair, Wallet, parse_as_validator};
 use deval_report::Network;
 use tempfile::TempDir;
+
+use crate::testing::skip;
+use crate::{ChainError, Client, CommitmentPayload, KeyPair, Wallet, parse_as_validator};
 
 const NETUID: u16 = 202;
 const HASH: &str = "1ff795ff6a07e6a68085d206fb84417da2f083f68391c2843cd2b8ac6df8538f";
@@ -24,9 +26,7 @@ impl Localnet {
     /// `None`, with a message, when the binary was not built.
     fn start() -> Option<Self> {
         let Some(binary) = binary() else {
-            let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|name| name == "localnet"), "deval-localnet is required, and not built");
-            eprintln!("skipped: deval-localnet is not built");
+            skip("localnet", "deval-localnet is not built");
             return None;
         };
         let state = TempDir::new().unwrap();

@@ -1,0 +1,67 @@
+use deval_llama::testing::{TinyLlama, write_tiny_llama};
+
+use super::*;
+
+const PROMPTS: &str = include_str!("../../../../pipeline/model/prompts.py");
+
+fn native(reading: Reading) -> Native {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let options = NativeOptions { reading, max_new_tokens: 4, seed: 7, model: "tiny".into() };
+    Native::new(Engine::load(dir.path()).unwrap(), Prompts::parse(PROMPTS).unwrap(), options)
+}
+
+fn request(task: Task) -> Request {
+    Request {
+        task,
+        rag_context: "Ana booked {the} room. Ben paid 3 bills.".into(),
+        query: "Who paid?".into(),
+        llm_response: "Ana paid 3 bills. Ben paid 3 bills.".into(),
+    }
+}
+
+#[test]
+fn every_reading_answers_every_task_and_says_the_same_twice() {
+    for reading in [Reading::Generate, Reading::Constrained, Reading::Likelihood] {
+        for task in Task::ALL {
+            let request = request(task);
+            let first = native(reading).answer(&request).unwrap().answer;
+            assert_eq!(first, native(reading).answer(&request).unwrap().answer);
+            let score = first.score.unwrap();
+            let shape = match (reading, task) {
+                (Reading::Generate, _) => score == -1.0 || (0.0..=1.0).contains(&score),
+                (_, Task::Relevancy) => score == 0.0 || score == 1.0,
+                (_, Task::Hallucination | Task::Attribution) => {
+                    first.mistakes.iter().flatten().all(|mistake| request.llm_response.contains(mistake.as_str()))
+                }
+                (_, Task::SummaryCompleteness) => (0.0..=1.0).contains(&score),
+            };
+            assert!(shape, "{reading:?} {task}: {first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_question_longer_than_the_context_earns_what_upstream_would_give() {
+    let mut request = request(Task::Hallucination);
+    request.rag_context = "word ".repeat(20_000);
+    let reply = native(Reading::Likelihood).answer(&request).unwrap();
+    assert_eq!(reply.answer, Answer::new(-1.0, Vec::new()));
+    assert!(reply.raw.unwrap().contains("tokens"));
+}
+
+#[test]
+fn the_median_splits_the_probability() {
+    let logprobs = [0.2_f64, 0.2, 0.6].map(f64::ln);
+    assert_eq!(median(&["0.0", "0.5", "1.0"], &logprobs), "1.0");
+    assert_eq!(median(&["0.0", "0.5", "1.0"], &[0.4_f64, 0.3, 0.3].map(f64::ln)), "0.5");
+}
+
+#[test]
+fn points_are_spread_over_the_context() {
+    let context: String = (0..30).map(|n| format!("Fact number {n} stands here. ")).collect();
+    let points = points(&context);
+    assert_eq!(points.len(), MOST_POINTS);
+    assert_eq!(points[0], "Fact number 0 stands here.");
+    assert_eq!(points[11], "Fact number 27 stands here.");
+}

@@ -1,0 +1,228 @@
+//! The whole way on a tiny model, against the local Hub and the local chain.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use deval_chain::{Client, KeyPair, Wallet};
+use deval_report::Network;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    bad_input::evaluation,
+    harness::{Project, program},
+};
+
+/// The local Hub and chain of a project, for what a test does beside the steps.
+pub(crate) struct Localnet {
+    child: Child,
+    pub(crate) hub: String,
+    pub(crate) chain: String,
+}
+
+impl Localnet {
+    pub(crate) fn start(project: &Project) -> Self {
+        let mut child = Command::new(program("deval-localnet"))
+            .arg("--state-dir")
+            .arg(project.path("target/deval/localnet"))
+            .args(["--hub-port", "0", "--chain-port", "0", "--exit-with-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it says where it listens");
+        let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let text = |name: &str| ready[name].as_str().expect("an address").to_owned();
+        Self { hub: text("hub"), chain: text("chain"), child }
+    }
+}
+
+impl Drop for Localnet {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("it ends with its standard input");
+    }
+}
+
+/// A project whose hotkey, and a validator's, are registered on the local chain.
+pub(crate) fn registered() -> Project {
+    let project = Project::new();
+    project.manifest(&format!("{}[axon]\nexternal_ip = \"192.0.2.1\"\n", evaluation()));
+    fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
+    let localnet = Localnet::start(&project);
+    let wallet = Wallet::open(&project.path("wallets"), "demo", "default", |_| None).expect("it was made");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let chain = Client::connect(&localnet.chain, Network::Local).await.expect("it listens");
+        let alice = KeyPair::from_uri("//Alice").expect("a development key");
+        for hotkey in [wallet.hotkey_ss58(), KeyPair::from_uri("//Bob//vali").expect("a key").ss58()] {
+            chain.burned_register(202, &alice, &hotkey).await.expect("Alice is rich");
+        }
+    });
+    project
+}
+
+fn result(project: &Project, arguments: &[&str]) -> Value {
+    let report = project.json(arguments);
+    assert_eq!(report["diagnostics"], json!([]), "{arguments:?}: {report:#}");
+    report["result"].clone()
+}
+
+/// Hub commits that were made, from the Hub's own journal.
+fn hub_commits(project: &Project) -> usize {
+    let journal =
+        fs::read_to_string(project.path("target/deval/localnet/hub/journal.jsonl")).expect("the Hub writes it");
+    let entries = journal.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    entries
+        .filter(|e| {
+            e["method"] == "POST" && e["path"].as_str().is_some_and(|p| p.contains("/commit/")) && e["status"] == 200
+        })
+        .count()
+}
+
+#[test]
+fn every_step_once_and_then_nothing_left_to_do() {
+    let project = registered();
+    let validated = project.json(&["validate"]);
+    assert!(validated["result"]["gates"].as_array().expect("gates").len() > 10, "{validated:#}");
+    let hash = result(&project, &["hash"]);
+    let bytes = fs::read(project.path("model/model.safetensors")).expect("it is there");
+    assert_eq!(hash["model_hash"], hex::encode(Sha256::digest(&bytes)));
+
+    let plan = result(&project, &["publish"]);
+    assert_eq!((&plan["executed"], &plan["revision"]), (&json!(false), &Value::Null));
+    let published = result(&project, &["publish", "--execute"]);
+    assert_eq!(published["new_hub_commit"], true);
+    let plan = result(&project, &["commit"]);
+    assert_eq!((&plan["executed"], &plan["block"]), (&json!(false), &Value::Null));
+    let committed = result(&project, &["commit", "--execute"]);
+    assert_eq!((&committed["public"], &committed["model_hash"]), (&json!(true), &hash["model_hash"]));
+    assert_eq!(
+        committed["payload"],
+        format!("{{\"model_url\": \"demo/tiny\", \"model_hash\": {}}}", hash["model_hash"]),
+        "what upstream's json.dumps writes"
+    );
+
+    let commits = hub_commits(&project);
+    let again = result(&project, &["publish", "--execute"]);
+    assert_eq!((&again["new_hub_commit"], &again["revision"]), (&json!(false), &published["revision"]));
+    let again = result(&project, &["commit", "--execute"]);
+    assert_eq!((&again["extrinsic"], &again["block"]), (&Value::Null, &committed["block"]));
+    assert_eq!(hub_commits(&project), commits);
+    let ran = project.run(&["evaluate"]);
+    assert!(
+        ["validate", "package", "hash", "evaluate"].iter().all(|step| ran.stderr.contains(&format!("{step:9} fresh"))),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn reports_are_envelopes_and_equal_inputs_give_equal_results() {
+    let project = Project::new();
+    project.manifest(&evaluation());
+    let first = project.json(&["evaluate"]);
+    let keys: Vec<_> = first.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(keys, ["schema", "step", "fingerprint", "inputs", "diagnostics", "result", "run"]);
+    let mut second = project.json(&["evaluate", "--rerun"]);
+    second["run"] = first["run"].clone();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_changed_file_runs_what_depends_on_it_and_says_so() {
+    let project = Project::new();
+    project.manifest(&evaluation());
+    assert_eq!(project.run(&["hash"]).code, 0);
+    fs::write(project.path("model/NOTES.md"), "trained longer").expect("writable");
+    let plan = project.run(&["plan"]);
+    assert!(plan.stdout.contains("`NOTES.md` changed"), "{}", plan.stdout);
+    let ran = project.run(&["hash"]);
+    assert!(ran.stderr.contains("validate  runs: `NOTES.md` changed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("package   runs: `validate` has a new result"), "{}", ran.stderr);
+}
+
+#[test]
+fn publish_killed_at_any_time_completes_with_one_hub_commit() {
+    let project = registered();
+    assert_eq!(project.run(&["evaluate"]).code, 0);
+    for milliseconds in [30, 60, 100, 150, 200, 260, 330, 420] {
+        let mut child = project
+            .command(&["publish", "--execute"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it is gone");
+        // The local Hub ends when its parent's pipe closes; the next run must find its state unlocked.
+        thread::sleep(Duration::from_millis(300));
+    }
+    let published = result(&project, &["publish", "--execute"]);
+    assert!(published["revision"].is_string());
+    assert_eq!(hub_commits(&project), 1);
+}
+
+#[test]
+fn commit_before_publish_is_a_finding_with_the_way_out() {
+    let project = Project::new();
+    let ran = project.run(&["commit", "--execute"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("`publish` was not done yet") && ran.stderr.contains("cargo xtask publish"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn the_axon_answers_a_registered_validator_until_it_is_stopped() {
+    let project = registered();
+    assert_eq!(project.run(&["publish", "--execute"]).code, 0);
+    assert_eq!(project.run(&["commit", "--execute"]).code, 0);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
+    project.manifest_text(&text.replace("[axon]", &format!("[axon]\nip = \"127.0.0.1\"\nport = {port}")));
+    let mut child =
+        project.command(&["serve", "--execute"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starts");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.starts_with("serving demo/tiny")), "it says when it serves");
+    let wallet = Wallet::open(&project.path("wallets"), "demo", "default", |_| None).expect("it was made");
+    let address = ([127, 0, 0, 1], port).into();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let ask = |uri: &str| {
+        let key = KeyPair::from_uri(uri).expect("a key");
+        runtime
+            .block_on(deval_axon::query(address, &wallet.hotkey_ss58(), &key, Duration::from_secs(5)))
+            .expect("it answers")
+    };
+    let reply = ask("//Bob//vali");
+    assert_eq!((reply.status_code, reply.repo_id.as_str(), reply.model_id.as_str()), (200, "demo", "tiny"));
+    assert_eq!(ask("//Stranger").status_code, 403);
+    let stopped = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+    assert!(stopped.success() && child.wait().expect("it ends").success(), "SIGTERM ends it in order");
+}
+
+#[test]
+fn tokens_from_dotenv_are_used_and_never_shown_or_packaged() {
+    let project = Project::new();
+    fs::write(project.path(".env"), "HUGGINGFACE_TOKEN=hf_secretsecretsecret\n").expect("writable");
+    fs::write(project.path("model/.env"), "HUGGINGFACE_TOKEN=hf_secretsecretsecret\n").expect("writable");
+    project.manifest(&evaluation());
+    let ran = project.run(&["publish", "--execute", "--format", "json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!ran.stdout.contains("hf_secret") && !ran.stderr.contains("hf_secret"));
+    assert!(!project.path("target/deval/package/.env").exists());
+    let deval = fs::read_dir(project.path("target/deval")).expect("a folder");
+    for entry in deval.map_while(Result::ok).filter(|entry| entry.path().is_file()) {
+        let text = fs::read(entry.path()).expect("readable");
+        assert!(!String::from_utf8_lossy(&text).contains("hf_secret"), "{}", entry.path().display());
+    }
+}
