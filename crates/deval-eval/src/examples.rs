@@ -163,19 +163,18 @@ fn full_summary(dice: &mut Dice) -> Draws {
     Draws { content, ..selected(dice, Generator::SummaryWikipedia, replies, Vec::new(), wanted) }
 }
 
-/// An unfitting answer is about another fact, half the time told of the very thing that was asked about.
+/// An unfitting answer is about another fact, half the time told of the very thing that was asked about. Either kind may be short, so that
+/// shared words alone do not give it away.
 fn relevancy(dice: &mut Dice) -> Draws {
     let world = World::new(dice);
     let content = world.paragraphs(dice).join("\n\n");
     let (chance, order) = (dice.unit(), dice.sample(world.facts.len(), 2));
     let flag = dice.unit() <= chance;
     let [(fact, asked), (other, told)] = [&world.facts[order[0]], &world.facts[order[1]]];
-    let answer = match (flag, dice.flip()) {
-        (true, _) => asked.fill(fact.answer),
-        (false, true) => told.about(asked).fill(other.answer),
-        (false, false) => told.fill(other.answer),
-    };
-    let replies = vec![json!({ "query": asked.fill(fact.query), "answer": answer }).to_string()];
+    let subject = if dice.flip() { told.about(asked) } else { told.clone() };
+    let (answers, values) = if flag { (&fact.answer, asked) } else { (&other.answer, &subject) };
+    let template = *dice.pick(answers);
+    let replies = vec![json!({ "query": asked.fill(fact.query), "answer": values.fill(template) }).to_string()];
     Draws { content, ..selected(dice, Generator::RelevancyWikipedia, replies, vec![flag], 0) }
 }
 

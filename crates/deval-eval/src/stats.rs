@@ -38,14 +38,14 @@ pub struct Summary {
     pub standard_error: Option<f64>,
     /// 95 % interval by Student's t over the examples, cut to the possible range; the one to quote for few examples.
     pub t95: Option<Interval>,
-    /// 95 % interval by the seeded percentile bootstrap over the examples.
+    /// 95 % interval by the seeded percentile bootstrap over the examples; not made for baselines.
     pub bootstrap95: Option<Interval>,
     /// Why an interval is missing or must be read with care.
     pub note: Option<String>,
 }
 
-/// Summarises values that can lie in `low..=high`; each comes with the number of its example.
-pub fn summarize(values: &[(usize, f64)], (low, high): (f64, f64), seed: u64) -> Summary {
+/// Summarises values that can lie in `low..=high`; each comes with the number of its example. Without a seed there is no bootstrap.
+pub fn summarize(values: &[(usize, f64)], (low, high): (f64, f64), seed: Option<u64>) -> Summary {
     let clusters = clusters(values);
     let (n, examples) = (values.len(), clusters.len());
     let mean = if n == 0 { 0.0 } else { values.iter().map(|(_, value)| value).sum::<f64>() / n as f64 };
@@ -55,7 +55,7 @@ pub fn summarize(values: &[(usize, f64)], (low, high): (f64, f64), seed: u64) ->
         let reach = t_975(examples - 1) * error;
         Interval { low: (mean - reach).max(low), high: (mean + reach).min(high) }
     });
-    let bootstrap95 = spread.map(|_| bootstrap(&clusters, seed));
+    let bootstrap95 = spread.and(seed).map(|seed| bootstrap(&clusters, seed));
     let note = note(examples, spread.is_some());
     Summary { n, examples, mean, standard_error, t95, bootstrap95, note }
 }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_common_standard_error_when_examples_are_single() {
-        let summary = summarize(&[(0, 0.2), (1, 0.4), (2, 0.9)], (0.0, 1.0), 1);
+        let summary = summarize(&[(0, 0.2), (1, 0.4), (2, 0.9)], (0.0, 1.0), Some(1));
         let expected = (0.13f64 / 3.0).sqrt();
         assert!((summary.standard_error.unwrap() - expected).abs() < 1e-12);
         assert!((summary.mean - 0.5).abs() < 1e-12);
@@ -170,28 +170,28 @@ mod tests {
 
     #[test]
     fn repeated_samples_of_one_example_count_once() {
-        let once = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), 1);
+        let once = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), Some(1));
         let often: Vec<_> = (0..20).map(|i| (i % 2, if i % 2 == 0 { 0.2 } else { 0.8 })).collect();
-        let often = summarize(&often, (0.0, 1.0), 1);
+        let often = summarize(&often, (0.0, 1.0), Some(1));
         assert_eq!((often.n, often.examples), (20, 2));
         assert!((once.standard_error.unwrap() - often.standard_error.unwrap()).abs() < 1e-12);
     }
 
     #[test]
     fn two_examples_promise_nothing() {
-        let summary = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), 1);
+        let summary = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), Some(1));
         assert_eq!(summary.t95, Some(Interval { low: 0.0, high: 1.0 }));
         assert!(summary.note.unwrap().contains("only 2 examples"));
-        let equal = summarize(&[(0, 0.6), (1, 0.6)], (0.0, 1.0), 1);
+        let equal = summarize(&[(0, 0.6), (1, 0.6)], (0.0, 1.0), Some(1));
         assert_eq!((equal.t95, equal.bootstrap95), (None, None));
         assert!(equal.note.unwrap().contains("cannot show"));
-        assert_eq!(summarize(&[], (0.0, 1.0), 1).mean, 0.0);
+        assert_eq!(summarize(&[], (0.0, 1.0), Some(1)).mean, 0.0);
     }
 
     #[test]
     fn the_bootstrap_repeats_by_seed_and_covers_the_mean() {
         let values: Vec<_> = (0..40).map(|i| (i, (i % 7) as f64 / 6.0)).collect();
-        let [a, b, c] = [3, 3, 4].map(|seed| summarize(&values, (0.0, 1.0), seed));
+        let [a, b, c] = [3, 3, 4].map(|seed| summarize(&values, (0.0, 1.0), Some(seed)));
         assert_eq!(a, b);
         assert_ne!(a.bootstrap95, c.bootstrap95);
         let (t, boot) = (a.t95.unwrap(), a.bootstrap95.unwrap());

@@ -163,6 +163,28 @@ pub enum HubError {
         path: String,
     },
 
+    /// A download was to go where something is already; what is there is never trusted to be part of it.
+    #[error("{} is not empty, it holds `{found}`: name a directory that is new or empty", .path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// One of its entries.
+        found: String,
+    },
+
+    /// What was downloaded is not what the Hub lists; it was thrown away.
+    #[error("`{path}` of {repo} arrived with {found} instead of {expected}: the Hub or the way to it damages files")]
+    Corrupt {
+        /// Repository id.
+        repo: String,
+        /// Repository path.
+        path: String,
+        /// Kind and digest of the bytes that arrived.
+        found: String,
+        /// Kind and digest that the Hub lists.
+        expected: String,
+    },
+
     /// A local file or directory could not be used.
     #[error("{}: {source}", .path.display())]
     Disk {

@@ -4,10 +4,14 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::{HubError, Token};
+
+/// What this crate calls itself, also when hf-hub speaks for it.
+pub(crate) const USER_AGENT: &str = concat!("deval/", env!("CARGO_PKG_VERSION"));
 
 /// How often and how patiently requests are repeated.
 #[derive(Debug, Clone, Copy)]
@@ -93,16 +97,8 @@ impl Api {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(bad("it must begin with http:// or https://".to_owned()));
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("deval/", env!("CARGO_PKG_VERSION")))
-            // A redirect of an API call means another repository; one of `resolve` is looked at, not followed.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(120));
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|e| bad(innermost(&e)))?;
+        // A redirect of an API call means another repository; one of `resolve` is looked at, not followed.
+        let client = transport(&url, Policy::none())?;
         Ok(Self { client, endpoint: url, auth: token.map(Token::header), retry: Retry::default() })
     }
 
@@ -113,6 +109,11 @@ impl Api {
 
     pub(crate) fn endpoint(&self) -> &Url {
         &self.endpoint
+    }
+
+    /// The token, for a client that makes its own header of it.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.auth.as_ref()?.to_str().ok()?.strip_prefix("Bearer ")
     }
 
     /// URL of the endpoint with further path segments, each encoded as one.
@@ -134,19 +135,27 @@ impl Api {
         if own { request.headers(self.auth_headers()) } else { request }
     }
 
-    /// Sends with retries and reads the whole answer; any status but 2xx is an error.
-    pub(crate) async fn send(&self, request: RequestBuilder, on_pause: OnPause<'_>) -> Result<Answer, HubError> {
-        let request = build(request)?;
+    /// Makes a call until it succeeds or there is no point in another one.
+    pub(crate) async fn repeat<T, F>(&self, on_pause: OnPause<'_>, mut call: impl FnMut() -> F) -> Result<T, HubError>
+    where
+        F: Future<Output = Result<T, HubError>>,
+    {
         let mut tries = Tries::new(self.retry);
         loop {
-            let error = match self.once(copy(&request)).await {
-                Ok(answer) => return Ok(answer),
+            let error = match call().await {
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let Some(pause) = tries.pause(&error) else { return Err(error) };
             on_pause(&error, pause);
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Sends with retries and reads the whole answer; any status but 2xx is an error.
+    pub(crate) async fn send(&self, request: RequestBuilder, on_pause: OnPause<'_>) -> Result<Answer, HubError> {
+        let request = build(request)?;
+        self.repeat(on_pause, || self.once(copy(&request))).await
     }
 
     /// `GET` with retries.
@@ -170,31 +179,36 @@ impl Api {
     /// Sends with retries and returns at the headers, redirects and permanent refusals included.
     pub(crate) async fn peek(&self, request: RequestBuilder) -> Result<Response, HubError> {
         let request = build(request)?;
-        let mut tries = Tries::new(self.retry);
-        loop {
-            let url = request.url();
-            let error = match self.client.execute(copy(&request)).await {
-                Ok(response) => {
-                    let error = refused(url, response.status(), response.headers(), &[]);
-                    if !error.is_transient() {
-                        return Ok(response);
-                    }
-                    error
-                }
-                Err(e) => self.broken(url, &e),
-            };
-            let Some(pause) = tries.pause(&error) else { return Err(error) };
-            tokio::time::sleep(pause).await;
-        }
+        self.repeat(&|_, _| {}, || self.headers(copy(&request))).await
     }
 
-    fn broken(&self, url: &Url, error: &reqwest::Error) -> HubError {
+    async fn headers(&self, request: Request) -> Result<Response, HubError> {
+        let url = request.url().clone();
+        let response = self.client.execute(request).await.map_err(|e| self.broken(&url, &e))?;
+        let error = refused(&url, response.status(), response.headers(), &[]);
+        if error.is_transient() { Err(error) } else { Ok(response) }
+    }
+
+    pub(crate) fn broken(&self, url: &Url, error: &reqwest::Error) -> HubError {
         let reason = innermost(error);
         if error.is_connect() && url.origin() == self.endpoint.origin() {
             return HubError::Down { endpoint: shown(&self.endpoint), reason };
         }
         HubError::Dropped { url: shown(url), reason }
     }
+}
+
+/// A pool of connections for one endpoint.
+pub(crate) fn transport(endpoint: &Url, redirects: Policy) -> Result<reqwest::Client, HubError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(redirects)
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(120));
+    if is_loopback(endpoint) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|e| HubError::Endpoint { endpoint: shown(endpoint), reason: innermost(&e) })
 }
 
 /// Finishes a request whose body is in memory, so that it can be sent more than once.
@@ -256,7 +270,8 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     reset.or(after)?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn body_message(body: &[u8]) -> String {
+/// What the body of a refusal says, shortened.
+pub(crate) fn body_message(body: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|v| v.get("error")).and_then(|v| v.as_str());
     let text = message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);

@@ -4,17 +4,20 @@
 //! created private, everything goes into ONE Hub commit with a parent) → [`HubClient::verify`] → chain commitment →
 //! [`HubClient::set_private`]`(false)` → [`HubClient::verify`] anonymously.
 //!
+//! [`HubClient::fetch`] is the way back: a verified copy of any repository.
+//!
 //! # What is own code and what is not
-//! File contents are sent by hf-xet, the engine of Hugging Face's own clients. The HTTP calls around it are made here, because
-//! hf-hub 1.0.0 cannot read a remote sha256, cannot repeat a Hub commit without hashing all weights again, does not wait as long as
-//! a 429 asks, and sends weights inside the Hub commit when the Hub does not offer Xet. It remains the independent client that
-//! deval-localnet is tested with.
+//! hf-hub 1.0.0 creates the repository, changes its visibility and downloads. hf-xet, the engine of Hugging Face's own clients, sends
+//! file contents. Reading back and the Hub commit are requests made here, because hf-hub cannot read a remote sha256, cannot repeat
+//! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
-//! only from the caller. hf-xet still honours its tuning variables (`HF_XET_*`).
+//! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet honours its tuning variables (`HF_XET_*`).
 
 mod error;
+mod fetch;
+mod hf;
 mod http;
 mod journal;
 mod plan;
@@ -30,15 +33,14 @@ mod xet;
 use std::path::{Path, PathBuf};
 
 use deval_report::Diagnostic;
-use reqwest::Method;
-use serde_json::json;
 use sha2::Digest as _;
 
 pub use crate::error::HubError;
+use crate::hf::HfHub;
 use crate::http::Api;
 pub use crate::journal::{Journal, Phase, Record};
 pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
-pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState};
+pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState, Snapshot};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
@@ -119,13 +121,28 @@ impl HubClient {
     /// # Errors
     /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
     pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
-        let url = remote::model_url(&self.api, repo, &["settings"]);
-        let request = self.api.request(Method::PUT, url).json(&json!({"private": private}));
-        self.api.send(request, &|_, _| {}).await?;
+        HfHub::new(&self.api, repo)?.set_private(private).await?;
         match remote::is_private(&self.api, repo).await? {
             Some(now) if now == private => Ok(()),
             _ => Err(HubError::Visibility { repo: repo.to_string(), private }),
         }
+    }
+
+    /// Downloads a revision (branch, tag or Hub commit) into `dir`, which must be empty or new, and compares every file with the
+    /// sha256 or git sha1 that the Hub lists. `progress` hears the bytes of the files that have passed and of all.
+    ///
+    /// Files move into `dir` when all have passed; after an error it is empty.
+    ///
+    /// # Errors
+    /// [`HubError::NotEmpty`], [`HubError::Corrupt`], [`HubError::Disk`], request errors.
+    pub async fn fetch(
+        &self,
+        repo: &RepoId,
+        revision: &str,
+        dir: &Path,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<Snapshot, HubError> {
+        fetch::fetch(&self.api, repo, revision, dir, progress).await
     }
 
     fn xet_cache(&self, repo: &RepoId) -> PathBuf {

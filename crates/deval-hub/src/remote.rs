@@ -1,6 +1,7 @@
 //! What the Hub holds, by own reads of the raw API: hf-hub 1.0.0 has no way to see a remote sha256.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
@@ -16,6 +17,15 @@ pub enum Digest {
     Sha256(String),
     /// git blob sha1, for files kept in git; lower-case hex.
     GitSha1(String),
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(hex) => write!(f, "sha256 {hex}"),
+            Self::GitSha1(hex) => write!(f, "git sha1 {hex}"),
+        }
+    }
 }
 
 /// One file of the remote tree.
@@ -66,6 +76,15 @@ impl RemoteRepo {
     pub fn total_size(&self) -> u64 {
         self.files.iter().map(|f| f.size).sum()
     }
+}
+
+/// One revision of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Id of the Hub commit.
+    pub revision: String,
+    /// Its tree, sorted by path, without directories.
+    pub files: Vec<RemoteFile>,
 }
 
 /// What stands behind a repository id.
@@ -139,6 +158,16 @@ pub(crate) async fn state(api: &Api, repo: &RepoId) -> Result<RemoteState, HubEr
         found.head = Some(head);
     }
     Ok(RemoteState::Present(found))
+}
+
+/// Reads the tree of a branch, a tag or a Hub commit.
+pub(crate) async fn snapshot(api: &Api, repo: &RepoId, revision: &str) -> Result<Snapshot, HubError> {
+    let url = model_url(api, repo, &["revision", revision]);
+    let info: Info = api.get(url.clone()).await?.json()?;
+    let missing = || HubError::Answer { url: shown(&url), what: "no Hub commit stands there".to_owned() };
+    let revision = info.sha.ok_or_else(missing)?;
+    let files = tree(api, repo, &revision).await?;
+    Ok(Snapshot { revision, files })
 }
 
 /// Whether the repository is private now; `None` when it is missing.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
+use crate::hf::HfHub;
 use crate::http::{Answer, Api, Tries, build, copy, shown};
 use crate::journal::{Journal, Phase, Record};
 use crate::plan::{LocalFile, UploadPlan, listing_digest, plan};
@@ -178,14 +179,8 @@ impl Upload<'_> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(HubError::disk(&self.cache)(e)),
             _ => {}
         }
-        let (namespace, name) = (self.repo.namespace(), self.repo.name());
-        let body = json!({"name": name, "organization": namespace, "type": "model", "private": true});
-        let request = self.api.request(Method::POST, self.api.url(["api", "repos", "create"])).json(&body);
-        let created = match self.send(request).await {
-            Ok(_) => true,
-            Err(HubError::Status { status: StatusCode::CONFLICT, .. }) => false,
-            Err(error) => return Err(error),
-        };
+        let hub = HfHub::new(self.api, self.repo)?;
+        let created = hub.create_private(&|error, pause| self.waiting(error, pause)).await?;
         let plan = self.plan_for_new().await?;
         self.note("create", Phase::Outcome, plan.parent.as_deref())?;
         Ok((plan, created))

@@ -1,7 +1,7 @@
 //! Chat templates with the semantics of Hugging Face's Jinja environment.
 //!
-//! Mirrors transformers `utils/chat_template_utils.py` (4.47): `trim_blocks`, `lstrip_blocks`, loop controls, a `tojson`
-//! that escapes nothing for HTML, `raise_exception`, `strftime_now`, Python's methods on strings, lists and maps.
+//! Mirrors transformers `utils/chat_template_utils.py` (4.47): `trim_blocks`, `lstrip_blocks`, loop controls, a
+//! `tojson` that escapes nothing for HTML, `raise_exception`, `strftime_now`, Python's methods on strings, lists, maps.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,8 +36,8 @@ pub struct Message<'a> {
 }
 
 impl ChatTemplate {
-    /// Finds and compiles the template: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a text, or
-    /// a list of `{name, template}` of which `default` is taken). `None` when there is none.
+    /// Finds and compiles the template: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a
+    /// text, or a list of `{name, template}` of which `default` is taken). `None` when there is none.
     ///
     /// # Errors
     /// Unreadable files, a template that does not compile.

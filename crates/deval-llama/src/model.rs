@@ -16,7 +16,7 @@ use crate::ops::{CausalSoftmax, RowTimesMatrix, SwiGlu};
 use crate::rope;
 use crate::weights::Weights;
 
-/// Tokens that go through the layers together; bounds the attention scores to `heads * PREFILL_BLOCK * context` numbers.
+/// Tokens that go through the layers together; bounds the attention scores to `heads * PREFILL_BLOCK * context`.
 const PREFILL_BLOCK: usize = 512;
 
 /// The cache grows in steps of this many positions.
@@ -162,8 +162,8 @@ impl Llama {
         self.parameters
     }
 
-    /// Runs `tokens` after what `cache` holds and returns their final hidden states `(tokens, hidden_size)`, normalised.
-    /// The cache then holds `tokens` too.
+    /// Runs `tokens` after what `cache` holds and returns their final hidden states `(tokens, hidden_size)`,
+    /// normalised. The cache then holds `tokens` too.
     ///
     /// # Errors
     /// No token, an id outside the vocabulary, or more tokens than the model has positions
@@ -292,5 +292,7 @@ impl Layer {
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

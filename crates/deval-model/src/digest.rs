@@ -56,7 +56,7 @@ pub struct FileDigest {
 /// knows the same names, sizes, modification times and inodes.
 ///
 /// `progress` is told the bytes done and the bytes in all, from this thread. A folder without weights has the hash of nothing, as
-/// upstream has it. At most 40 MB of memory are used, whatever the size.
+/// upstream has it. Less than 100 MB of memory are used, whatever the size.
 ///
 /// # Errors
 /// When a root entry named `*.safetensors` is no readable file, as upstream raises there, or when it changes while it is read.

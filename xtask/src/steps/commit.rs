@@ -59,7 +59,8 @@ pub(crate) fn commit(context: &Context, execute: bool) -> anyhow::Result<Report<
         receipt.extrinsic = outcome.submitted.map(|submitted| submitted.extrinsic_hash);
         receipt.gates = chain_gates(&published, &outcome.read_back, outcome.block_number);
         diagnostics = make_public(context, &published)?;
-        receipt.public = diagnostics.is_empty();
+        receipt.public = !diagnostics.iter().any(Diagnostic::is_error);
+        receipt.gates.extend(hub_gates(&diagnostics));
     } else {
         let found = context.runtime.block_on(chain.commitment(receipt.netuid, &receipt.hotkey))?;
         receipt.block = found.filter(|found| found.payload == payload.as_bytes()).map(|found| found.block.into());
@@ -116,6 +117,19 @@ fn chain_gates(published: &PublishReceipt, read_back: &[u8], block: u64) -> Vec<
         ),
         pass_if("G28", same_hash, format!("the chain holds {}", published.model_hash)),
     ]
+}
+
+/// The gates that a read of the public repository without a token decides.
+fn hub_gates(diagnostics: &[Diagnostic]) -> Vec<GateVerdict> {
+    let decided = ["G10", "G12", "G13", "G14", "G16", "G23", "G24"].into_iter();
+    let verdict = |code| match diagnostics.iter().find(|finding| finding.code == code) {
+        None => GateVerdict::new(code, GateStatus::Pass, "read on the Hub without a token"),
+        Some(finding) => {
+            let status = if finding.is_error() { GateStatus::Fail } else { GateStatus::Warn };
+            GateVerdict { next: finding.help.clone(), ..GateVerdict::new(code, status, &finding.message) }
+        }
+    };
+    decided.map(verdict).collect()
 }
 
 impl CommitReceipt {

@@ -1,8 +1,8 @@
 //! `publish`: private, one Hub commit, read back.
 
-use deval_hub::{HubClient, Journal, UploadEvent, UploadPlan};
+use deval_hub::{HubClient, Journal, RemoteState, UploadEvent, UploadPlan};
 use deval_model::WeightsDigest;
-use deval_report::{Inputs, Report, Section, Step, gates::GateVerdict};
+use deval_report::{Inputs, Report, Section, Step};
 use serde::{Deserialize, Serialize};
 
 use super::{Watch, need, result_of};
@@ -26,7 +26,6 @@ pub(crate) struct PublishReceipt {
     pub(crate) unchanged: usize,
     /// Bytes of the files to send, before the Hub's deduplication.
     pub(crate) bytes: u64,
-    pub(crate) gates: Vec<GateVerdict>,
 }
 
 /// Shows the plan; with `execute`, uploads privately in one Hub commit and reads the remote tree back.
@@ -43,6 +42,10 @@ pub(crate) fn publish(context: &Context, execute: bool) -> anyhow::Result<Report
     let mut receipt = planned(context, &plan, hash.model_hash, deval_hub::listing_digest(&files));
     let mut diagnostics = Vec::new();
     if execute {
+        // New weights are not to be seen before their hash stands on chain.
+        if !plan.is_empty() && matches!(&remote, RemoteState::Present(repository) if !repository.private) {
+            context.runtime.block_on(client.set_private(&repo, true))?;
+        }
         let journal = Journal::open(&context.out("publish.journal.jsonl"))?;
         let bar = context.ui.bar("publishing", plan.bytes, Unit::Bytes);
         let outcome =
@@ -77,7 +80,6 @@ fn planned(context: &Context, plan: &UploadPlan, model_hash: String, listing: St
         delete: plan.deletes.clone(),
         unchanged: plan.unchanged.len(),
         bytes: plan.bytes,
-        gates: Vec::new(),
     }
 }
 

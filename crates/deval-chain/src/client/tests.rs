@@ -1,5 +1,4 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
 
 use deval_report::Network;
 use serde_json::Value as Json;
@@ -175,25 +174,23 @@ fn every_remedy_for_a_pallet_error_names_an_error_of_a_real_runtime() {
     }
 }
 
-async fn refused_connection(endpoint: &str) -> (ChainError, Duration) {
-    let start = Instant::now();
-    (Client::connect(endpoint, Network::Local).await.unwrap_err(), start.elapsed())
+async fn refused_connection(endpoint: &str) -> ChainError {
+    Client::connect(endpoint, Network::Local).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn a_chain_that_is_down_is_named_at_once_with_a_remedy() {
+async fn a_chain_that_is_down_is_named_with_a_remedy() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let endpoint = format!("ws://127.0.0.1:{port}");
-    let (error, took) = refused_connection(&endpoint).await;
+    let error = refused_connection(&endpoint).await;
     assert!(matches!(error, ChainError::Down { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&endpoint) && text.contains("cargo xtask localnet"), "{text}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
 async fn plain_ws_to_another_machine_is_refused() {
-    let (error, _) = refused_connection("ws://chain.example:9944").await;
+    let error = refused_connection("ws://chain.example:9944").await;
     assert!(error.to_string().contains("insecure"), "{error}");
 }
 

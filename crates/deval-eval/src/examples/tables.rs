@@ -47,7 +47,8 @@ pub(super) struct Fact {
     pub(super) context: [&'static str; 2],
     pub(super) claim: [&'static str; 2],
     pub(super) query: &'static str,
-    pub(super) answer: &'static str,
+    /// In full and in short.
+    pub(super) answer: [&'static str; 2],
 }
 
 pub(super) const FACTS: [Fact; 14] = [
@@ -61,7 +62,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "According to {person}, {product} leaves {place} on {date}.",
         ],
         query: "When will {product} ship?",
-        answer: "{product} will ship on {date}.",
+        answer: ["{product} will ship on {date}.", "On {date}."],
     },
     Fact {
         context: [
@@ -73,7 +74,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "The {team} team wants {count} thousand euros for {product}.",
         ],
         query: "How much money does the {team} team want for {product}?",
-        answer: "The {team} team wants {count} thousand euros for {product}.",
+        answer: ["The {team} team wants {count} thousand euros for {product}.", "About {count} thousand euros."],
     },
     Fact {
         context: [
@@ -85,7 +86,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "{person} prepared the {team} team's move to {place}.",
         ],
         query: "Where did the {team} team move its workshop?",
-        answer: "The {team} team moved its workshop to {place}.",
+        answer: ["The {team} team moved its workshop to {place}.", "To {place}."],
     },
     Fact {
         context: [
@@ -97,7 +98,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "Volunteers in {place} learned from {person} to repair {product}.",
         ],
         query: "Who trained the volunteers to repair {product}?",
-        answer: "{person} trained the volunteers to repair {product}.",
+        answer: ["{person} trained the volunteers to repair {product}.", "It was {person}."],
     },
     Fact {
         context: [
@@ -109,7 +110,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "By {date}, {count} units of {product} were sold in {place}.",
         ],
         query: "How many units of {product} were sold in {place}?",
-        answer: "In {place}, {count} units of {product} were sold.",
+        answer: ["In {place}, {count} units of {product} were sold.", "Exactly {count}."],
     },
     Fact {
         context: [
@@ -121,7 +122,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "{person} closed the audit of {product} on {date}.",
         ],
         query: "How many findings did the audit of {product} leave open?",
-        answer: "The audit of {product} left {count} findings open.",
+        answer: ["The audit of {product} left {count} findings open.", "There are {count} left."],
     },
     Fact {
         context: [
@@ -133,7 +134,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "The {team} team brought {product} back within {count} minutes.",
         ],
         query: "How long did the {team} team need to bring {product} back?",
-        answer: "The {team} team needed {count} minutes to bring {product} back.",
+        answer: ["The {team} team needed {count} minutes to bring {product} back.", "It took {count} minutes."],
     },
     Fact {
         context: [
@@ -145,7 +146,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "The {team} team asked people in {place} about {product}.",
         ],
         query: "How many people answered the survey about {product}?",
-        answer: "The survey about {product} was answered by {count} people.",
+        answer: ["The survey about {product} was answered by {count} people.", "There were {count} answers."],
     },
     Fact {
         context: [
@@ -157,7 +158,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "{product} won the regional prize in {place} on {date}.",
         ],
         query: "Who accepted the regional prize for {product}?",
-        answer: "{person} accepted the regional prize for {product}.",
+        answer: ["{person} accepted the regional prize for {product}.", "It was {person}."],
     },
     Fact {
         context: [
@@ -169,7 +170,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "Parts for {product} come from a supplier in {place}.",
         ],
         query: "Where is the supplier of parts for {product}?",
-        answer: "The supplier of parts for {product} is in {place}.",
+        answer: ["The supplier of parts for {product} is in {place}.", "The supplier is in {place}."],
     },
     Fact {
         context: [
@@ -181,7 +182,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "The archive in {place} received drawings of {product} on {date}.",
         ],
         query: "To which archive did the drawings of {product} go?",
-        answer: "The drawings of {product} went to the archive in {place}.",
+        answer: ["The drawings of {product} went to the archive in {place}.", "To the one in {place}."],
     },
     Fact {
         context: [
@@ -190,7 +191,7 @@ pub(super) const FACTS: [Fact; 14] = [
         ],
         claim: ["{person} leads the {team} team since {date}.", "The {team} team in {place} has {count} members."],
         query: "Who leads the {team} team?",
-        answer: "The {team} team is led by {person}.",
+        answer: ["The {team} team is led by {person}.", "That is {person}."],
     },
     Fact {
         context: [
@@ -202,7 +203,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "{person} spoke for {count} minutes before the council.",
         ],
         query: "What did the council of {place} reject?",
-        answer: "The council of {place} rejected {product}.",
+        answer: ["The council of {place} rejected {product}.", "They rejected {product}."],
     },
     Fact {
         context: [
@@ -214,7 +215,7 @@ pub(super) const FACTS: [Fact; 14] = [
             "{person} measured {count} degrees during the test of {product}.",
         ],
         query: "What temperature was measured during the test of {product}?",
-        answer: "During the test of {product}, {count} degrees were measured.",
+        answer: ["During the test of {product}, {count} degrees were measured.", "It was {count} degrees."],
     },
 ];
 

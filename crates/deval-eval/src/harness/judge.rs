@@ -20,8 +20,8 @@ pub(super) fn judge(
         collect(examples, embed, |example| Answer::new(example.reference, example.reference_mistakes.clone()))?;
     let (baseline, best_totals) = best(&baselines);
     let differences: Vec<f64> = totals.iter().zip(best_totals).map(|(own, other)| own - other).collect();
-    let versus = Comparison { baseline, difference: summarize(&differences, POSSIBLE_DIFFERENCE) };
-    let rewards = rewards(examples, &totals);
+    let versus = Comparison { baseline, difference: summarize(&differences, POSSIBLE_DIFFERENCE, Some(SEED)) };
+    let rewards = rewards(examples, &totals, Some(SEED));
     let aborts = results.iter().filter(|result| result.aborts.is_some()).count();
     let baselines: Vec<BaselineResult> = baselines.into_iter().map(|(result, _)| result).collect();
     let meaning = meaning(&rewards, &baselines, &versus, aborts);
@@ -36,7 +36,7 @@ pub(super) fn judge(
         examples_sha256: examples::digest(examples),
         seed: SEED,
         timing: Timing::default(),
-        ceiling: self::rewards(examples, &ceiling),
+        ceiling: self::rewards(examples, &ceiling, None),
         backend,
         reasons,
         rewards,
@@ -63,7 +63,7 @@ fn collect(
 fn baselines(examples: &[Example], embed: &dyn Embed) -> Result<Vec<(BaselineResult, Vec<f64>)>, EvalError> {
     let run = |baseline: Baseline| {
         let totals = collect(examples, embed, |example| baseline.answer(&example.request()))?;
-        Ok((BaselineResult { baseline, rewards: rewards(examples, &totals) }, totals))
+        Ok((BaselineResult { baseline, rewards: rewards(examples, &totals, None) }, totals))
     };
     Baseline::ALL.into_iter().map(run).collect()
 }
@@ -76,19 +76,19 @@ fn best(baselines: &[(BaselineResult, Vec<f64>)]) -> (Baseline, &[f64]) {
     (result.baseline, totals)
 }
 
-fn summarize(values: &[f64], range: (f64, f64)) -> Summary {
-    stats::summarize(&values.iter().copied().enumerate().collect::<Vec<_>>(), range, SEED)
+fn summarize(values: &[f64], range: (f64, f64), seed: Option<u64>) -> Summary {
+    stats::summarize(&values.iter().copied().enumerate().collect::<Vec<_>>(), range, seed)
 }
 
-fn rewards(examples: &[Example], totals: &[f64]) -> Rewards {
+fn rewards(examples: &[Example], totals: &[f64], seed: Option<u64>) -> Rewards {
     let of = |task: Task| {
         let chosen = examples.iter().zip(totals).filter(|(example, _)| example.task == task);
         chosen.map(|(_, total)| *total).collect::<Vec<_>>()
     };
     let present = Task::ALL.into_iter().map(|task| (task, of(task))).filter(|(_, totals)| !totals.is_empty());
     let tasks =
-        present.map(|(task, totals)| TaskSummary { task, reward: summarize(&totals, POSSIBLE_REWARD) }).collect();
-    Rewards { overall: summarize(totals, POSSIBLE_REWARD), tasks }
+        present.map(|(task, totals)| TaskSummary { task, reward: summarize(&totals, POSSIBLE_REWARD, seed) }).collect();
+    Rewards { overall: summarize(totals, POSSIBLE_REWARD, seed), tasks }
 }
 
 fn reasons(backend: &BackendInfo, embedder: &str, examples: &[Example]) -> Vec<String> {

@@ -14,17 +14,20 @@ const USER: Message<'static> = Message { role: "user", content: "  <b> & 'é'  "
 
 #[test]
 fn blocks_are_trimmed_as_hugging_face_trims_them() {
-    let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role == 'user' %}\n[{{ m['content'].strip() }}]\n    {% endif %}\n{% endfor %}\n";
+    let source = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role == 'user' %}\n\
+        [{{ m['content'].strip() }}]\n    {% endif %}\n{% endfor %}\n";
     assert_eq!(render(source, &[USER]).unwrap(), "<s>\n[<b> & 'é']\n");
 }
 
 #[test]
 fn llama3_style_templates_render() {
     let source = "{% set loop_messages = messages %}{% for message in loop_messages %}\
-        {% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}\
+        {% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'\
+        + message['content'] | trim + '<|eot_id|>' %}\
         {% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}\
         {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
-    let expected = "<s><|start_header_id|>user<|end_header_id|>\n\n<b> & 'é'<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n";
+    let expected = "<s><|start_header_id|>user<|end_header_id|>\n\n<b> & 'é'<|eot_id|>\
+        <|start_header_id|>assistant<|end_header_id|>\n\n";
     assert_eq!(render(source, &[USER]).unwrap(), expected);
 }
 

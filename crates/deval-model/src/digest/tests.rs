@@ -161,15 +161,3 @@ fn a_dead_link_and_a_missing_folder_are_errors_that_name_the_path() {
     let message = digest(&dir.path().join("missing")).unwrap_err().to_string();
     assert!(message.contains("missing"), "{message}");
 }
-
-#[test]
-#[ignore = "temporary measurement"]
-fn measure() {
-    let dir = std::env::var("BENCH_DIR").unwrap();
-    for _ in 0..3 {
-        let start = std::time::Instant::now();
-        let digest = digest(Path::new(&dir)).unwrap();
-        let s = start.elapsed().as_secs_f64();
-        eprintln!("{} {:.3} s {:.2} GB/s {:?}", digest.model_hash, s, digest.bytes as f64 / s / 1e9, digest.health.totals);
-    }
-}

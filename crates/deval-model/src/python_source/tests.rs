@@ -48,6 +48,15 @@ fn a_sound_pipeline_has_no_findings() {
 }
 
 #[test]
+fn the_projects_own_pipeline_has_no_findings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = Vec::new();
+    let sources = check(&root.join("pipeline/model"), &root, &mut found).unwrap();
+    assert_eq!(found, []);
+    assert!(sources.files.contains_key(FILE) && !sources.obfuscated);
+}
+
+#[test]
 fn a_missing_file_says_where_it_may_be() {
     assert!(findings(&[])[0].contains("G35 error pipeline.py pipeline.py is missing"));
     let dir = tempfile::tempdir().unwrap();

@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use pallet_transaction_payment::RuntimeDispatchInfo;
 use parity_scale_codec::DecodeAll;
@@ -120,9 +119,7 @@ async fn a_miner_registers_commits_and_serves() {
     let hotkey = registered(&client, "Bob").await;
     assert_eq!(read(&client, "SubtensorModule", "Uids", 202, &hotkey).await, Some(vec![1, 0]));
 
-    let start = Instant::now();
     let events = send(&client, &commit(202, PAYLOAD), &hotkey).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "a commitment took {:?}", start.elapsed());
     assert!(events.contains(&"Commitments.Commitment".to_owned()), "{events:?}");
     let bytes = read(&client, "Commitments", "CommitmentOf", 202, &hotkey).await.unwrap();
     let stored = Registration::decode_all(&mut &bytes[..]).unwrap();

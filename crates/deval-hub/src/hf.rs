@@ -1,0 +1,134 @@
+//! hf-hub 1.0.0, held to what this crate was given: no token, cache, endpoint or proxy of its own finding, one try per call (the
+//! waiting is [`Api::repeat`]'s, because hf-hub's own does not wait as long as a 429 asks), and this crate's errors.
+
+use std::error::Error as _;
+use std::path::Path;
+
+use hf_hub::{HFClient, HFError, HttpErrorContext, RepoTypeModel};
+use reqwest::redirect::Policy;
+use reqwest::{StatusCode, Url};
+
+use crate::http::{Api, OnPause, USER_AGENT, body_message, shown, transport};
+use crate::{HubError, RepoId};
+
+/// Given to hf-hub when there is no token. Left without one it would take the user's from `HF_TOKEN` or a file; one that no header
+/// can hold makes it send none.
+const NO_TOKEN: &str = "\n";
+
+/// hf-hub's client of one repository.
+pub(crate) struct HfHub<'a> {
+    api: &'a Api,
+    repo: &'a RepoId,
+    client: HFClient,
+}
+
+impl<'a> HfHub<'a> {
+    pub(crate) fn new(api: &'a Api, repo: &'a RepoId) -> Result<Self, HubError> {
+        let endpoint = api.endpoint();
+        let client = HFClient::builder()
+            .endpoint(endpoint.as_str())
+            .token(api.token().unwrap_or(NO_TOKEN))
+            .client(transport(endpoint, redirects(endpoint))?)
+            .user_agent(USER_AGENT)
+            .cache_enabled(false)
+            .retry_max_attempts(0)
+            .build()
+            .map_err(|e| HubError::Endpoint { endpoint: shown(endpoint), reason: e.to_string() })?;
+        Ok(Self { api, repo, client })
+    }
+
+    /// Creates the repository, private. `false` when there is one, which an earlier request with a lost answer may have made.
+    pub(crate) async fn create_private(&self, on_pause: OnPause<'_>) -> Result<bool, HubError> {
+        let id = self.repo.as_str();
+        let call = || async move {
+            let call = self.client.create_repository().repo_id(id).repo_type(RepoTypeModel).private(true);
+            call.send().await.map_err(|error| self.error(error, Path::new("")))
+        };
+        match self.api.repeat(on_pause, call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a visibility.
+    pub(crate) async fn set_private(&self, private: bool) -> Result<(), HubError> {
+        let model = &self.client.model(self.repo.namespace(), self.repo.name());
+        let call = || async move {
+            model.update_settings().private(private).send().await.map_err(|error| self.error(error, Path::new("")))
+        };
+        self.api.repeat(&|_, _| {}, call).await
+    }
+
+    /// Downloads one file to its place under `dir`, whatever stands there.
+    ///
+    /// File by file, not `snapshot_download`: that one keeps files that exist, leaves out files that answer 404, and uses hf-xet with
+    /// the user's cache. This goes through the redirects that the validator's client takes.
+    pub(crate) async fn download(&self, revision: &str, path: &str, dir: &Path) -> Result<(), HubError> {
+        let model = &self.client.model(self.repo.namespace(), self.repo.name());
+        let call = || async move {
+            let call = model.download_file().filename(path).revision(revision).local_dir(dir);
+            call.send().await.map_err(|error| self.error(error, &dir.join(path)))
+        };
+        self.api.repeat(&|_, _| {}, call).await.map(drop)
+    }
+
+    /// `path` is the file that the call writes.
+    fn error(&self, error: HFError, path: &Path) -> HubError {
+        match error {
+            HFError::RateLimited { retry_after, context } => {
+                HubError::RateLimited { url: self.shown(Some(&context.url)), wait: retry_after }
+            }
+            HFError::Http { context }
+            | HFError::AuthRequired { context }
+            | HFError::Forbidden { context }
+            | HFError::Conflict { context }
+            | HFError::RepoNotFound { context: Some(context), .. }
+            | HFError::RevisionNotFound { context: Some(context), .. }
+            | HFError::EntryNotFound { context: Some(context), .. } => self.refused(*context),
+            HFError::Request { source, url } => self.broken(&source, url.as_deref()),
+            HFError::Io(source) => HubError::Disk { path: path.to_owned(), source },
+            other => HubError::Answer { url: self.shown(None), what: without_queries(&other.to_string()) },
+        }
+    }
+
+    fn refused(&self, context: HttpErrorContext) -> HubError {
+        HubError::Status {
+            url: self.shown(Some(&context.url)),
+            status: context.status,
+            code: context.error_code.unwrap_or_default(),
+            message: context.server_message.unwrap_or_else(|| body_message(context.body.as_bytes())),
+        }
+    }
+
+    /// Every answer that is not JSON comes as a broken request, be it cut short or complete.
+    fn broken(&self, error: &reqwest::Error, url: Option<&str>) -> HubError {
+        let not_json = error.source().and_then(|cause| cause.downcast_ref::<serde_json::Error>());
+        match not_json {
+            Some(cause) => HubError::Answer { url: self.shown(url), what: format!("not the promised JSON: {cause}") },
+            None => self.api.broken(url.and_then(|url| Url::parse(url).ok()).as_ref().unwrap_or(self.api.endpoint()), error),
+        }
+    }
+
+    fn shown(&self, url: Option<&str>) -> String {
+        shown(url.and_then(|url| Url::parse(url).ok()).as_ref().unwrap_or(self.api.endpoint()))
+    }
+}
+
+/// Downloads are redirected; a redirect of an API call would reach into another repository.
+fn redirects(endpoint: &Url) -> Policy {
+    let api = format!("{}/api/", endpoint.path().trim_end_matches('/'));
+    Policy::custom(move |attempt| {
+        let first = attempt.previous().first();
+        if first.is_some_and(|url| url.path().starts_with(&api)) {
+            return attempt.stop();
+        }
+        if attempt.previous().len() > 10 { attempt.error("more than 10 redirects") } else { attempt.follow() }
+    })
+}
+
+/// Presigned URLs keep their secret in the query.
+fn without_queries(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').map(|word| word.split('?').next().unwrap_or_default()).collect();
+    words.join(" ")
+}
