@@ -11,6 +11,8 @@ use crate::{claims, python};
 /// Share of a claim's content words that the context must hold for the overlap rule to believe the claim; best of a grid on
 /// public human-labelled sets (SummEdits, BEGIN, HaluEval, AMI, QMSum), where it sorts 0.60 to 0.85 of the claims rightly.
 pub const CLAIM_COVERAGE: f64 = 0.7;
+/// The same for an action item and one line of a dialogue, where a single wrong word may be the name.
+pub const ITEM_COVERAGE: f64 = 0.85;
 /// Share of the query's content words that the response must hold for the overlap rule to call it relevant; found
 /// the same way.
 pub const QUERY_COVERAGE: f64 = 0.25;
@@ -86,18 +88,21 @@ fn word_overlap(request: &Request) -> Answer {
             let covered = coverage(&content_words(&request.query), &content_words(&request.llm_response));
             Answer::new(if covered >= QUERY_COVERAGE { 1.0 } else { 0.0 }, Vec::new())
         }
-        Task::Hallucination => believe(request, &[content_words(&request.rag_context)]),
-        Task::Attribution => believe(request, &request.rag_context.lines().map(content_words).collect::<Vec<_>>()),
+        Task::Hallucination => believe(request, &[content_words(&request.rag_context)], CLAIM_COVERAGE),
+        Task::Attribution => {
+            let lines: Vec<_> = request.rag_context.lines().map(content_words).collect();
+            believe(request, &lines, ITEM_COVERAGE)
+        }
         Task::SummaryCompleteness => covered_points(request),
     }
 }
 
 /// Believes a claim whose words are in one of the texts; an attribution's words must stand in one line, beside the speaker's name.
-fn believe(request: &Request, texts: &[HashSet<String>]) -> Answer {
+fn believe(request: &Request, texts: &[HashSet<String>], enough: f64) -> Answer {
     let claims = claims::split(&request.llm_response);
     let is_covered = |claim: &str| {
         let words = content_words(claim);
-        texts.iter().any(|text| coverage(&words, text) >= CLAIM_COVERAGE)
+        texts.iter().any(|text| coverage(&words, text) >= enough)
     };
     let mistakes: Vec<_> = claims.iter().filter(|claim| !is_covered(claim)).map(|claim| (*claim).to_owned()).collect();
     Answer::new(share(claims.len() - mistakes.len(), claims.len()), mistakes)

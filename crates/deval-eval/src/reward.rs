@@ -195,8 +195,9 @@ pub fn dist_penalty(reference: Option<f64>, score: Option<f64>) -> Result<f32, V
     })
 }
 
+/// NaN is not out of range.
 fn out_of_range(score: f64) -> bool {
-    score < 0.0 || score > 1.0
+    score.min(0.0) < 0.0 || score.max(1.0) > 1.0
 }
 
 /// `deval/rewards/exact_match.py`: the share of reference strings that some answer string resembles; surplus answers cost nothing.

@@ -19,12 +19,11 @@ pub(crate) async fn fetch(
     dir: &Path,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Snapshot, HubError> {
-    let disk = HubError::disk;
     require_empty(dir)?;
     let snapshot = remote::snapshot(api, repo, revision).await?;
     require_inside(api, repo, &snapshot.files)?;
-    fs::create_dir_all(dir).map_err(disk(dir))?;
-    let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir).map_err(disk(dir))?;
+    fs::create_dir_all(dir).map_err(HubError::disk(dir))?;
+    let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir).map_err(HubError::disk(dir))?;
     let hub = HfHub::new(api, repo)?;
     let total = snapshot.files.iter().map(|f| f.size).sum();
     let mut done = 0;
@@ -34,11 +33,16 @@ pub(crate) async fn fetch(
         done += file.size;
         progress(done, total);
     }
-    for entry in fs::read_dir(staging.path()).map_err(disk(dir))? {
-        let entry = entry.map_err(disk(dir))?;
-        fs::rename(entry.path(), dir.join(entry.file_name())).map_err(disk(entry.path()))?;
-    }
+    move_up(staging.path(), dir).map_err(HubError::disk(dir))?;
     Ok(snapshot)
+}
+
+fn move_up(staging: &Path, dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(staging)? {
+        let entry = entry?;
+        fs::rename(entry.path(), dir.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 fn require_empty(dir: &Path) -> Result<(), HubError> {
@@ -53,17 +57,17 @@ fn require_empty(dir: &Path) -> Result<(), HubError> {
 
 /// Whoever runs the Hub must not be able to write outside the directory.
 fn require_inside(api: &Api, repo: &RepoId, files: &[RemoteFile]) -> Result<(), HubError> {
-    let inside = |file: &&RemoteFile| Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_)));
+    let inside =
+        |file: &&RemoteFile| Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_)));
     let Some(file) = files.iter().find(|file| !inside(file)) else { return Ok(()) };
     let what = format!("it lists {:?}, which is outside the repository", file.path);
     Err(HubError::Answer { url: shown(&model_url(api, repo, &[])), what })
 }
 
 async fn check(repo: &RepoId, file: &RemoteFile, path: PathBuf) -> Result<(), HubError> {
-    let expected = file.digest.clone();
-    let disk = HubError::disk(&path);
-    let digest = tokio::task::spawn_blocking(move || digest(&path, &expected));
-    let found = digest.await.map_err(io::Error::other).and_then(|found| found).map_err(disk)?;
+    let (expected, disk) = (file.digest.clone(), HubError::disk(path.clone()));
+    let work = tokio::task::spawn_blocking(move || digest(&path, &expected));
+    let found = work.await.map_err(io::Error::other).flatten().map_err(disk)?;
     if found == file.digest {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use hf_hub::{HFClient, HFError, HttpErrorContext, RepoTypeModel};
+use hf_hub::{HFClient, HFError, RepoTypeModel};
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
@@ -77,7 +77,7 @@ impl<'a> HfHub<'a> {
     fn error(&self, error: HFError, path: &Path) -> HubError {
         match error {
             HFError::RateLimited { retry_after, context } => {
-                HubError::RateLimited { url: self.shown(Some(&context.url)), wait: retry_after }
+                HubError::RateLimited { url: shown(&self.url(Some(&context.url))), wait: retry_after }
             }
             HFError::Http { context }
             | HFError::AuthRequired { context }
@@ -85,33 +85,30 @@ impl<'a> HfHub<'a> {
             | HFError::Conflict { context }
             | HFError::RepoNotFound { context: Some(context), .. }
             | HFError::RevisionNotFound { context: Some(context), .. }
-            | HFError::EntryNotFound { context: Some(context), .. } => self.refused(*context),
+            | HFError::EntryNotFound { context: Some(context), .. } => HubError::Status {
+                url: shown(&self.url(Some(&context.url))),
+                status: context.status,
+                message: context.server_message.unwrap_or_else(|| body_message(context.body.as_bytes())),
+                code: context.error_code.unwrap_or_default(),
+            },
             HFError::Request { source, url } => self.broken(&source, url.as_deref()),
             HFError::Io(source) => HubError::Disk { path: path.to_owned(), source },
-            other => HubError::Answer { url: self.shown(None), what: without_queries(&other.to_string()) },
+            other => HubError::Answer { url: shown(self.api.endpoint()), what: without_queries(&other.to_string()) },
         }
     }
 
-    fn refused(&self, context: HttpErrorContext) -> HubError {
-        HubError::Status {
-            url: self.shown(Some(&context.url)),
-            status: context.status,
-            code: context.error_code.unwrap_or_default(),
-            message: context.server_message.unwrap_or_else(|| body_message(context.body.as_bytes())),
-        }
-    }
-
-    /// Every answer that is not JSON comes as a broken request, be it cut short or complete.
+    /// An answer that is not JSON comes as a broken request, be it cut short or complete.
     fn broken(&self, error: &reqwest::Error, url: Option<&str>) -> HubError {
-        let not_json = error.source().and_then(|cause| cause.downcast_ref::<serde_json::Error>());
-        match not_json {
-            Some(cause) => HubError::Answer { url: self.shown(url), what: format!("not the promised JSON: {cause}") },
-            None => self.api.broken(url.and_then(|url| Url::parse(url).ok()).as_ref().unwrap_or(self.api.endpoint()), error),
+        match error.source().and_then(|cause| cause.downcast_ref::<serde_json::Error>()) {
+            Some(cause) => {
+                HubError::Answer { url: shown(&self.url(url)), what: format!("not the promised JSON: {cause}") }
+            }
+            None => self.api.broken(&self.url(url), error),
         }
     }
 
-    fn shown(&self, url: Option<&str>) -> String {
-        shown(url.and_then(|url| Url::parse(url).ok()).as_ref().unwrap_or(self.api.endpoint()))
+    fn url(&self, url: Option<&str>) -> Url {
+        url.and_then(|url| Url::parse(url).ok()).unwrap_or_else(|| self.api.endpoint().clone())
     }
 }
 

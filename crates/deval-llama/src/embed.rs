@@ -82,7 +82,7 @@ fn load_config(dir: &Path) -> Result<Config, LlamaError> {
         return Err(LlamaError::config(&path, format!("model_type {found:?} is not supported, expected \"bert\"")));
     }
     let heads = config.num_attention_heads;
-    if heads == 0 || config.hidden_size % heads != 0 {
+    if heads == 0 || !config.hidden_size.is_multiple_of(heads) {
         let message = format!("hidden_size {} is not a multiple of num_attention_heads {heads}", config.hidden_size);
         return Err(LlamaError::config(&path, message));
     }

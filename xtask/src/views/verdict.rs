@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use deval_report::{
     Inputs, Report, Section, Step,
-    gates::{self, GATES, Gate, GateStatus, GateVerdict},
+    gates::{self, DecidedBy, GATES, Gate, GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +37,16 @@ pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
         known
             .extend(decided.into_iter().filter(|gate| gate.status != GateStatus::Unknown).map(|g| (g.code.clone(), g)));
     }
-    let gates = GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate))).collect();
+    let validated = context.store.read::<Decided>(Step::Validate.name()).is_some();
+    let gates = GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate, validated))).collect();
     Ok(Report::new("verdict", inputs, diagnostics, Some(Verdict { gates })))
 }
 
-fn undecided(gate: &Gate) -> GateVerdict {
-    GateVerdict::new(gate.code, GateStatus::Unknown, gate.title).next(gate.decided_by.next_action())
+fn undecided(gate: &Gate, validated: bool) -> GateVerdict {
+    // What `validate` leaves open no step can decide: the gate's own advice is all there is.
+    let open = validated && matches!(gate.decided_by, DecidedBy::Disk | DecidedBy::Budget);
+    let next = if open { gate.fix } else { gate.decided_by.next_action() };
+    GateVerdict::new(gate.code, GateStatus::Unknown, gate.title).next(next)
 }
 
 impl Verdict {

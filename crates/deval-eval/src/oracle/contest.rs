@@ -77,7 +77,9 @@ fn store(
             table.insert(uid, Rewards::new());
         }
         Ok(Verdict::Valid { displaces }) => {
-            displaces.map(|owner| table.remove(&owner));
+            if let Some(owner) = displaces {
+                table.remove(owner);
+            }
             table.insert(uid, rewards);
         }
     }

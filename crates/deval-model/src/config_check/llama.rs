@@ -99,11 +99,11 @@ impl Llama {
 /// Sizes that no LLaMA can have together.
 fn contradiction(hidden: usize, heads: usize, kv_heads: usize, layers: usize, config: &Value) -> Option<Diagnostic> {
     let finding = |message: String| Some(Diagnostic::error("model.config", message));
-    if heads % kv_heads != 0 {
+    if !heads.is_multiple_of(kv_heads) {
         return finding(format!("num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"));
     }
     let given = config.get("head_dim").is_some_and(|value| !value.is_null());
-    if !given && hidden % heads != 0 {
+    if !given && !hidden.is_multiple_of(heads) {
         return finding(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}"));
     }
     if layers > MOST_LAYERS {
