@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command};
 use serde_json::Value;
 
 use crate::{
-    harness::{Project, repository, skip},
+    harness::{repository, skip},
     way::{Localnet, registered},
 };
 

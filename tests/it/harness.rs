@@ -34,6 +34,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// Says why a test does nothing; fails instead when `DEVAL_TEST_REQUIRE` names what it needs.
+#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 pub(crate) fn skip(needs: &str, why: &str) {
     let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name.trim() == needs), "`{needs}` is required: {why}");

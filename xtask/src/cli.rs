@@ -66,6 +66,13 @@ pub(crate) enum Command {
     Verdict,
     /// One HTML page of all reports.
     Report,
+    /// Download a repository into an empty folder and check every file against the Hub's digests.
+    Fetch {
+        /// `namespace/name`.
+        model_url: String,
+        /// The folder; created when it is missing.
+        dir: PathBuf,
+    },
     /// What a gate checks, why a validator rejects, how to fix it.
     Explain {
         /// `G01` to `G51`.
@@ -102,7 +109,7 @@ pub(crate) enum Job {
     Lint,
     /// All tests.
     Test,
-    /// The demo, twice: the second run must find nothing to do.
+    /// The demo, twice; the second run must find nothing left to do.
     Demo,
 }
 

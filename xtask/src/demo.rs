@@ -50,6 +50,10 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
         way(&published, &committed).row("axon", answer.summary()).row("report", &page.result.context("written")?.path),
     );
     sections.push(gates(&verdict));
+    sections.push(Section::new("What this proves").note(
+        "The way works on real files. The reward proves nothing about judging: the demo's model has 135 M parameters, \
+         and a validator evaluates nothing below 12 GB.",
+    ));
     context.ui.print(render::terminal(&sections));
     Ok(if ok { Verdict::Ok } else { Verdict::Findings })
 }

@@ -1,11 +1,13 @@
 //! The submission's repository on the Hub.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use deval_hub::{HubClient, LocalFile, RepoId, Token};
 use deval_model::Package;
 use deval_report::{Network, Step};
 
-use crate::{context::Context, steps};
+use crate::{Verdict, context::Context, steps, ui::Unit};
 
 /// Token of the local Hub, which takes any; it opens nothing else.
 const LOCAL_TOKEN: &str = "hf_local";
@@ -38,4 +40,21 @@ pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
         Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1: file.git_sha1.unwrap_or_default() })
     };
     package.files.into_iter().map(file).collect()
+}
+
+/// `cargo xtask fetch`: a verified snapshot of `main`.
+pub(crate) fn fetch(context: &Context, model_url: &str, dir: &Path) -> anyhow::Result<Verdict> {
+    let bar = context.ui.bar("downloading", 0, Unit::Bytes);
+    let progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let (client, repo) = (client(context)?, RepoId::parse(model_url)?);
+    let snapshot = context.runtime.block_on(client.fetch(&repo, "main", dir, &progress))?;
+    bar.finish_and_clear();
+    for file in &snapshot.files {
+        context.ui.print(format!("{}  {}", file.digest, file.path));
+    }
+    context.ui.say(format!("revision {}: {} files, every digest checked", snapshot.revision, snapshot.files.len()));
+    Ok(Verdict::Ok)
 }

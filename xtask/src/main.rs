@@ -43,7 +43,6 @@ pub(crate) enum Verdict {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    isolate_hub_client();
     let ui = Ui::new(cli.global.format);
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
@@ -67,6 +66,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
         Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
+        Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),
         Command::Explain { gate } => views::explain(gate, ui),
         Command::Demo => demo::run(&open()?),
         Command::Localnet(ports) => localnet::run(&open()?.out("localnet"), ports, ui).map(|()| Verdict::Ok),
@@ -99,14 +99,4 @@ fn failed(error: &anyhow::Error, format: Format, ui: Ui) -> ExitCode {
         Format::Json | Format::Github => ui.report(&report, &[]),
     }
     ExitCode::from(if findings.is_some() { 1 } else { 2 })
-}
-
-/// hf-hub and hf-xet read these while running; a shared cache would let an upload claim success without sending a byte.
-#[expect(unsafe_code, reason = "the environment is changed before any thread starts")]
-fn isolate_hub_client() {
-    let settings = [("HF_HUB_DISABLE_TELEMETRY", "1"), ("DO_NOT_TRACK", "1"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
-    for (name, value) in settings {
-        // SAFETY: `main` has started no thread yet.
-        unsafe { std::env::set_var(name, value) };
-    }
 }

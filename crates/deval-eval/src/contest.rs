@@ -206,7 +206,7 @@ pub fn average(rewards: impl IntoIterator<Item = f32>, denom: u32) -> f32 {
 pub fn update_scores(previous: &[f32], averages: &BTreeMap<u32, f32>) -> Vec<f32> {
     let update = |(uid, &old): (u32, &f32)| {
         let average = match averages.get(&uid) {
-            Some(&average) if average == 0.0 => old,
+            Some(&0.0) => old,
             Some(&average) => average,
             None => 0.0,
         };

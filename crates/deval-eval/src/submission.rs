@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn twelve_billion_bytes_may_be_too_small() {
         let split = [vec![12_000_000_000], vec![1, 11_999_999_999], vec![4_100_000_000, 7_900_000_000]];
-        let sizes = split.map(|files| repo_size_gb(files));
+        let sizes = split.map(repo_size_gb);
         assert!(sizes.iter().all(|size| (size - 12.0).abs() < 1e-9));
         assert!(size_accepted(12.0, 12.0, 18.0) && !size_accepted(11.999999999999998, 12.0, 18.0));
     }

@@ -1,4 +1,4 @@
-//! hf-hub 1.0.0, held to what this crate was given: no token, cache, endpoint or proxy of its own finding, one try per call (the
+//! hf-hub 1.0.0, held to what this crate was given: no token, cache or endpoint of its own finding, one try per call (the
 //! waiting is [`Api::repeat`]'s, because hf-hub's own does not wait as long as a 429 asks), and this crate's errors.
 
 use std::error::Error as _;

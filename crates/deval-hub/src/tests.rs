@@ -1,6 +1,8 @@
 //! The client against a Hub that misbehaves on command.
 
 mod fake;
+mod fetch;
+mod localnet;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -45,6 +47,7 @@ impl Bench {
     fn put(&mut self, path: &str, bytes: &[u8]) {
         let source = self.hub.dir.path().join(path.replace('/', "_"));
         std::fs::write(&source, bytes).unwrap();
+        self.hub.lock().bytes.insert(path.to_owned(), bytes.to_vec());
         self.files.retain(|f| f.path != path);
         self.files.push(LocalFile {
             path: path.to_owned(),
@@ -345,6 +348,7 @@ async fn foreign_redirect_hosts_are_named_and_get_no_token() {
     let revision = bench.upload().await.unwrap().revision;
     bench.client.set_private(&bench.repo, false).await.unwrap();
     let other = FakeHub::start().await;
+    other.lock().bytes = bench.hub.lock().bytes.clone();
     let base = format!("{}/cdn/", other.url.replace("127.0.0.1", "localhost"));
     bench.hub.lock().cdn = Some(base.leak());
     let found = bench.client.verify(&bench.repo, &revision, &bench.files, true).await.unwrap();

@@ -71,7 +71,12 @@ impl Source<'_> {
     }
 
     fn finding(&self, code: &str, error: &Error) -> Diagnostic {
-        let mut finding = Diagnostic::error(code, error.message().trim().replace('\n', "; "));
+        let message = error.message().trim().replace('\n', "; ");
+        let (message, expected) = match message.split_once(", expected ") {
+            Some((message, expected)) => (message.to_owned(), Some(expected.to_owned())),
+            None => (message, None),
+        };
+        let mut finding = Diagnostic { expected, ..Diagnostic::error(code, message) };
         if let Some(span) = error.span() {
             finding.place = Some(self.place(span.start));
             finding.found = self.text.get(span).map(str::trim).filter(|found| !found.is_empty()).map(shorten);

@@ -38,7 +38,8 @@ pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
             .extend(decided.into_iter().filter(|gate| gate.status != GateStatus::Unknown).map(|g| (g.code.clone(), g)));
     }
     let validated = context.store.read::<Decided>(Step::Validate.name()).is_some();
-    let gates = GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate, validated))).collect();
+    let gates =
+        GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate, validated))).collect();
     Ok(Report::new("verdict", inputs, diagnostics, Some(Verdict { gates })))
 }
 

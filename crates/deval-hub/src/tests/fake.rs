@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 use crate::plan::GIT_ATTRIBUTES;
 
+const ATTRIBUTES: &[u8] = b"* x";
+
 /// What happens to the next request whose `METHOD path` contains a given text.
 #[derive(Clone)]
 pub(super) enum Fault {
@@ -53,6 +55,8 @@ pub(super) struct Hub {
     pub(super) cdn: Option<&'static str>,
     /// Whether `/cdn/` has the contents.
     pub(super) contents: bool,
+    /// The contents, by path: nothing is looked up in hf-xet's store.
+    pub(super) bytes: BTreeMap<String, Vec<u8>>,
     /// The request, counted from 1, that is never answered, and whether it is carried out.
     pub(super) hang: Option<(usize, bool)>,
     /// Told when that request has come.
@@ -79,6 +83,7 @@ impl FakeHub {
             tokens: Vec::new(),
             cdn: None,
             contents: true,
+            bytes: BTreeMap::from([(GIT_ATTRIBUTES.to_owned(), ATTRIBUTES.to_vec())]),
             hang: None,
             hung: Arc::default(),
             store: dir.path().join("store"),
@@ -120,7 +125,7 @@ impl FakeHub {
 }
 
 fn new_repo(private: bool) -> Repo {
-    let attributes = Entry { size: 3, oid: "attributes".to_owned(), lfs: false };
+    let attributes = Entry { size: 3, oid: super::git_sha1(ATTRIBUTES), lfs: false };
     let tree = Tree::from([(GIT_ATTRIBUTES.to_owned(), attributes)]);
     Repo { private, gated: json!(false), commits: vec![("initial".to_owned(), tree)] }
 }
@@ -177,9 +182,10 @@ impl Hub {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (method.as_str(), parts.as_slice()) {
             ("POST", ["api", "repos", "create"]) => self.create(body),
-            ("GET", ["cdn", ..]) => {
-                if self.contents { StatusCode::PARTIAL_CONTENT } else { StatusCode::NOT_FOUND }.into_response()
-            }
+            (_, ["cdn", file @ ..]) => match self.bytes.get(&file.join("/")).filter(|_| self.contents) {
+                Some(bytes) => bytes.clone().into_response(),
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
             ("POST", [_, _, "info", "lfs", "objects", "batch"]) => {
                 ok(&json!({"transfer": self.transfer, "objects": []}))
             }
@@ -194,7 +200,7 @@ impl Hub {
             }
             ("POST", ["api", "models", _, _, "commit", "main"]) => self.commit(body),
             (_, ["api", "models", ..]) => self.read(method, &parts[4..], body),
-            ("HEAD", [_, _, "resolve", _, file @ ..]) => {
+            (_, [_, _, "resolve", _, file @ ..]) => {
                 let base = self.cdn.unwrap_or("/cdn/");
                 let to = format!("{base}{}?Signature=hidden", file.join("/"));
                 (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
@@ -227,7 +233,7 @@ impl Hub {
         let repo = self.repo.as_mut().unwrap();
         let (head, tree) = repo.commits.last().unwrap();
         match (method.as_str(), rest) {
-            ("GET", []) => {
+            ("GET", [] | ["revision", _]) => {
                 ok(&json!({"id": "me/m", "sha": head, "private": repo.private, "gated": repo.gated, "disabled": false}))
             }
             ("GET", ["tree", _]) => ok(&tree.iter().map(|(path, e)| entry(path, e)).collect()),

@@ -210,7 +210,10 @@ impl Refusal {
 
 /// Every value a key ever had, with the block that gave it.
 #[derive(Debug, Default)]
-struct History(BTreeMap<Vec<u8>, Vec<(u32, Option<Vec<u8>>)>>);
+struct History(BTreeMap<Vec<u8>, Versions>);
+
+/// Values of one key by block, `None` where it was removed.
+type Versions = Vec<(u32, Option<Vec<u8>>)>;
 
 impl History {
     fn push(&mut self, number: u32, changes: &[Change]) {

@@ -4,6 +4,7 @@ pub use pallet::*;
 
 /// The pallet as FRAME wants it: one inline module.
 #[frame_support::pallet]
+#[expect(clippy::too_many_arguments, reason = "the arguments of `serve_axon` are the wire format")]
 pub mod pallet {
     use frame_support::pallet_prelude::*;
     use frame_support::traits::fungible::{Inspect, Mutate};
@@ -198,7 +199,6 @@ pub mod pallet {
         /// Announces the signing hotkey's axon; free.
         #[pallet::call_index(4)]
         #[pallet::weight((Weight::from_parts(33_010_000, 0), DispatchClass::Normal, Pays::No))]
-        #[expect(clippy::too_many_arguments, reason = "the arguments are the wire format")]
         pub fn serve_axon(
             origin: OriginFor<T>,
             netuid: u16,

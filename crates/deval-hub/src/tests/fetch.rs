@@ -1,0 +1,162 @@
+//! The way back, and what hf-hub is kept from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// Every file below `dir`, by path.
+pub(super) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+impl Bench {
+    async fn published() -> Self {
+        let bench = Self::new().await;
+        bench.upload().await.unwrap();
+        bench.client.set_private(&bench.repo, false).await.unwrap();
+        bench.hub.lock().tokens.clear();
+        bench
+    }
+
+    pub(super) fn copy(&self) -> PathBuf {
+        self.hub.dir.path().join("copy")
+    }
+
+    async fn fetch(&self, token: bool) -> Result<Snapshot, HubError> {
+        client(&self.hub, token).fetch(&self.repo, "main", &self.copy(), &|_, _| {}).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_equal_and_needs_no_token() {
+    let bench = Bench::published().await;
+    let heard = Mutex::new(Vec::new());
+    let hear = |done, total| heard.lock().unwrap().push((done, total));
+    let anonymous = client(&bench.hub, false);
+    let snapshot = anonymous.fetch(&bench.repo, "main", &bench.copy(), &hear).await.unwrap();
+    assert_eq!((snapshot.revision.as_str(), snapshot.files.len()), ("c1", 4));
+    assert_eq!(contents(&bench.copy()), bench.hub.lock().bytes);
+    assert_eq!(std::fs::read_dir(bench.copy()).unwrap().count(), 4, "no other directory is left");
+    assert_eq!(heard.lock().unwrap().last(), Some(&(800_005, 800_005)));
+    assert!(bench.hub.lock().tokens.iter().all(Option::is_none));
+
+    let again = anonymous.fetch(&bench.repo, "main", &bench.copy(), &hear).await.unwrap_err();
+    assert!(matches!(again, HubError::NotEmpty { .. }), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_found_and_nothing_is_left() {
+    for path in ["model.safetensors", "config.json"] {
+        let bench = Bench::published().await;
+        bench.hub.lock().bytes.get_mut(path).unwrap()[1] ^= 1;
+        let error = bench.fetch(true).await.unwrap_err();
+        assert!(matches!(&error, HubError::Corrupt { path: found, .. } if found == path), "{error}");
+        assert_eq!(std::fs::read_dir(bench.copy()).unwrap().count(), 0);
+    }
+    for path in ["../evil", "/tmp/evil", "a/../../evil"] {
+        let bench = Bench::new().await;
+        bench.hub.seed(false, &[(path, entry(5))]);
+        let error = bench.fetch(true).await.unwrap_err();
+        assert!(error.to_string().contains("outside the repository") && !bench.copy().exists(), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_download_is_repeated_and_a_lost_one_told_without_its_secret() {
+    let bench = Bench::published().await;
+    bench.hub.fault("GET /cdn/model.safetensors", Fault::DoThenBreak);
+    bench.hub.fault("HEAD /me/m/resolve/c1/config.json", Fault::Refuse(503, vec![]));
+    bench.hub.fault("GET /me/m/resolve/c1/config.json", Fault::Refuse(429, vec![("retry-after", "1")]));
+    let begin = Instant::now();
+    bench.fetch(true).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1), "a 429 is waited out");
+    assert_eq!(contents(&bench.copy()), bench.hub.lock().bytes);
+
+    let bench = Bench::published().await;
+    bench.hub.lock().contents = false;
+    let error = bench.fetch(true).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert_eq!(error.status().unwrap().as_u16(), 404);
+    assert!(text.contains("/cdn/") && !text.contains("Signature") && !text.contains("hf_secret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_from_a_foreign_host_carries_no_token() {
+    let bench = Bench::published().await;
+    let other = FakeHub::start().await;
+    other.lock().bytes = bench.hub.lock().bytes.clone();
+    bench.hub.lock().cdn = Some(format!("{}/cdn/", other.url.replace("127.0.0.1", "localhost")).leak());
+    bench.fetch(true).await.unwrap();
+    assert!(other.count("GET /cdn/") == 4 && other.lock().tokens.iter().all(Option::is_none));
+    let tokens = bench.hub.lock().tokens.clone();
+    assert!(tokens.iter().all(|token| token.as_deref() == Some("Bearer hf_secret")), "{tokens:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_change_of_visibility_does_not_reach_another_repository() {
+    let bench = Bench::published().await;
+    let to = vec![("location", "/api/models/me/other/settings")];
+    bench.hub.fault("PUT /api/models/me/m/settings", Fault::Refuse(307, to));
+    let error = bench.client.set_private(&bench.repo, true).await.unwrap_err();
+    assert!(error.to_string().contains("spelled differently"), "{error}");
+    assert_eq!(bench.hub.count("/me/other/"), 0);
+}
+
+/// hf-hub reads its environment in this process, which holds traps for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the inner half of hf_hub_uses_nothing_of_the_users_own, which starts it"]
+async fn with_a_users_environment() {
+    let bench = Bench::published().await;
+    bench.fetch(false).await.unwrap();
+    let stranger = client(&bench.hub, false);
+    stranger.set_private(&bench.repo, false).await.unwrap();
+    let created = HfHub::new(&stranger.api, &bench.repo).unwrap().create_private(&|_, _| {}).await;
+    assert!(matches!(created, Ok(false)), "{created:?}");
+    let tokens = bench.hub.lock().tokens.clone();
+    assert!(tokens.len() > 10 && tokens.iter().all(Option::is_none), "{tokens:?}");
+}
+
+#[test]
+fn hf_hub_uses_nothing_of_the_users_own() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("token"), "hf_from_home").unwrap();
+    let token_file = home.path().join("other-token");
+    std::fs::write(&token_file, "hf_from_path").unwrap();
+    for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME"] {
+        let inner = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::fetch::with_a_users_environment", "--ignored", "--nocapture"])
+            .env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
+            .env("HF_HOME", home.path())
+            .env("HF_ENDPOINT", "http://127.0.0.1:1")
+            .env("HTTP_PROXY", "http://127.0.0.1:1")
+            .env("HF_HUB_USER_AGENT_ORIGIN", "someone")
+            .envs(
+                (name != "HF_HOME")
+                    .then(|| (name, if name == "HF_TOKEN" { "hf_from_env".as_ref() } else { token_file.as_os_str() })),
+            )
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let shown = format!("{}{}", String::from_utf8_lossy(&inner.stdout), String::from_utf8_lossy(&inner.stderr));
+        assert!(inner.status.success() && shown.contains("1 passed"), "{name}: {shown}");
+    }
+    let left: Vec<_> = contents(home.path()).into_keys().collect();
+    assert_eq!(left, ["other-token", "token"], "nothing is written to the user's cache");
+}
