@@ -79,10 +79,13 @@ fn running(state_dir: &Path) -> Option<Ready> {
 
 /// Builds `deval-localnet` beside this program. A binary of its own, so that FRAME is compiled only where it is wanted.
 fn build(ui: Ui) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    let target = here.ancestors().nth(2).context("this program lies in a target folder")?;
     let spinner = ui.spinner("building deval-localnet (the first time takes minutes)");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "deval-localnet"])
+        .args(["build", "--quiet", "--package", "deval-localnet", "--target-dir"])
+        .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("cannot run cargo to build deval-localnet")?;
@@ -90,8 +93,7 @@ fn build(ui: Ui) -> anyhow::Result<PathBuf> {
     if !output.status.success() {
         bail!("deval-localnet does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    let here = std::env::current_exe().context("cannot tell where this program is")?;
-    Ok(here.with_file_name("deval-localnet"))
+    Ok(target.join("debug/deval-localnet"))
 }
 
 fn start(binary: &Path, state_dir: &Path, ports: &LocalnetPorts) -> anyhow::Result<Localnet> {

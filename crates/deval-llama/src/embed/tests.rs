@@ -10,33 +10,7 @@ const HIDDEN: usize = 8;
 
 /// A one-layer BERT of seeded numbers with a word vocabulary of letters.
 fn write_tiny_bert(dir: &Path) {
-    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"];
-    let vocab: serde_json::Map<String, Value> =
-        words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
-    let special = |id: usize| {
-        json!({
-            "id": id, "content": words[id], "special": true,
-            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false
-        })
-    };
-    let tokenizer = json!({
-        "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-        "padding": {
-            "strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"
-        },
-        "added_tokens": [special(0), special(1), special(2), special(3)],
-        "normalizer": null,
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
-        "decoder": null,
-        "model": {
-            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100, "vocab": vocab
-        }
-    });
-    fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(dir.join("tokenizer.json"), tokenizer().to_string()).unwrap();
     fs::write(dir.join("config.json"), config().to_string()).unwrap();
     let mut number = 0u32;
     let mut tensor = |name: &str, shape: &[usize]| {
@@ -79,6 +53,35 @@ fn write_tiny_bert(dir: &Path) {
         bytes: positions,
     });
     write_safetensors(&dir.join("model.safetensors"), &tensors).unwrap();
+}
+
+fn tokenizer() -> Value {
+    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"];
+    let vocab: serde_json::Map<String, Value> =
+        words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
+    let special = |id: usize| {
+        json!({
+            "id": id, "content": words[id], "special": true,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false
+        })
+    };
+    json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"
+        },
+        "added_tokens": [special(0), special(1), special(2), special(3)],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "decoder": null,
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab
+        }
+    })
 }
 
 fn config() -> Value {
