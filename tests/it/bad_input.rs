@@ -97,6 +97,14 @@ fn a_model_url_with_two_slashes_or_too_long() {
     }
 }
 
+#[test]
+fn an_evaluation_without_the_encoder_it_needs_says_so_before_the_first_question() {
+    let project = Project::new();
+    let ran = project.run(&["evaluate"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("error[evaluate.embedder]") && ran.stderr.contains("embedder_dir"), "{}", ran.stderr);
+}
+
 /// An address that nothing listens on.
 fn dead_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()

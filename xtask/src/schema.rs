@@ -1,10 +1,10 @@
 //! `cargo xtask schema`: the JSON Schema of deval.toml, generated from the types that read it.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::Context as _;
 
-use crate::{Verdict, ui::Ui};
+use crate::{Verdict, cargo, ui::Ui};
 
 /// Where the generated schema is committed.
 pub(crate) const PATH: &str = "ci/deval.schema.json";
@@ -12,7 +12,7 @@ pub(crate) const PATH: &str = "ci/deval.schema.json";
 pub(crate) fn run(write: bool, ui: Ui) -> anyhow::Result<Verdict> {
     let text = text();
     if write {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(PATH);
+        let path = cargo::root().join(PATH);
         fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         ui.say(format!("wrote {PATH}"));
     } else {

@@ -1,10 +1,8 @@
 //! `cargo xtask test`: every test of the workspace, with what the tests need.
 
-use std::{path::Path, process::Command};
-
 use anyhow::Context as _;
 
-use crate::{Verdict, python, ui::Ui};
+use crate::{Verdict, cargo, python, ui::Ui};
 
 /// Runs all tests. Those that need something this machine lacks skip with a message; with `DEVAL_TEST_REQUIRE=python,…` what is named
 /// is installed where that can be done, and a skip is a failure.
@@ -14,19 +12,13 @@ pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
         python::prepare(ui)?;
     }
     // The tests start this program.
-    let built = cargo().args(["build", "--package", "deval-localnet"]).status().context("cannot run cargo")?;
-    let mut tests = cargo();
+    let built = cargo::command().args(["build", "--package", "deval-localnet"]).status().context("cannot run cargo")?;
+    let mut tests = cargo::command();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
-    let wheels = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target/deval/demo/wheels");
+    let wheels = cargo::root().join("target/deval/demo/wheels");
     if wheels.exists() {
         tests.env("DEVAL_TEST_WHEELS", wheels);
     }
     let tested = tests.status().context("cannot run cargo")?;
     Ok(if built.success() && tested.success() { Verdict::Ok } else { Verdict::Findings })
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
 }

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::json;
@@ -19,6 +21,9 @@ use tokio::sync::oneshot;
 
 use chain::{Chain, ChainConfig, ChainError};
 use hub::{Fault, HubConfig, HubError};
+
+/// How long the state directory may stay taken by an instance that is ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A local Hub and a local chain with the protocols of the real ones. Both are fakes: nothing leaves this machine.
 #[derive(Debug, Parser)]
@@ -109,10 +114,15 @@ fn lock(dir: &Path) -> Result<File, LocalnetError> {
         File::options().create(true).truncate(false).write(true).open(&path)
     };
     let file = open().map_err(|source| LocalnetError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LocalnetError::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(LocalnetError::Io { path, source }),
+    // An instance whose parent was killed needs a moment to end.
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => return Err(LocalnetError::Locked { path: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(LocalnetError::Io { path, source }),
+        }
     }
 }
 
@@ -143,7 +153,7 @@ fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()>> {
     let mut open = Some(closed);
     if let Some(closed) = open.take_if(|_| with_stdin) {
         // A thread of its own: a blocking read cannot be cancelled, and would keep the runtime from ending.
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
             let _ = closed.send(());
         });

@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::Context as _;
 use deval_backend::{Native, NativeOptions, Prompts};
-use deval_eval::{Embed, Evaluation, Example, evaluate, examples};
+use deval_eval::{Embed, Evaluation, Example, Task, evaluate, examples};
 use deval_llama::{Embedder, Engine};
 use deval_manifest::Backend;
 use deval_report::{Diagnostic, Inputs, Section, Step};
@@ -43,6 +43,7 @@ impl Pure for Evaluate {
 
     fn run(context: &Context) -> anyhow::Result<Outcome<Evaluation>> {
         let set = example_set(context)?;
+        needs_encoder(context, &set)?;
         let spinner = context.ui.spinner("loading the model");
         let mut backend = backend(context)?;
         let embedder = embedder(context)?;
@@ -69,6 +70,19 @@ fn example_set(context: &Context) -> anyhow::Result<Vec<Example>> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the examples {}", path.display()))?;
     let (set, diagnostics) = deval_eval::task::read_examples(file, &text);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(Findings(diagnostics).into()) } else { Ok(set) }
+}
+
+/// Asks for a sentence encoder before the first question, not at the first summary.
+fn needs_encoder(context: &Context, set: &[Example]) -> Result<(), Findings> {
+    let summaries = set.iter().filter(|example| example.task == Task::SummaryCompleteness).count();
+    if summaries == 0 || context.manifest.evaluate.embedder_dir.is_some() {
+        return Ok(());
+    }
+    let finding = Diagnostic::error("evaluate.embedder", "the relevance reward needs a sentence encoder")
+        .found(format!("{summaries} examples of summary_completeness and no `evaluate.embedder_dir`"))
+        .expected("the folder of a BERT-type model; validators use WhereIsAI/UAE-Large-V1")
+        .help("set `embedder_dir` in the [evaluate] table; `cargo xtask demo` unpacks all-MiniLM-L6-v2 for a first estimate");
+    Err(context.place(finding, "evaluate").into())
 }
 
 fn backend(context: &Context) -> anyhow::Result<Native> {
@@ -98,9 +112,7 @@ fn embedder(context: &Context) -> anyhow::Result<SentenceEncoder> {
 
 impl Embed for SentenceEncoder {
     fn embed(&self, text: &str) -> Result<Vec<f32>, String> {
-        let encoder = self.0.as_ref().ok_or(
-            "summary_completeness needs a sentence encoder: set `evaluate.embedder_dir` in deval.toml to a BERT-type model folder",
-        )?;
+        let encoder = self.0.as_ref().ok_or("no sentence encoder is configured")?;
         encoder.embed(text).map_err(|error| error.to_string())
     }
 
