@@ -1,5 +1,10 @@
 //! `cargo xtask test`: every test of the workspace, with what the tests need.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
 use anyhow::Context as _;
 
 use crate::{Verdict, cargo, python, ui::Ui};
@@ -19,6 +24,42 @@ pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     if wheels.exists() {
         tests.env("DEVAL_TEST_WHEELS", wheels);
     }
-    let tested = tests.status().context("cannot run cargo")?;
-    Ok(if built.success() && tested.success() { Verdict::Ok } else { Verdict::Findings })
+    let tested = run_and_sum(tests, ui)?;
+    Ok(if built.success() && tested { Verdict::Ok } else { Verdict::Findings })
+}
+
+/// Passes the runner's lines on and closes with the sum over all test binaries. True when all passed.
+fn run_and_sum(mut tests: Command, ui: Ui) -> anyhow::Result<bool> {
+    let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let stdout = child.stdout.take().context("it was asked for")?;
+    let mut sum = [0; 3];
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cannot read what cargo prints")?;
+        counts(&line).iter().zip(&mut sum).for_each(|(count, sum)| *sum += count);
+        ui.print(line);
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    ui.print(format!("{} passed, {} failed, {} skipped", sum[0], sum[1], sum[2]));
+    Ok(status.success())
+}
+
+/// Passed, failed and ignored of a line such as `test result: ok. 15 passed; 0 failed; 1 ignored; …`; zeros for any other.
+fn counts(line: &str) -> [u32; 3] {
+    let Some(summary) = line.strip_prefix("test result: ") else { return [0; 3] };
+    ["passed", "failed", "ignored"].map(|what| {
+        let words: Vec<_> = summary.split([' ', ';']).collect();
+        let number = words.windows(2).find(|pair| pair[1] == what).map(|pair| pair[0]);
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn the_runners_closing_line_is_counted_and_no_other() {
+        assert_eq!(counts("test result: ok. 15 passed; 2 failed; 1 ignored; 0 measured"), [15, 2, 1]);
+        assert_eq!(counts("test x ... 3 passed;"), [0, 0, 0]);
+    }
 }
