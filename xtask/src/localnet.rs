@@ -81,6 +81,10 @@ fn running(state_dir: &Path) -> Option<Ready> {
 fn build(ui: Ui) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe().context("cannot tell where this program is")?;
     let target = here.ancestors().nth(2).context("this program lies in a target folder")?;
+    let binary = target.join("debug/deval-localnet");
+    if is_fresh(&binary).unwrap_or(false) {
+        return Ok(binary);
+    }
     let spinner = ui.spinner("building deval-localnet (the first time takes minutes)");
     let output = cargo::command()
         .args(["build", "--quiet", "--package", "deval-localnet", "--target-dir"])
@@ -91,7 +95,24 @@ fn build(ui: Ui) -> anyhow::Result<PathBuf> {
     if !output.status.success() {
         bail!("deval-localnet does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(target.join("debug/deval-localnet"))
+    Ok(binary)
+}
+
+/// Whether the binary is newer than everything it is made from, by the dependency file that cargo writes beside it. Asking cargo itself
+/// takes most of a second.
+fn is_fresh(binary: &Path) -> std::io::Result<bool> {
+    let built = fs::metadata(binary)?.modified()?;
+    let dependencies = fs::read_to_string(binary.with_extension("d"))?;
+    let sources =
+        dependencies.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace().map(PathBuf::from);
+    let manifests =
+        ["Cargo.lock", "Cargo.toml", "crates/deval-localnet/Cargo.toml"].map(|name| cargo::root().join(name));
+    for path in sources.chain(manifests) {
+        if fs::metadata(path)?.modified()? > built {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn start(binary: &Path, state_dir: &Path, ports: &LocalnetPorts) -> anyhow::Result<Localnet> {
