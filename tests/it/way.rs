@@ -169,6 +169,23 @@ fn publish_killed_at_any_time_completes_with_one_hub_commit() {
 }
 
 #[test]
+fn a_localnet_on_fixed_ports_is_used_by_the_steps_until_it_ends() {
+    let project = Project::new();
+    project.manifest(&evaluation());
+    let mut localnet = project.command(&["localnet"]).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut said = BufReader::new(localnet.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let hub = said.next().expect("it says where it listens").replace("hub    http://", "");
+    let published = result(&project, &["publish", "--execute"]);
+    assert_eq!(published["new_hub_commit"], true);
+    let again = result(&project, &["publish"]);
+    assert_eq!(again["unchanged"], published["add"].as_array().expect("files").len());
+    assert!(std::net::TcpStream::connect(&hub).is_ok(), "it still listens on {hub}");
+    localnet.kill().expect("SIGKILL");
+    localnet.wait().expect("it is gone");
+    assert_eq!(result(&project, &["publish"])["unchanged"], again["unchanged"], "a dead localnet is not waited for");
+}
+
+#[test]
 fn commit_before_publish_is_a_finding_with_the_way_out() {
     let project = Project::new();
     let ran = project.run(&["commit", "--execute"]);
