@@ -58,8 +58,11 @@ pub(crate) fn run(state_dir: &Path, ports: &LocalnetPorts, ui: Ui) -> anyhow::Re
         "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.",
         ready.hub, ready.chain
     ));
-    let status =
-        localnet.child.as_mut().context("it was just started")?.wait().context("cannot wait for deval-localnet")?;
+    let child = localnet.child.as_mut().context("it was just started")?;
+    // Waiting would close the standard input first, and with it end the child.
+    let open = child.stdin.take();
+    let status = child.wait().context("cannot wait for deval-localnet")?;
+    drop(open);
     fs::remove_file(endpoints(state_dir)).ok();
     if status.success() { Ok(()) } else { bail!("deval-localnet ended with {status}") }
 }
