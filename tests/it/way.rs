@@ -186,6 +186,14 @@ fn a_localnet_on_fixed_ports_is_used_by_the_steps_until_it_ends() {
 }
 
 #[test]
+fn a_step_that_cannot_run_still_prints_an_envelope() {
+    let project = Project::new();
+    let report = project.json(&["commit", "--execute"]);
+    assert_eq!((&report["step"], &report["result"]), (&json!("commit"), &Value::Null));
+    assert_eq!(report["diagnostics"][0]["code"], "step.need");
+}
+
+#[test]
 fn commit_before_publish_is_a_finding_with_the_way_out() {
     let project = Project::new();
     let ran = project.run(&["commit", "--execute"]);

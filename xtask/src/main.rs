@@ -23,7 +23,7 @@ mod wallet;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use deval_report::{Inputs, Report, Section};
 use serde::Serialize;
 
@@ -43,12 +43,13 @@ pub(crate) enum Verdict {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let ui = Ui::new(cli.global.format);
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
-        Err(error) => failed(&error, cli.global.format, ui),
+        Err(error) => failed(&error, matches.subcommand_name().unwrap_or_default(), cli.global.format, ui),
     }
 }
 
@@ -89,12 +90,12 @@ fn shown<T: Serialize>(ui: Ui, report: Report<T>, sections: impl Fn(&T) -> Vec<S
 }
 
 /// Findings end with 1, everything else with 2; `--format json` gets an envelope in both cases.
-fn failed(error: &anyhow::Error, format: Format, ui: Ui) -> ExitCode {
+fn failed(error: &anyhow::Error, step: &str, format: Format, ui: Ui) -> ExitCode {
     let findings = error.downcast_ref::<Findings>();
     let diagnostics = findings
         .map(|findings| findings.0.clone())
         .unwrap_or_else(|| vec![deval_report::Diagnostic::error("run.failed", format!("{error:#}"))]);
-    let report = Report::<()>::new("none", Inputs::default(), diagnostics, None);
+    let report = Report::<()>::new(step, Inputs::default(), diagnostics, None);
     match format {
         Format::Human => ui.findings(&report.diagnostics),
         Format::Json | Format::Github => ui.report(&report, &[]),
