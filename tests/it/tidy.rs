@@ -71,6 +71,7 @@ fn files_stay_short_and_lints_are_not_silenced() {
 #[test]
 fn cargo_make_knows_every_step_and_no_more() {
     let makefile: toml::Table = read("Makefile.toml").parse().expect("TOML");
+    assert_eq!(makefile["config"]["default_to_workspace"].as_bool(), Some(false), "else each member runs the task");
     let tasks = makefile["tasks"].as_table().expect("a table");
     let steps = deval_report::Step::ALL.map(deval_report::Step::name);
     for name in steps.iter().chain(&["plan", "verdict", "report", "demo", "test", "check", "e2e", "release"]) {
