@@ -12,8 +12,8 @@ use crate::api::{self, ApiResponse};
 use crate::baseline::Baseline;
 use crate::embed::{Embed, Memo, VALIDATOR_EMBEDDER};
 use crate::error::{BackendError, EvalError};
-use crate::examples;
 use crate::reward::{Reward, Unscored, reward};
+use crate::set::{ExampleSet, SetInfo};
 use crate::stats::{self, Summary};
 use crate::task::{Answer, Example, Request, Task};
 
@@ -143,8 +143,8 @@ pub struct Evaluation {
     pub lane: Lane,
     /// Why they are an estimate.
     pub reasons: Vec<String>,
-    /// SHA-256 of the example set.
-    pub examples_sha256: String,
+    /// The example set.
+    pub set: SetInfo,
     /// Seed of the bootstrap.
     pub seed: u64,
     /// What was earned.
@@ -211,10 +211,11 @@ impl Timing {
 /// No examples; a backend or an embedder that gives up.
 pub fn evaluate(
     backend: &mut dyn Backend,
-    examples: &[Example],
+    set: &ExampleSet,
     embed: &dyn Embed,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, EvalError> {
+    let examples = &set.examples;
     if examples.is_empty() {
         return Err(EvalError::NoExamples);
     }
@@ -231,7 +232,7 @@ pub fn evaluate(
         results.push(ExampleResult { raw: reply.raw, ..score(example, &reply.answer, &embed)? });
         progress(results.len(), examples.len());
     }
-    judge::judge(info, examples, results, &embed).map(|made| Evaluation { timing: Timing::new(seconds), ..made })
+    judge::judge(info, set, results, &embed).map(|made| Evaluation { timing: Timing::new(seconds), ..made })
 }
 
 /// Rewards one answer, typed exceptions included.

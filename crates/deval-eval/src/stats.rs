@@ -1,9 +1,9 @@
 //! Means with honest intervals. Answers to one example stand together as a cluster: several samples of it tell less than several examples.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::dice::Dice;
 
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 2000;
@@ -97,21 +97,16 @@ fn standard_error(clusters: &[Cluster], mean: f64, n: usize) -> Option<f64> {
 }
 
 fn bootstrap(clusters: &[Cluster], seed: u64) -> Interval {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample(clusters, &mut rng)).collect();
+    let mut dice = Dice::new(seed, 0);
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample(clusters, &mut dice)).collect();
     means.sort_by(f64::total_cmp);
     Interval { low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
 }
 
-fn resample(clusters: &[Cluster], rng: &mut ChaCha8Rng) -> f64 {
-    let drawn = (0..clusters.len()).map(|_| clusters[below(rng, clusters.len())]);
+fn resample(clusters: &[Cluster], dice: &mut Dice) -> f64 {
+    let drawn = (0..clusters.len()).map(|_| *dice.pick(clusters));
     let (sum, size) = drawn.fold((0.0, 0), |(sum, size), cluster| (sum + cluster.0, size + cluster.1));
     sum / size as f64
-}
-
-/// A number in `0..bound`, the same on every platform and for every version of the rand crates.
-pub(crate) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
-    ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }
 
 /// Quantile of sorted values, linear between neighbours; 0 when there are none.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use deval_report::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -70,6 +69,9 @@ pub struct Example {
     /// The true claims of the response, verbatim (summary completeness: the points kept).
     #[serde(default)]
     pub reference_true_values: Vec<String>,
+    /// Whether the claims are not labelled: such an example has a reference score and nothing else to reward.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mistakes_unknown: bool,
     /// Where the example comes from.
     #[serde(default)]
     pub source: Value,
@@ -116,50 +118,6 @@ impl Answer {
     }
 }
 
-/// Reads an example file (JSON lines; blank lines are skipped). `file` names it in the findings, all of which are returned at once.
-pub fn read_examples(file: &str, text: &str) -> (Vec<Example>, Vec<Diagnostic>) {
-    let mut examples: Vec<Example> = Vec::new();
-    let mut findings = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str::<Example>(line) {
-            Err(error) => findings.push(unreadable(file, number, &error)),
-            Ok(example) if !seen.insert(example.id.clone()) => findings.push(
-                Diagnostic::error("examples.duplicate-id", "two examples have the same id")
-                    .at(file, number, 1)
-                    .found(example.id),
-            ),
-            Ok(example) => {
-                findings.extend(check(&example).map(|finding| finding.at(file, number, 1)));
-                examples.push(example);
-            }
-        }
-    }
-    (examples, findings)
-}
-
-fn unreadable(file: &str, line: u32, error: &serde_json::Error) -> Diagnostic {
-    let column = u32::try_from(error.column()).unwrap_or(u32::MAX);
-    Diagnostic::error("examples.unreadable", format!("this line is no example: {error}")).at(file, line, column.max(1))
-}
-
-/// References that the reward models would refuse or that no answer can reach.
-fn check(example: &Example) -> Option<Diagnostic> {
-    let reference = example.reference;
-    let (code, message, expected) = if !reference.is_finite() {
-        ("examples.reference", "the reference score is no number", "0 to 1")
-    } else if example.task == Task::Relevancy && reference != 0.0 && reference != 1.0 {
-        (
-            "examples.reference",
-            "a relevancy reference must be exactly 0 or 1, else the validator raises ValueError",
-            "0 or 1",
-        )
-    } else {
-        return None;
-    };
-    Some(Diagnostic::error(code, message).found(reference.to_string()).expected(expected))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,19 +129,5 @@ mod tests {
             assert_eq!(Task::from_name(task.name()), Some(task));
             assert_eq!(serde_json::to_value(task).unwrap(), task.name());
         }
-    }
-
-    #[test]
-    fn an_example_file_reports_every_bad_line_at_once() {
-        let good = r#"{"id":"a","task":"relevancy","rag_context":"c","query":"q","llm_response":"r","reference":1}"#;
-        let text = format!("{good}\n\n{good}\nnot json\n{}", good.replace(":1}", ":0.5}").replace("\"a\"", "\"b\""));
-        let (examples, findings) = read_examples("set.jsonl", &text);
-        assert_eq!(examples.len(), 2);
-        assert_eq!(examples[0].source, Value::Null);
-        let found: Vec<_> = findings.iter().map(|f| (f.code.as_str(), f.place.clone().unwrap().line)).collect();
-        assert_eq!(
-            found,
-            [("examples.duplicate-id", Some(3)), ("examples.unreadable", Some(4)), ("examples.reference", Some(5))]
-        );
     }
 }

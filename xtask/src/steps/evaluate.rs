@@ -6,7 +6,8 @@ use std::fs;
 
 use anyhow::Context as _;
 use deval_backend::{Native, NativeOptions, Prompts};
-use deval_eval::{Embed, Evaluation, Example, Task, evaluate, examples};
+use deval_eval::{Embed, Evaluation, ExampleSet, SetInfo, Task, evaluate};
+use deval_examples::generate;
 use deval_llama::{Embedder, Engine};
 use deval_manifest::Backend;
 use deval_report::{Diagnostic, Inputs, Section, Step};
@@ -28,7 +29,7 @@ impl Pure for Evaluate {
         inputs.add("evaluate.reading", settings.reading.name());
         inputs.add("evaluate.seed", settings.seed);
         inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
-        inputs.add("evaluate.examples", examples::digest(&example_set(context)?));
+        inputs.add("evaluate.examples", example_set(context)?.info.digest);
         inputs.add("evaluate.engine", env!("CARGO_PKG_VERSION"));
         if let Some(dir) = &settings.embedder_dir {
             let weights = deval_model::digest_weights(
@@ -48,7 +49,7 @@ impl Pure for Evaluate {
         let mut backend = backend(context)?;
         let embedder = embedder(context)?;
         spinner.finish_and_clear();
-        let bar = context.ui.bar("evaluating", set.len() as u64, Unit::Items);
+        let bar = context.ui.bar("evaluating", set.examples.len() as u64, Unit::Items);
         let evaluation = evaluate(&mut backend, &set, &embedder, &mut |done, _| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let timing = serde_json::to_value(&evaluation.timing).context("timing is plain data")?;
@@ -61,20 +62,21 @@ impl Pure for Evaluate {
 }
 
 /// The examples that are asked: the manifest's file, else generated ones.
-fn example_set(context: &Context) -> anyhow::Result<Vec<Example>> {
+fn example_set(context: &Context) -> anyhow::Result<ExampleSet> {
     let settings = &context.manifest.evaluate;
     let Some(file) = &settings.examples else {
-        return Ok(examples::generate(settings.seed, settings.examples_per_task as usize));
+        let info = SetInfo { name: "offline".to_owned(), seed: Some(settings.seed), ..SetInfo::default() };
+        return Ok(ExampleSet::new(info, generate(settings.seed, settings.examples_per_task as usize)));
     };
     let path = context.path(file);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the examples {}", path.display()))?;
-    let (set, diagnostics) = deval_eval::task::read_examples(file, &text);
+    let (set, diagnostics) = ExampleSet::read(file, &text);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(Findings(diagnostics).into()) } else { Ok(set) }
 }
 
 /// Asks for a sentence encoder before the first question, not at the first summary.
-fn needs_encoder(context: &Context, set: &[Example]) -> Result<(), Findings> {
-    let summaries = set.iter().filter(|example| example.task == Task::SummaryCompleteness).count();
+fn needs_encoder(context: &Context, set: &ExampleSet) -> Result<(), Findings> {
+    let summaries = set.examples.iter().filter(|example| example.task == Task::SummaryCompleteness).count();
     if summaries == 0 || context.manifest.evaluate.embedder_dir.is_some() {
         return Ok(());
     }

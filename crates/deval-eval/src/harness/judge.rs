@@ -10,10 +10,11 @@ const POSSIBLE_DIFFERENCE: (f64, f64) = (-1.0, 1.0);
 
 pub(super) fn judge(
     backend: BackendInfo,
-    examples: &[Example],
+    set: &ExampleSet,
     results: Vec<ExampleResult>,
     embed: &dyn Embed,
 ) -> Result<Evaluation, EvalError> {
+    let examples = &set.examples;
     let totals = totals(&results);
     let baselines = baselines(examples, embed)?;
     let ceiling =
@@ -33,7 +34,7 @@ pub(super) fn judge(
         unusable: results.iter().filter(|result| !(0.0..=1.0).contains(&result.answer.score)).count(),
         lane: if reasons.is_empty() { Lane::Exact } else { Lane::Estimate },
         embedder: embed.name().to_owned(),
-        examples_sha256: examples::digest(examples),
+        set: set.info.clone(),
         seed: SEED,
         timing: Timing::default(),
         ceiling: self::rewards(examples, &ceiling, None),

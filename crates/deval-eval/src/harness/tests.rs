@@ -1,8 +1,16 @@
 use super::*;
 use crate::claims;
 use crate::embed::HashedWords;
-use crate::examples::generate;
 use crate::reward::exact_match;
+
+/// `per_task` of the committed examples of each task (at most eight).
+fn examples(per_task: usize) -> ExampleSet {
+    let text = include_str!("../../../../tests/fixtures/examples/generated.jsonl");
+    let (set, findings) = ExampleSet::read("generated.jsonl", text);
+    assert_eq!(findings, []);
+    let of = |task| set.examples.iter().filter(move |example| example.task == task).take(per_task).cloned();
+    ExampleSet::new(set.info.clone(), Task::ALL.into_iter().flat_map(of).collect())
+}
 
 /// Answers from a function of the example set, with a clock that runs on by itself.
 struct Scripted<F>(F, f64);
@@ -19,7 +27,7 @@ impl<F: FnMut(&Request) -> Answer> Backend for Scripted<F> {
     }
 }
 
-fn run(examples: &[Example], answer: impl FnMut(&Request) -> Answer) -> Evaluation {
+fn run(examples: &ExampleSet, answer: impl FnMut(&Request) -> Answer) -> Evaluation {
     evaluate(&mut Scripted(answer, 0.0), examples, &HashedWords, &mut |_, _| {}).unwrap()
 }
 
@@ -30,15 +38,15 @@ fn means(rewards: &Rewards) -> Vec<f64> {
         .collect()
 }
 
-fn perfect(examples: &[Example]) -> impl FnMut(&Request) -> Answer {
+fn perfect(examples: &ExampleSet) -> impl FnMut(&Request) -> Answer {
     let mut truths: Vec<_> =
-        examples.iter().map(|e| Answer::new(e.reference, e.reference_mistakes.clone())).rev().collect();
+        examples.examples.iter().map(|e| Answer::new(e.reference, e.reference_mistakes.clone())).rev().collect();
     move |_| truths.pop().unwrap()
 }
 
 #[test]
 fn right_answers_reach_the_ceiling_and_beat_every_baseline() {
-    let examples = generate(7, 30);
+    let examples = examples(8);
     let made = run(&examples, perfect(&examples));
     assert_eq!(means(&made.rewards), means(&made.ceiling));
     assert!(made.rewards.overall.mean > 0.9, "{:?}", made.rewards.overall);
@@ -50,7 +58,7 @@ fn right_answers_reach_the_ceiling_and_beat_every_baseline() {
 
 #[test]
 fn a_constant_answer_is_no_better_than_itself() {
-    let examples = generate(7, 4);
+    let examples = examples(4);
     let made = run(&examples, |_| Answer::new(1.0, vec![]));
     let same = made.baselines.iter().find(|result| result.baseline == Baseline::ConstantOne).unwrap();
     assert_eq!(means(&made.rewards), means(&same.rewards));
@@ -59,7 +67,7 @@ fn a_constant_answer_is_no_better_than_itself() {
 
 #[test]
 fn an_abort_is_typed_counted_and_comes_first() {
-    let examples = generate(7, 2);
+    let examples = examples(2);
     let made = run(&examples, |_| Answer { score: Some(0.5), mistakes: None });
     assert_eq!(made.aborts, 6);
     assert!(made.meaning.starts_with("6 of 8 answers would abort"), "{}", made.meaning);
@@ -69,7 +77,7 @@ fn an_abort_is_typed_counted_and_comes_first() {
 
 #[test]
 fn reports_hold_no_time_and_no_number_that_json_cannot_write() {
-    let examples = generate(7, 2);
+    let examples = examples(2);
     let made = run(&examples, |_| Answer::new(f64::NAN, vec![]));
     assert_eq!(made.unusable, 8);
     let text = serde_json::to_string(&made).unwrap();
@@ -95,7 +103,7 @@ fn timing_counts_what_the_validator_would_not_wait_for() {
 
 #[test]
 fn progress_starts_at_zero_and_ends_at_all() {
-    let examples = generate(7, 1);
+    let examples = examples(1);
     let mut heard = Vec::new();
     let mut backend = Scripted(|_: &Request| Answer::default(), 0.0);
     evaluate(&mut backend, &examples, &HashedWords, &mut |done, all| heard.push((done, all))).unwrap();
@@ -122,17 +130,20 @@ fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
             "none"
         }
     }
-    let examples = generate(7, 1);
+    let examples = examples(1);
     let error = evaluate(&mut Broken, &examples, &HashedWords, &mut |_, _| {}).unwrap_err().to_string();
-    assert!(error.contains("out of memory") && error.contains(&examples[0].id), "{error}");
+    assert!(error.contains("out of memory") && error.contains(&examples.examples[0].id), "{error}");
     let mut fine = Scripted(|_: &Request| Answer::new(0.5, vec![]), 0.0);
     let error = evaluate(&mut fine, &examples, &NoVector, &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("no weights") && error.contains("`none`"), "{error}");
-    assert!(matches!(evaluate(&mut Broken, &[], &HashedWords, &mut |_, _| {}), Err(EvalError::NoExamples)));
+    assert!(matches!(
+        evaluate(&mut Broken, &self::examples(0), &HashedWords, &mut |_, _| {}),
+        Err(EvalError::NoExamples)
+    ));
 }
 
 /// The real examples beside the repository, if they are there.
-fn shared_examples() -> Option<Vec<(String, Vec<Example>)>> {
+fn shared_examples() -> Option<Vec<ExampleSet>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     if !folder.is_dir() {
         let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
@@ -145,9 +156,9 @@ fn shared_examples() -> Option<Vec<(String, Vec<Example>)>> {
     files.sort();
     let read = |path: &std::path::PathBuf| {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let (examples, findings) = crate::task::read_examples(&name, &std::fs::read_to_string(path).unwrap());
+        let (set, findings) = ExampleSet::read(&name, &std::fs::read_to_string(path).unwrap());
         assert_eq!(findings, [], "{name}");
-        (name, examples)
+        set
     };
     Some(files.iter().map(read).collect())
 }
@@ -177,25 +188,14 @@ fn real_examples_are_read_and_scored() {
         ("summary_completeness.qmsum", [0.201, 0.410, 0.350], 0.0),
     ];
     let Some(files) = shared_examples() else { return };
-    for ((name, examples), (expected_name, constants, splits)) in files.iter().zip(expected) {
+    for (examples, (expected_name, constants, splits)) in files.iter().zip(expected) {
+        let name = &examples.info.name;
         let made = run(examples, perfect(examples));
         let mean = |i: usize| made.baselines[i].rewards.overall.mean;
         println!("{name}: right answers {:.3}, word overlap {:.3}", made.rewards.overall.mean, mean(3));
         assert_eq!(name, expected_name);
         assert_eq!([0, 1, 2].map(|i| format!("{:.3}", mean(i))), constants.map(|mean| format!("{mean:.3}")), "{name}");
         assert!(made.rewards.overall.mean > 0.87 && made.aborts == 0, "{name}");
-        assert!(splits == 0.0 || found(examples) >= splits, "{name}: {}", found(examples));
-    }
-}
-
-#[test]
-fn no_constant_and_no_word_count_solves_the_generated_examples() {
-    let examples = generate(7, 150);
-    let made = run(&examples, perfect(&examples));
-    for (place, task) in Task::ALL.into_iter().enumerate() {
-        let means: Vec<_> =
-            made.baselines.iter().map(|b| (b.baseline.name(), b.rewards.tasks[place].reward.mean)).collect();
-        println!("{task}: right answers {:.3}, {means:.3?}", made.ceiling.tasks[place].reward.mean);
-        assert!(means.iter().all(|(_, mean)| *mean < 0.8), "{task}: {means:?}");
+        assert!(splits == 0.0 || found(&examples.examples) >= splits, "{name}: {}", found(&examples.examples));
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
         ]
     });
     let examples = Section::new("Examples")
-        .row("set", &evaluation.examples_sha256)
+        .row("set", format!("{} ({})", evaluation.set.name, evaluation.set.digest))
         .table(&["example", "right score", "score", "mistakes", "reward"], results.collect());
     vec![summary(evaluation), examples]
 }

@@ -1,6 +1,6 @@
 //! What examples are drawn from: names, facts with their claims and questions, filler, dialogue. All made up for this project.
 
-use super::dice::Dice;
+use deval_eval::dice::Dice;
 
 const FIRST_NAMES: [&str; 32] = [
     "Ana", "Bram", "Celia", "Dario", "Edda", "Femi", "Gita", "Hugo", "Ines", "Jarek", "Kamal", "Leonie", "Marek",

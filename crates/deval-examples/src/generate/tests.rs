@@ -2,8 +2,10 @@ use std::collections::HashSet;
 
 use regex::Regex;
 
+use deval_eval::claims;
+use deval_eval::set::digest;
+
 use super::*;
-use crate::claims;
 
 #[test]
 fn the_same_seed_gives_the_same_set_and_a_longer_one_begins_with_it() {

@@ -1,17 +1,15 @@
-//! Examples without a network and without a model, the same for the same seed, and the digest that names a set.
+//! Examples without a network and without a model, the same for the same seed.
 //!
 //! Facts are drawn from tables; a false claim is a true one with one fact swapped for a value that the context does not hold. The pieces then
 //! go through [`assemble`], so joiners, counts and references come out as the validator makes them.
 
-mod dice;
 mod tables;
 
+use deval_eval::assembly::{Assembled, Draws, Generator, JOINERS, assemble};
+use deval_eval::dice::Dice;
+use deval_eval::{Example, Task};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::assembly::{Assembled, Draws, Generator, JOINERS, assemble};
-use crate::task::{Example, Task};
-use dice::Dice;
 use tables::{ACTIONS, DEADLINES, FACTS, FILLERS, Fact, OFFERS, REMARKS, Values, values};
 
 /// Paragraphs of a context; upstream goes up to 20, which a small model on a CPU feels.
@@ -26,32 +24,8 @@ pub fn generate(seed: u64, per_task: usize) -> Vec<Example> {
     places.map(|(task, index)| example(seed, task, index)).collect()
 }
 
-/// SHA-256 (hex) over the examples as JSON with sorted keys, one per line: the name of a set.
-pub fn digest(examples: &[Example]) -> String {
-    let mut hasher = Sha256::new();
-    for example in examples {
-        hasher.update(canonical(&json!(example)));
-        hasher.update("\n");
-    }
-    hex::encode(hasher.finalize())
-}
-
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(name, _)| *name);
-            let fields: Vec<_> =
-                fields.iter().map(|(name, value)| format!("{}:{}", json!(name), canonical(value))).collect();
-            format!("{{{}}}", fields.join(","))
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
-}
-
 fn example(seed: u64, task: Task, index: usize) -> Example {
-    let mut dice = Dice::new(seed, task as u64, index as u64);
+    let mut dice = Dice::new(seed, index as u64 * 4 + task as u64);
     let draws = match task {
         Task::Relevancy => relevancy(&mut dice),
         Task::Hallucination => hallucination(&mut dice),
@@ -68,7 +42,18 @@ fn example(seed: u64, task: Task, index: usize) -> Example {
 fn labelled(id: String, made: Assembled, source: Value) -> Example {
     let Assembled { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values } =
         made;
-    Example { id, task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values, source }
+    Example {
+        id,
+        task,
+        rag_context,
+        query,
+        llm_response,
+        reference,
+        reference_mistakes,
+        reference_true_values,
+        mistakes_unknown: false,
+        source,
+    }
 }
 
 /// Facts about different people, teams, products and places, and spare values that no paragraph mentions.
