@@ -6,7 +6,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde_json::{Map, Value, json};
 
-use crate::chat::{dumped, unwrapped};
+use crate::chat::{dumped, spoken, unwrapped};
 use crate::http::{endpoint, is_loopback, sensitive, shown};
 use crate::sigv4::{Signed, Signer, amz_date, encoded};
 use crate::{ChatRequest, Completion, LlmError, Secret, Usage};
@@ -144,7 +144,7 @@ impl Bedrock {
         let text = match content.iter().find_map(|block| block.pointer("/toolUse/input")) {
             Some(input) => dumped(input),
             None if request.tool.is_some() => unwrapped(&written),
-            None => written,
+            None => spoken(&written).to_owned(),
         };
         let count = |name: &str| answer.get("usage")?.get(name)?.as_u64();
         let usage = Usage::of_one(count("inputTokens").zip(count("outputTokens")), request, &text);
@@ -172,6 +172,21 @@ mod tests {
         assert!(auth(&[keys[0], ("AWS_SECRET_ACCESS_KEY", "")]).is_err());
         let secrets = auth(&[keys[0], keys[1], ("AWS_SESSION_TOKEN", "d")]).unwrap().secrets();
         assert_eq!(secrets.iter().map(Secret::expose).collect::<Vec<_>>(), ["a", "b", "d"]);
+    }
+
+    /// The signature that botocore 1.44.8 makes of the same request.
+    #[test]
+    fn botocore_signs_alike() {
+        let access = ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let auth = auth(&[("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), access, ("AWS_SESSION_TOKEN", "TOKEN")]).unwrap();
+        let bedrock = Bedrock::new("us-east-1", "us.anthropic.claude-3-haiku-20240307-v1:0", auth, None).unwrap();
+        let now = httpdate::parse_http_date("Sun, 30 Aug 2015 12:36:00 GMT").unwrap();
+        let headers = bedrock.headers(b"{}", now);
+        let expected = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/bedrock/aws4_request, \
+                        SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, \
+                        Signature=aa955e6c0dd712280df0010f5de9a8d98075cc78d59ac4029a21fae3d922ff29";
+        assert_eq!(headers[AUTHORIZATION].to_str().unwrap(), expected);
+        assert!(!format!("{headers:?}").contains("TOKEN"));
     }
 
     #[test]

@@ -172,10 +172,15 @@ fn tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(3)
 }
 
-/// The JSON inside an answer in text: without the model's thinking, a code fence, or words around the braces; the arguments of a tool call
-/// that was written out. Text without an object stays as it is.
+/// A text without the thinking that some servers leave before it.
+pub(crate) fn spoken(text: &str) -> &str {
+    text.rsplit_once("</think>").map_or(text, |(_, answer)| answer).trim()
+}
+
+/// The JSON inside an answer in text: without thinking, a code fence, or words around the braces; the arguments of a tool call that was
+/// written out. Text without an object stays as it is.
 pub(crate) fn unwrapped(text: &str) -> String {
-    let answer = text.rsplit_once("</think>").map_or(text, |(_, answer)| answer).trim();
+    let answer = spoken(text);
     let object = answer.find('{').zip(answer.rfind('}')).filter(|(first, last)| first < last);
     let Some(object) = object.map(|(first, last)| &answer[first..=last]) else { return answer.to_owned() };
     let Ok(Value::Object(fields)) = serde_json::from_str(object) else { return answer.to_owned() };
@@ -207,6 +212,7 @@ mod tests {
             let value: Value = serde_json::from_str(&unwrapped(text)).unwrap();
             assert_eq!(value, json!({ "a": "b}" }), "{text}");
         }
+        assert_eq!(spoken("<think>So?</think>\n\nA text.\n"), "A text.");
         for text in ["no json", "} {", "{broken", "{\"a\": }", ""] {
             assert_eq!(unwrapped(text), text);
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::bedrock::JSON;
 use crate::http::{Settings, Wire, shown};
-use crate::{Bedrock, Chat, ChatRequest, Completion, LlmError, OpenAi};
+use crate::{Bedrock, Chat, ChatRequest, Completion, LlmError, OpenAi, Price};
 
 /// A model behind an API.
 #[derive(Debug)]
@@ -40,6 +40,14 @@ impl Client {
     pub fn bedrock(bedrock: Bedrock, settings: Settings) -> Result<Self, LlmError> {
         let wire = Wire::new(&bedrock.url, bedrock.auth.secrets(), settings)?;
         Ok(Self { wire, provider: Provider::Bedrock(bedrock) })
+    }
+
+    /// What the model is known to cost: nothing on this machine, else its list price, if it is in the list.
+    pub fn price(&self) -> Option<Price> {
+        match &self.provider {
+            Provider::OpenAi(openai) => openai.price(),
+            Provider::Bedrock(bedrock) => Price::listed(&bedrock.model),
+        }
     }
 
     fn url(&self) -> &Url {

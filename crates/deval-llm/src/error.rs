@@ -69,7 +69,7 @@ pub enum LlmError {
     },
 
     /// The endpoint wants fewer requests.
-    #[error("{url} limits the rate{}: {message}; lower the requests or tokens per minute", .wait.map(|wait| format!(" and asks to wait {wait:?}")).unwrap_or_default())]
+    #[error("{url} limits the rate{}: {message}; lower the requests or tokens per minute", asked(*.wait))]
     RateLimited {
         /// URL of the request.
         url: String,
@@ -176,6 +176,11 @@ impl LlmError {
             _ => None,
         }
     }
+}
+
+/// The wait that is asked for, as the rest of a sentence.
+fn asked(wait: Option<Duration>) -> String {
+    wait.map(|wait| format!(" and asks to wait {wait:?}")).unwrap_or_default()
 }
 
 /// What can be done about a status; starts with a separator when there is something to say.

@@ -150,7 +150,7 @@ pub async fn generate<C: Chat>(
 ) -> Result<Generated, LlmError> {
     let places: Vec<_> = plan.places().collect();
     if places.is_empty() {
-        let reason = "no task is left that can be written; relevancy needs articles".to_owned();
+        let reason = "the plan holds no example; relevancy can only be written about articles".to_owned();
         return Err(LlmError::Nothing { reason });
     }
     if plan.max_cost.is_some() && plan.price.is_none() {
@@ -189,7 +189,7 @@ impl<'a, C: Chat> Run<'a, C> {
     async fn example(&self, task: Task, index: usize) -> Outcome {
         let (mut outcome, generators) = (Outcome::default(), self.plan.generators(task));
         let mut dice = Dice::new(self.plan.seed, index as u64 * 4 + task as u64);
-        let mut refusals = Vec::new();
+        let mut refused = None;
         for number in 1..=self.plan.tries {
             if lock(&self.stopped).is_some() {
                 return outcome;
@@ -202,10 +202,7 @@ impl<'a, C: Chat> Run<'a, C> {
                     return outcome;
                 }
                 Ok(Err(reason)) => reason,
-                Err(error) if error.is_about_the_request() => {
-                    refusals.push(error);
-                    refusals[refusals.len() - 1].to_string()
-                }
+                Err(error) if error.is_about_the_request() => refused.insert(error).to_string(),
                 Err(error) => {
                     self.stop(error);
                     return outcome;
@@ -214,8 +211,8 @@ impl<'a, C: Chat> Run<'a, C> {
             outcome.dropped.push(Dropped { generator: name(generator).to_owned(), index, try_number: number, reason });
             self.tell(false);
         }
-        // Other examples would be refused alike.
-        if let Some(error) = refusals.pop().filter(|_| refusals.len() + 1 == self.plan.tries as usize) {
+        // Where no request was ever answered, other examples would be refused alike.
+        if let Some(error) = refused.filter(|_| self.meter.used().0.requests == 0) {
             self.stop(error);
         }
         outcome

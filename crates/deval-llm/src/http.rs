@@ -75,8 +75,9 @@ impl Tries {
             return None;
         }
         self.failed += 1;
-        // Nobody listens: two more tries bridge a restart, and the user is told within seconds.
-        let tries = if matches!(error, LlmError::Down { .. }) { self.policy.tries.min(3) } else { self.policy.tries };
+        // Two more tries bridge a restart or a lost answer. Beyond, the user would wait for minutes, and might pay for every try.
+        let is_silent = matches!(error, LlmError::Down { .. } | LlmError::TimedOut { .. });
+        let tries = if is_silent { self.policy.tries.min(3) } else { self.policy.tries };
         let pause = error.wait().unwrap_or_else(|| self.backoff());
         self.waited += error.wait().unwrap_or_default();
         (self.failed < tries && self.waited <= self.policy.patience).then_some(pause)

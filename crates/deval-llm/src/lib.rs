@@ -2,6 +2,18 @@
 //!
 //! [`generate()`] plays upstream's seven task generators (`deval/tasks/*`) with prompts of its own over any [`Chat`]: [`Client`] speaks to
 //! OpenAI-compatible endpoints and to AWS Bedrock, with retries, rate limits and a cost limit. [`wikipedia`] fetches articles.
+//!
+//! ```no_run
+//! # async fn write() -> Result<(), deval_llm::LlmError> {
+//! use deval_llm::{Client, OPENAI_BASE_URL, OpenAi, Plan, Secret, Settings};
+//! let key = Secret::from_env("OPENAI_API_KEY")?;
+//! let client = Client::openai(OpenAi::new(OPENAI_BASE_URL, key, "gpt-4o-mini", false)?, Settings::default())?;
+//! let plan = Plan { price: client.price(), max_cost: Some(0.50), ..Plan::new(0, 10, Vec::new()) };
+//! let expected = deval_llm::estimate(&plan).section();
+//! let made = deval_llm::generate(&client, &plan, &|_| {}).await?;
+//! let (file, took) = (made.set.write(), made.tally.section());
+//! # Ok(()) }
+//! ```
 
 mod bedrock;
 mod chat;

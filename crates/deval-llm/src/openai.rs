@@ -4,9 +4,9 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 
-use crate::chat::{dumped, unwrapped};
+use crate::chat::{dumped, spoken, unwrapped};
 use crate::http::{endpoint, is_loopback, sensitive, shown};
-use crate::{ChatRequest, Completion, LlmError, Secret, Usage};
+use crate::{ChatRequest, Completion, LlmError, Price, Secret, Usage};
 
 /// Where OpenAI's own API is.
 pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
@@ -36,9 +36,9 @@ impl OpenAi {
         Ok(Self { url, key, model: model.to_owned() })
     }
 
-    /// Whether the server runs on this machine and costs nothing.
-    pub fn is_local(&self) -> bool {
-        is_loopback(&self.url)
+    /// Free on this machine, else the list price.
+    pub(crate) fn price(&self) -> Option<Price> {
+        if is_loopback(&self.url) { Some(Price::FREE) } else { Price::listed(&self.model) }
     }
 
     pub(crate) fn headers(&self) -> HeaderMap {
@@ -75,7 +75,7 @@ impl OpenAi {
         let text = match message.pointer("/tool_calls/0/function/arguments") {
             Some(arguments) => dumped(arguments),
             None if request.tool.is_some() => unwrapped(content()),
-            None => content().to_owned(),
+            None => spoken(content()).to_owned(),
         };
         let count = |name: &str| answer.get("usage")?.get(name)?.as_u64();
         let usage = Usage::of_one(count("prompt_tokens").zip(count("completion_tokens")), request, &text);

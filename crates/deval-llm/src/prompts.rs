@@ -8,9 +8,9 @@ use crate::{Property, Tool};
 use tables::{ANGLES, DOMAINS, FORMS, MEETINGS, NAMES, READERS};
 
 /// The model's role, for every request.
-pub(crate) const SYSTEM: &str = "You write material for testing programs that check texts. Be specific: use full names, figures, places \
-and dates, and invent them where none are given. Write flowing prose in plain English, without headings or lists, and say nothing about \
-the assignment itself.";
+pub(crate) const SYSTEM: &str = "You write material for testing programs that check texts. What you make up is specific, with full names, \
+figures, places and dates; where a text is given, you keep to it and add nothing of your own beyond what is asked. You write plain English \
+without headings or lists, and say nothing about the assignment itself.";
 
 /// What one generated task is about.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) fn names(dice: &mut Dice, count: usize) -> Vec<&'static str> {
 
 /// The occasion of a conversation.
 pub(crate) fn meeting(dice: &mut Dice) -> &'static str {
-    *dice.pick(&MEETINGS)
+    MEETINGS[dice.below(MEETINGS.len())]
 }
 
 const fn text(name: &'static str, description: &'static str) -> Property {

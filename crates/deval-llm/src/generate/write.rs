@@ -120,7 +120,7 @@ impl<'a, C: Chat> Writer<'a, C> {
         let kept: Vec<_> = (0..topics.len()).filter(|place| is_sound(&texts[*place])).collect();
         let topics: Vec<_> = kept.iter().map(|place| &topics[*place]).collect();
         let list = json!({ "key_topics": topics }).to_string();
-        let replies = [list].into_iter().chain(kept.iter().map(|place| texts[*place].trim().to_owned())).collect();
+        let replies = [list].into_iter().chain(kept.iter().map(|place| texts[*place].clone())).collect();
         let flags = kept.iter().map(|place| flags[*place]).collect();
         Ok(article.written(Draws { flags, ..drawn(dice, generator, replies, (0..kept.len()).collect()) }))
     }
