@@ -1,8 +1,13 @@
 //! What the user can type. What it means is decided elsewhere.
 
+mod examples;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
+use crate::snapshot;
 
 /// The miner's workbench for De-Val (Bittensor subnet 15).
 #[derive(Debug, Parser)]
@@ -53,7 +58,22 @@ pub(crate) enum Command {
     /// Model hash, per-file digests, weight health.
     Hash,
     /// Estimate the reward.
-    Evaluate,
+    Evaluate(EvaluateArgs),
+    /// Whether one evaluation beats another on the same examples.
+    Compare {
+        /// Report A.
+        a: PathBuf,
+        /// Report B; the difference is B less A.
+        b: PathBuf,
+        /// Compare the examples that both hold, where the sets differ.
+        #[arg(long)]
+        common: bool,
+    },
+    /// Tier and weight to expect in the contest.
+    Forecast(ForecastArgs),
+    /// Make, convert, show and check sets of task examples.
+    #[command(subcommand)]
+    Examples(ExamplesCommand),
     /// Publish to the Hub: private, one Hub commit, read back.
     Publish(Effect),
     /// Commit the model hash on chain, read it back, make the repository public.
@@ -96,11 +116,133 @@ pub(crate) enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Speed beside named peers, measured in one run.
+    Bench {
+        #[arg(value_enum)]
+        what: Bench,
+    },
+    /// One snapshot assertion; started by `evaluate --snapshot`.
+    #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
+    AssertSnapshot(snapshot::Assertion),
     /// One job of continuous integration.
     Ci {
         #[arg(value_enum)]
         job: Job,
     },
+}
+
+/// Every flag stands for a key of the manifest's [evaluate] table, for this run only.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EvaluateArgs {
+    /// Example set (JSON Lines) in place of the manifest's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) examples: Option<PathBuf>,
+    /// Generated examples of each task.
+    #[arg(long, value_name = "N", conflicts_with = "examples", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) per_task: Option<u32>,
+    /// Seed of generated examples, of sampling and of the bootstrap.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How an answer is read from the model.
+    #[arg(long, value_enum)]
+    pub(crate) reading: Option<ReadingArg>,
+    /// Answers to each example, where they are sampled.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) samples: Option<u32>,
+    /// Share of the labels that may be wrong, 0 to 0.49: widens the result by a band.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) label_noise: Option<f64>,
+    /// When to stop: after all examples, or once every comparison with a rule without a model is settled.
+    #[arg(long, value_enum)]
+    pub(crate) until: Option<UntilArg>,
+    /// Reward recorded answers (JSON Lines with `id`, `score`, `mistakes`) in place of asking a model.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: Option<PathBuf>,
+    /// Write the report to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Check the result against the accepted one, or accept it (never in CI).
+    #[arg(long, value_enum)]
+    pub(crate) snapshot: Option<SnapshotMode>,
+}
+
+impl EvaluateArgs {
+    /// Whether the run asks the same as the manifest does.
+    pub(crate) fn ask_nothing_else(&self) -> bool {
+        let Self { examples, per_task, seed, reading, samples, label_noise, until, answers, save: _, snapshot: _ } = self;
+        let numbers = per_task.is_none() && seed.is_none() && samples.is_none() && label_noise.is_none();
+        numbers && examples.is_none() && reading.is_none() && until.is_none() && answers.is_none()
+    }
+}
+
+/// `evaluate.reading`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReadingArg {
+    Generate,
+    Constrained,
+    Likelihood,
+}
+
+/// `evaluate.until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UntilArg {
+    All,
+    Settled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotMode {
+    /// Compare with the accepted result.
+    Check,
+    /// Accept the result.
+    Update,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForecastArgs {
+    /// The leaderboard: JSON or CSV with `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) leaderboard: PathBuf,
+    /// Evaluation report to take our reward from; the submission's own by default.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Our uid on the leaderboard; without it we join as a new miner.
+    #[arg(long, value_name = "N")]
+    pub(crate) uid: Option<u32>,
+    /// The miner whose seat we take when we register.
+    #[arg(long, value_name = "UID", conflicts_with = "uid")]
+    pub(crate) replaces: Option<u32>,
+    /// Our score so far; the leaderboard's, or 0 for a new miner, without it.
+    #[arg(long, value_name = "SCORE")]
+    pub(crate) score: Option<f32>,
+    /// The validator does not evaluate us: our score only decays.
+    #[arg(long)]
+    pub(crate) not_evaluated: bool,
+    /// Block of our chain commitment; without it the leaderboard's, or now.
+    #[arg(long, value_name = "BLOCK")]
+    pub(crate) block: Option<u64>,
+    /// Rounds to look ahead.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) rounds: u32,
+    /// Monte Carlo draws.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(crate) draws: u32,
+    /// Seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Bench {
+    /// Rewards of 10,000 responses, against Python `rouge` 1.0.1 and numpy.
+    Score,
+    /// 1,000 offline examples.
+    Examples,
+    /// A forecast of 256 miners with 10,000 draws.
+    Forecast,
+    /// All of these.
+    Numbers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

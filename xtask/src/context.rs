@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use deval_manifest::{Manifest, Parsed, parse};
+use deval_manifest::{Manifest, Parsed, Reading, Until, parse};
 use deval_model::{WeightsDigest, digest_weights};
 use deval_report::{Diagnostic, Network, Step};
 
 use crate::{
-    cli::Global,
+    cli::{EvaluateArgs, Global, ReadingArg, UntilArg},
     findings::Findings,
     localnet::Localnet,
     secrets::Secrets,
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) secrets: Secrets,
     pub(crate) rerun: bool,
+    /// Flags of `evaluate`; they have been put into the manifest already.
+    pub(crate) flags: EvaluateArgs,
     pub(crate) runtime: tokio::runtime::Runtime,
     /// Fingerprints of the steps that stand in this run.
     pub(crate) ensured: RefCell<BTreeMap<Step, String>>,
@@ -58,6 +60,7 @@ impl Context {
             secrets: Secrets::beside(&root)?,
             runtime: tokio::runtime::Runtime::new().context("cannot start the async runtime")?,
             rerun: global.rerun,
+            flags: EvaluateArgs::default(),
             ensured: RefCell::default(),
             weights: OnceCell::new(),
             localnet: OnceCell::new(),
@@ -66,6 +69,37 @@ impl Context {
             root,
             ui,
         })
+    }
+
+    /// The same submission with the flags of `evaluate` in the place of the manifest's keys.
+    ///
+    /// # Errors
+    /// [`Findings`] for a share of wrong labels that is none; a path that cannot be made absolute.
+    pub(crate) fn with_flags(mut self, flags: EvaluateArgs) -> anyhow::Result<Self> {
+        let settings = &mut self.manifest.evaluate;
+        if let Some(file) = &flags.examples {
+            settings.examples = Some(std::path::absolute(file)?.to_string_lossy().into_owned());
+        }
+        if let Some(per_task) = flags.per_task {
+            (settings.examples, settings.examples_per_task) = (None, per_task);
+        }
+        settings.seed = flags.seed.unwrap_or(settings.seed);
+        settings.samples = flags.samples.unwrap_or(settings.samples);
+        settings.label_noise = flags.label_noise.unwrap_or(settings.label_noise);
+        settings.until = flags.until.map_or(settings.until, UntilArg::value);
+        settings.reading = flags.reading.map_or(settings.reading, ReadingArg::value);
+        if !(0.0..=0.49).contains(&settings.label_noise) {
+            let finding = Diagnostic::error("evaluate.label-noise", "`--label-noise` is out of range");
+            let finding = finding.found(settings.label_noise.to_string()).expected("0 to 0.49");
+            return Err(Findings::from(finding.help("choose a value inside the range")).into());
+        }
+        self.flags = flags;
+        Ok(self)
+    }
+
+    /// Class of the device that the native engine computes on; snapshots are kept apart by it.
+    pub(crate) fn device_class(&self) -> &'static str {
+        "cpu"
     }
 
     /// A path of the manifest, relative to its folder; a leading `~` is the home directory.
@@ -146,6 +180,25 @@ impl Context {
             (None, Network::Local) => Ok(self.localnet()?.chain.clone()),
             (None, Network::Test) => Ok("wss://test.finney.opentensor.ai:443".into()),
             (None, Network::Finney) => Ok("wss://entrypoint-finney.opentensor.ai:443".into()),
+        }
+    }
+}
+
+impl ReadingArg {
+    fn value(self) -> Reading {
+        match self {
+            Self::Generate => Reading::Generate,
+            Self::Constrained => Reading::Constrained,
+            Self::Likelihood => Reading::Likelihood,
+        }
+    }
+}
+
+impl UntilArg {
+    fn value(self) -> Until {
+        match self {
+            Self::All => Until::All,
+            Self::Settled => Until::Settled,
         }
     }
 }

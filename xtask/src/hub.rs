@@ -50,7 +50,7 @@ pub(crate) fn fetch(context: &Context, model_url: &str, dir: &Path) -> anyhow::R
         bar.set_position(done);
     };
     let (client, repo) = (client(context)?, RepoId::parse(model_url)?);
-    let snapshot = context.runtime.block_on(client.fetch(&repo, "main", dir, &progress))?;
+    let snapshot = context.runtime.block_on(client.fetch(&repo, "main", dir, &|_| true, &progress))?;
     bar.finish_and_clear();
     for file in &snapshot.files {
         context.ui.print(format!("{}  {}", file.digest, file.path));

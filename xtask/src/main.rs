@@ -3,17 +3,23 @@
 //! Exit codes: 0 ok, 1 findings about the submission, 2 the work could not be done.
 
 mod cargo;
+mod bench;
 mod ci;
 mod cli;
+mod compare;
 mod context;
 mod demo;
+mod embedder;
+mod examples;
 mod findings;
+mod forecast;
 mod hub;
 mod localnet;
 mod oracle;
 mod python;
 mod schema;
 mod secrets;
+mod snapshot;
 mod steps;
 mod store;
 mod testing;
@@ -59,7 +65,10 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Validate => pure::<steps::Validate>(&open()?),
         Command::Package => pure::<steps::Package>(&open()?),
         Command::Hash => pure::<steps::Hash>(&open()?),
-        Command::Evaluate => pure::<steps::Evaluate>(&open()?),
+        Command::Evaluate(flags) => steps::evaluate(&open()?.with_flags(flags.clone())?),
+        Command::Compare { a, b, common } => compare::run(a, b, *common, ui),
+        Command::Forecast(arguments) => forecast::run(&open()?, arguments),
+        Command::Examples(command) => examples::run(command, ui),
         Command::Publish(effect) => {
             shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
         }
@@ -75,6 +84,8 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
+        Command::Bench { what } => bench::run(*what, ui),
+        Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }
 }

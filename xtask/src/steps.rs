@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 pub(crate) use commit::{CommitReceipt, commit};
 use deval_report::{Diagnostic, Inputs, Report, Run, Section, Stale, Step};
-pub(crate) use evaluate::{Evaluate, view::summary as evaluation_summary};
+pub(crate) use evaluate::{Evaluate, run as evaluate, view::summary as evaluation_summary};
 pub(crate) use hash::Hash;
 pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
@@ -35,6 +35,16 @@ pub(crate) trait Pure {
     const STEP: Step;
     type Output: Serialize + DeserializeOwned;
 
+    /// Name of the report, without its extension.
+    fn report_name(_context: &Context) -> anyhow::Result<String> {
+        Ok(Self::STEP.name().to_owned())
+    }
+
+    /// The steps whose reports it reads.
+    fn needs(_context: &Context) -> &'static [Step] {
+        Self::STEP.needs()
+    }
+
     /// What the result depends on beside the steps it needs.
     fn inputs(context: &Context) -> anyhow::Result<Inputs>;
 
@@ -55,10 +65,11 @@ pub(crate) trait Pure {
 pub(crate) fn ensure<S: Pure>(context: &Context) -> anyhow::Result<Report<S::Output>> {
     // Needs first: what they find explains inputs that cannot be read.
     let needs =
-        S::STEP.needs().iter().map(|&step| Ok((step, need(context, step)?))).collect::<anyhow::Result<Vec<_>>>()?;
+        S::needs(context).iter().map(|&step| Ok((step, need(context, step)?))).collect::<anyhow::Result<Vec<_>>>()?;
     let mut inputs = S::inputs(context)?;
     needs.iter().for_each(|(step, fingerprint)| inputs.add_need(*step, fingerprint));
-    let earlier = context.store.read::<S::Output>(S::STEP.name());
+    let name = S::report_name(context)?;
+    let earlier = context.store.read::<S::Output>(&name);
     let because = stale::<S>(context, &inputs, earlier.as_ref());
     if let Some(fresh) = earlier.filter(|_| because.is_empty()) {
         context.ui.say(format!("{:9} fresh", S::STEP.name()));
@@ -70,7 +81,7 @@ pub(crate) fn ensure<S: Pure>(context: &Context) -> anyhow::Result<Report<S::Out
     let outcome = S::run(context)?;
     let mut report = Report::new(S::STEP.name(), inputs, outcome.diagnostics, outcome.result);
     report.run = watch.stop(because, outcome.timing);
-    context.store.write(&report)?;
+    context.store.write_as(&name, &report)?;
     Ok(report)
 }
 

@@ -31,9 +31,14 @@ impl Store {
         (report.schema == SCHEMA).then_some(report)
     }
 
+    /// Stores the report under its step's name.
     pub(crate) fn write<T: Serialize>(&self, report: &Report<T>) -> anyhow::Result<()> {
+        self.write_as(&report.step, report)
+    }
+
+    pub(crate) fn write_as<T: Serialize>(&self, name: &str, report: &Report<T>) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(report).context("cannot write the report as JSON")?;
-        write_atomically(&self.path(&report.step), &text)
+        write_atomically(&self.path(name), &text)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod native;
 mod prompts;
+mod replay;
 
 pub use native::{Native, NativeOptions};
 pub use prompts::{Prompts, PromptsError};
+pub use replay::Replay;

@@ -90,7 +90,7 @@ impl Example {
 }
 
 /// A validator's question (`EvalRequest` in `deval/api/models.py`, one task at a time).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// What is asked.
     pub task: Task,

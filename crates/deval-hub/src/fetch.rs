@@ -17,10 +17,12 @@ pub(crate) async fn fetch(
     repo: &RepoId,
     revision: &str,
     dir: &Path,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Snapshot, HubError> {
     require_empty(dir)?;
-    let snapshot = remote::snapshot(api, repo, revision).await?;
+    let mut snapshot = remote::snapshot(api, repo, revision).await?;
+    snapshot.files.retain(|file| wanted(&file.path));
     require_inside(api, repo, &snapshot.files)?;
     fs::create_dir_all(dir).map_err(HubError::disk(dir))?;
     let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir).map_err(HubError::disk(dir))?;

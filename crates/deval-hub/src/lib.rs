@@ -128,8 +128,9 @@ impl HubClient {
         }
     }
 
-    /// Downloads a revision (branch, tag or Hub commit) into `dir`, which must be empty or new, and compares every file with the
-    /// sha256 or git sha1 that the Hub lists. `progress` hears the bytes of the files that have passed and of all.
+    /// Downloads the wanted files of a revision (branch, tag or Hub commit) into `dir`, which must be empty or new, and compares every file
+    /// with the sha256 or git sha1 that the Hub lists. `wanted` is asked with each path; `progress` hears the bytes of the files that
+    /// have passed and of all.
     ///
     /// Files move into `dir` when all have passed; after an error it is empty.
     ///
@@ -140,9 +141,10 @@ impl HubClient {
         repo: &RepoId,
         revision: &str,
         dir: &Path,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Snapshot, HubError> {
-        fetch::fetch(&self.api, repo, revision, dir, progress).await
+        fetch::fetch(&self.api, repo, revision, dir, wanted, progress).await
     }
 
     fn xet_cache(&self, repo: &RepoId) -> PathBuf {

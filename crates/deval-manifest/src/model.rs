@@ -110,8 +110,28 @@ pub struct Evaluate {
     pub max_new_tokens: u32,
     /// JSON Lines file of labelled examples to use in place of generated ones.
     pub examples: Option<String>,
+    /// Answers to each example; more than one tells how much sampled answers vary.
+    #[schemars(range(min = 1, max = 100))]
+    pub samples: u32,
+    /// When to stop asking.
+    pub until: Until,
+    /// Share of the labels that may be wrong; widens the result by a band.
+    #[schemars(range(min = 0, max = 0.49))]
+    pub label_noise: f64,
     /// Folder of the sentence encoder for the relevance reward (validators use WhereIsAI/UAE-Large-V1).
     pub embedder_dir: Option<String>,
+    /// Repository of the sentence encoder on the Hub, `namespace/name`, in place of a folder.
+    pub embedder_repo: Option<String>,
+}
+
+/// When an evaluation stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// After the last example.
+    All,
+    /// As soon as the comparison with every rule without a model is settled.
+    Settled,
 }
 
 /// The Hugging Face Hub.
@@ -158,7 +178,11 @@ impl Default for Evaluate {
             seed: 0,
             max_new_tokens: 250,
             examples: None,
+            samples: 1,
+            until: Until::All,
+            label_noise: 0.0,
             embedder_dir: None,
+            embedder_repo: None,
         }
     }
 }
@@ -176,6 +200,16 @@ impl Reading {
             Self::Generate => "generate",
             Self::Constrained => "constrained",
             Self::Likelihood => "likelihood",
+        }
+    }
+}
+
+impl Until {
+    /// Name in `deval.toml` and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Settled => "settled",
         }
     }
 }

@@ -164,19 +164,34 @@ fn out_of_range(manifest: &Manifest, places: &BTreeMap<String, Place>) -> Vec<Di
         ("schema", u64::from(manifest.schema), 1, u64::from(SCHEMA)),
         ("evaluate.examples_per_task", manifest.evaluate.examples_per_task.into(), 1, 1000),
         ("evaluate.max_new_tokens", manifest.evaluate.max_new_tokens.into(), 1, 4096),
+        ("evaluate.samples", manifest.evaluate.samples.into(), 1, 100),
         ("axon.port", manifest.axon.port.into(), 1025, 65534),
     ];
     let outside = ranges.into_iter().filter(|&(_, value, least, most)| value < least || value > most);
-    outside
+    let mut findings: Vec<_> = outside
         .map(|(key, value, least, most)| {
-            let mut finding = Diagnostic::error("manifest.value", format!("`{key}` is out of range"))
+            value_finding(key, places, "is out of range")
                 .found(value.to_string())
                 .expected(format!("{least} to {most}"))
-                .help("choose a value inside the range");
-            finding.place = places.get(key).cloned();
-            finding
+                .help("choose a value inside the range")
         })
-        .collect()
+        .collect();
+    let evaluate = &manifest.evaluate;
+    if !(0.0..=0.49).contains(&evaluate.label_noise) {
+        let finding = value_finding("evaluate.label_noise", places, "is out of range");
+        let finding = finding.found(evaluate.label_noise.to_string()).expected("0 to 0.49");
+        findings.push(finding.help("choose a value inside the range"));
+    }
+    if evaluate.embedder_dir.is_some() && evaluate.embedder_repo.is_some() {
+        let finding = value_finding("evaluate.embedder_repo", places, "and `evaluate.embedder_dir` name an encoder each");
+        findings.push(finding.expected("one of the two").help("delete one of them"));
+    }
+    findings
+}
+
+fn value_finding(key: &str, places: &BTreeMap<String, Place>, what: &str) -> Diagnostic {
+    let finding = Diagnostic::error("manifest.value", format!("`{key}` {what}"));
+    Diagnostic { place: places.get(key).cloned(), ..finding }
 }
 
 #[cfg(test)]

@@ -2,18 +2,18 @@
 
 pub(crate) mod view;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::Context as _;
-use deval_backend::{Native, NativeOptions, Prompts};
-use deval_eval::{Embed, Evaluation, ExampleSet, SetInfo, Task, evaluate};
-use deval_examples::generate;
-use deval_llama::{Embedder, Engine};
-use deval_manifest::Backend;
-use deval_report::{Diagnostic, Inputs, Section, Step};
+use deval_backend::{Native, NativeOptions, Prompts, Replay};
+use deval_eval::{Backend, Embed, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate};
+use deval_examples::generate_set;
+use deval_llama::Engine;
+use deval_report::{Diagnostic, Inputs, Report, Section, Step};
+use serde_json::Value;
 
-use super::{Outcome, Pure};
-use crate::{context::Context, findings::Findings, ui::Unit};
+use super::{Outcome, Pure, ensure};
+use crate::{Verdict, cli::EvaluateArgs, context::Context, embedder, findings::Findings, snapshot, store, ui::Unit};
 
 /// The step.
 pub(crate) struct Evaluate;
@@ -22,22 +22,39 @@ impl Pure for Evaluate {
     const STEP: Step = Step::Evaluate;
     type Output = Evaluation;
 
+    /// A run with flags is kept apart from the submission's own evaluation, which later steps need.
+    fn report_name(context: &Context) -> anyhow::Result<String> {
+        if context.flags.ask_nothing_else() {
+            return Ok(Self::STEP.name().to_owned());
+        }
+        let fingerprint = Self::inputs(context)?.fingerprint(Self::STEP.name());
+        Ok(format!("evaluations/{}", &fingerprint[..12]))
+    }
+
+    /// Recorded answers need no model.
+    fn needs(context: &Context) -> &'static [Step] {
+        if context.flags.answers.is_some() { &[] } else { Self::STEP.needs() }
+    }
+
     fn inputs(context: &Context) -> anyhow::Result<Inputs> {
         let settings = &context.manifest.evaluate;
         let mut inputs = Inputs::default();
-        inputs.add("evaluate.backend", format!("{:?}", settings.backend).to_lowercase());
-        inputs.add("evaluate.reading", settings.reading.name());
+        match &context.flags.answers {
+            Some(answers) => inputs.add("evaluate.answers", deval_model::file_sha256(answers)?),
+            None => {
+                inputs.add("evaluate.backend", format!("{:?}", settings.backend).to_lowercase());
+                inputs.add("evaluate.reading", settings.reading.name());
+                inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
+            }
+        }
         inputs.add("evaluate.seed", settings.seed);
-        inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
+        inputs.add("evaluate.samples", settings.samples);
+        inputs.add("evaluate.until", settings.until.name());
+        inputs.add("evaluate.label_noise", settings.label_noise);
         inputs.add("evaluate.examples", example_set(context)?.info.digest);
         inputs.add("evaluate.engine", env!("CARGO_PKG_VERSION"));
-        if let Some(dir) = &settings.embedder_dir {
-            let weights = deval_model::digest_weights(
-                &context.path(dir),
-                Some(&context.out("cache/embedder.json")),
-                &mut |_, _| (),
-            );
-            inputs.add("evaluate.embedder", weights.map(|weights| weights.model_hash).unwrap_or_default());
+        if let Some(encoder) = embedder::fingerprint(context) {
+            inputs.add("evaluate.embedder", encoder);
         }
         Ok(inputs)
     }
@@ -46,11 +63,14 @@ impl Pure for Evaluate {
         let set = example_set(context)?;
         needs_encoder(context, &set)?;
         let spinner = context.ui.spinner("loading the model");
-        let mut backend = backend(context)?;
-        let embedder = embedder(context)?;
+        let mut backend = backend(context, &set)?;
+        let embedder = embedder::load(context)?;
         spinner.finish_and_clear();
         let bar = context.ui.bar("evaluating", set.examples.len() as u64, Unit::Items);
-        let evaluation = evaluate(&mut backend, &set, &embedder, &mut |done, _| bar.set_position(done as u64))?;
+        let evaluation = evaluate(&mut *backend, &set, &*embedder, &options(context), &mut |done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        })?;
         bar.finish_and_clear();
         let timing = serde_json::to_value(&evaluation.timing).context("timing is plain data")?;
         Ok(Outcome { diagnostics: Vec::new(), result: Some(evaluation), timing })
@@ -61,12 +81,46 @@ impl Pure for Evaluate {
     }
 }
 
-/// The examples that are asked: the manifest's file, else generated ones.
+/// `cargo xtask evaluate`: the step, then what its flags ask for beside it.
+pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
+    let mut report = ensure::<Evaluate>(context)?;
+    let mut sections = report.result.as_ref().map(view::sections).unwrap_or_default();
+    if let Some(file) = &context.flags.save {
+        save(&report, file)?;
+        context.ui.say(format!("written to {}", file.display()));
+    }
+    if let (Some(mode), Some(evaluation)) = (context.flags.snapshot, &report.result) {
+        let outcome = snapshot::run(context, evaluation, mode)?;
+        sections.extend(outcome.sections());
+        report.diagnostics.extend(outcome.findings);
+    }
+    context.ui.report(&report, &sections);
+    Ok(if report.is_ok() { Verdict::Ok } else { Verdict::Findings })
+}
+
+fn save(report: &Report<Evaluation>, file: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_vec_pretty(report).context("cannot write the report as JSON")?;
+    store::write_atomically(&std::path::absolute(file)?, &text)
+}
+
+fn options(context: &Context) -> EvaluateOptions {
+    let settings = &context.manifest.evaluate;
+    EvaluateOptions {
+        samples: settings.samples,
+        seed: settings.seed,
+        label_noise: Some(settings.label_noise).filter(|share| *share > 0.0),
+        until: match settings.until {
+            deval_manifest::Until::All => Until::All,
+            deval_manifest::Until::Settled => Until::Settled,
+        },
+    }
+}
+
+/// The examples that are asked: the file of the flag or the manifest, else generated ones.
 fn example_set(context: &Context) -> anyhow::Result<ExampleSet> {
     let settings = &context.manifest.evaluate;
     let Some(file) = &settings.examples else {
-        let info = SetInfo { name: "offline".to_owned(), seed: Some(settings.seed), ..SetInfo::default() };
-        return Ok(ExampleSet::new(info, generate(settings.seed, settings.examples_per_task as usize)));
+        return Ok(generate_set(settings.seed, settings.examples_per_task as usize, &Task::ALL));
     };
     let path = context.path(file);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read the examples {}", path.display()))?;
@@ -77,20 +131,28 @@ fn example_set(context: &Context) -> anyhow::Result<ExampleSet> {
 /// Asks for a sentence encoder before the first question, not at the first summary.
 fn needs_encoder(context: &Context, set: &ExampleSet) -> Result<(), Findings> {
     let summaries = set.examples.iter().filter(|example| example.task == Task::SummaryCompleteness).count();
-    if summaries == 0 || context.manifest.evaluate.embedder_dir.is_some() {
+    if summaries == 0 || embedder::is_configured(context) {
         return Ok(());
     }
     let finding = Diagnostic::error("evaluate.embedder", "the relevance reward needs a sentence encoder")
         .found(format!("{summaries} examples of summary_completeness and no `evaluate.embedder_dir`"))
-        .expected("the folder of a BERT-type model; validators use WhereIsAI/UAE-Large-V1")
-        .help("set `embedder_dir` in the [evaluate] table; `cargo xtask demo` unpacks all-MiniLM-L6-v2 for a first estimate");
+        .expected("a BERT-type model; validators use WhereIsAI/UAE-Large-V1")
+        .help(
+            "set `embedder_repo` or `embedder_dir` in the [evaluate] table; `cargo xtask demo` unpacks all-MiniLM-L6-v2 for a first \
+             estimate",
+        );
     Err(context.place(finding, "evaluate").into())
 }
 
-fn backend(context: &Context) -> anyhow::Result<Native> {
+fn backend(context: &Context, set: &ExampleSet) -> anyhow::Result<Box<dyn Backend>> {
     let settings = &context.manifest.evaluate;
+    if let Some(file) = &context.flags.answers {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read the answers {}", file.display()))?;
+        let replay = Replay::read(&file.to_string_lossy(), &text, &set.examples, settings.samples).map_err(Findings)?;
+        return Ok(Box::new(replay));
+    }
     match settings.backend {
-        Backend::Native => {
+        deval_manifest::Backend::Native => {
             let path = context.pipeline_dir().join("prompts.py");
             let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let options = NativeOptions {
@@ -99,26 +161,7 @@ fn backend(context: &Context) -> anyhow::Result<Native> {
                 seed: settings.seed,
                 model: context.manifest.submission.model_url.clone(),
             };
-            Ok(Native::new(Engine::load(&context.model_dir())?, Prompts::parse(&source)?, options))
+            Ok(Box::new(Native::new(Engine::load(&context.model_dir())?, Prompts::parse(&source)?, options)))
         }
-    }
-}
-
-/// The sentence encoder of the relevance reward.
-struct SentenceEncoder(Option<Embedder>);
-
-fn embedder(context: &Context) -> anyhow::Result<SentenceEncoder> {
-    let dir = context.manifest.evaluate.embedder_dir.as_ref().map(|dir| context.path(dir));
-    Ok(SentenceEncoder(dir.map(|dir| Embedder::load(&dir)).transpose()?))
-}
-
-impl Embed for SentenceEncoder {
-    fn embed(&self, text: &str) -> Result<Vec<f32>, String> {
-        let encoder = self.0.as_ref().ok_or("no sentence encoder is configured")?;
-        encoder.embed(text).map_err(|error| error.to_string())
-    }
-
-    fn name(&self) -> &str {
-        self.0.as_ref().map_or("none", Embedder::name)
     }
 }

@@ -38,7 +38,7 @@ impl Bench {
     }
 
     async fn fetch(&self, token: bool) -> Result<Snapshot, HubError> {
-        client(&self.hub, token).fetch(&self.repo, "main", &self.copy(), &|_, _| {}).await
+        client(&self.hub, token).fetch(&self.repo, "main", &self.copy(), &|_| true, &|_, _| {}).await
     }
 }
 
@@ -48,15 +48,24 @@ async fn a_copy_is_equal_and_needs_no_token() {
     let heard = Mutex::new(Vec::new());
     let hear = |done, total| heard.lock().unwrap().push((done, total));
     let anonymous = client(&bench.hub, false);
-    let snapshot = anonymous.fetch(&bench.repo, "main", &bench.copy(), &hear).await.unwrap();
+    let snapshot = anonymous.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &hear).await.unwrap();
     assert_eq!((snapshot.revision.as_str(), snapshot.files.len()), ("c1", 4));
     assert_eq!(contents(&bench.copy()), bench.hub.lock().bytes);
     assert_eq!(std::fs::read_dir(bench.copy()).unwrap().count(), 4, "no other directory is left");
     assert_eq!(heard.lock().unwrap().last(), Some(&(800_005, 800_005)));
     assert!(bench.hub.lock().tokens.iter().all(Option::is_none));
 
-    let again = anonymous.fetch(&bench.repo, "main", &bench.copy(), &hear).await.unwrap_err();
+    let again = anonymous.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &hear).await.unwrap_err();
     assert!(matches!(again, HubError::NotEmpty { .. }), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_wanted_is_downloaded() {
+    let bench = Bench::published().await;
+    let wanted = |path: &str| path == "config.json";
+    let fetched = client(&bench.hub, false).fetch(&bench.repo, "main", &bench.copy(), &wanted, &|_, _| {}).await;
+    assert_eq!(fetched.unwrap().files.len(), 1);
+    assert_eq!(contents(&bench.copy()).into_keys().collect::<Vec<_>>(), ["config.json"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

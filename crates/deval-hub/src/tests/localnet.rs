@@ -47,11 +47,11 @@ async fn there_and_back_again() {
     assert!(outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
     let RemoteState::Present(found) = owner.remote_state(&bench.repo).await.unwrap() else { panic!("not there") };
     assert!(found.private, "created private");
-    let hidden = stranger.fetch(&bench.repo, "main", &bench.copy(), &|_, _| {}).await.unwrap_err();
+    let hidden = stranger.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &|_, _| {}).await.unwrap_err();
     assert_eq!(hidden.status().unwrap().as_u16(), 401, "{hidden}");
 
     owner.set_private(&bench.repo, false).await.unwrap();
-    let snapshot = stranger.fetch(&bench.repo, "main", &bench.copy(), &|_, _| {}).await.unwrap();
+    let snapshot = stranger.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &|_, _| {}).await.unwrap();
     assert_eq!(snapshot.revision, outcome.revision);
     let mut copy = contents(&bench.copy());
     assert!(copy.remove(".gitattributes").is_some(), "the Hub's own");

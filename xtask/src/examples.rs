@@ -1,0 +1,195 @@
+//! `cargo xtask examples`: sets of task examples.
+
+mod articles;
+mod llm;
+
+use std::{fs, path::Path};
+
+use anyhow::Context as _;
+use deval_eval::{ExampleSet, SetInfo, Task};
+use deval_examples::{
+    articles::{Article, WIKIPEDIA_LICENCE},
+    audit,
+    export, generate_set,
+    import::{self, Format, Overrides},
+    show,
+};
+use deval_report::{Diagnostic, Inputs, Report, Section};
+use serde::Serialize;
+
+use crate::{
+    Verdict,
+    cli::{ExamplesCommand, From, Generate, Import},
+    findings::Findings,
+    secrets::Secrets,
+    store::write_atomically,
+    ui::Ui,
+};
+
+pub(crate) fn run(command: &ExamplesCommand, ui: Ui) -> anyhow::Result<Verdict> {
+    match command {
+        ExamplesCommand::Generate(arguments) => generate(arguments, ui),
+        ExamplesCommand::Import(arguments) => import_files(arguments, ui),
+        ExamplesCommand::Show { file, id, tasks, limit } => show_examples(file, id.as_deref(), tasks, *limit, ui),
+        ExamplesCommand::Check { file, against } => check(file, against, ui),
+    }
+}
+
+/// What a command made or saw.
+struct Outcome<T> {
+    command: &'static str,
+    findings: Vec<Diagnostic>,
+    result: T,
+    sections: Vec<Section>,
+}
+
+impl<T: Serialize> Outcome<T> {
+    fn tell(self, ui: Ui) -> anyhow::Result<Verdict> {
+        let report = Report::new(self.command, Inputs::default(), self.findings, Some(self.result));
+        ui.report(&report, &self.sections);
+        Ok(if report.is_ok() { Verdict::Ok } else { Verdict::Findings })
+    }
+}
+
+fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
+    let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
+    let secrets = Secrets::beside(&std::env::current_dir().context("there is no current folder")?)?;
+    let (articles, mut findings) = articles::read(arguments, &secrets, ui)?;
+    let mut sections = Vec::new();
+    let set = match arguments.llm {
+        Some(api) => {
+            let Some(made) = llm::generate(arguments, api, &tasks, articles, &secrets, ui)? else { return Ok(Verdict::Ok) };
+            sections.push(made.tally.section());
+            made.set
+        }
+        None if articles.is_empty() => generate_set(arguments.seed, arguments.per_task as usize, &tasks),
+        None => from_articles(arguments, &tasks, &articles, &mut findings),
+    };
+    findings.extend(write(&set, &arguments.out, false)?);
+    sections.push(described(&set.info, &arguments.out));
+    Outcome { command: "examples-generate", findings, result: set.info, sections }.tell(ui)
+}
+
+/// Examples about articles; dialogues for attribution come from the offline generator.
+fn from_articles(arguments: &Generate, tasks: &[Task], articles: &[Article], findings: &mut Vec<Diagnostic>) -> ExampleSet {
+    let per_task = arguments.per_task as usize;
+    let (mut examples, found) = deval_examples::articles::examples(articles, arguments.seed, per_task);
+    examples.retain(|example| tasks.contains(&example.task));
+    findings.extend(found.into_iter().filter(|finding| finding.code != "articles.attribution"));
+    let of_wikipedia = arguments.wikipedia.is_some();
+    if tasks.contains(&Task::Attribution) {
+        examples.extend(generate_set(arguments.seed, per_task, &[Task::Attribution]).examples);
+    }
+    let info = SetInfo {
+        name: format!("articles-{}", arguments.seed),
+        licence: of_wikipedia.then(|| WIKIPEDIA_LICENCE.to_owned()),
+        seed: Some(arguments.seed),
+        generator: Some("articles/1".to_owned()),
+        contamination: if of_wikipedia { vec!["public".to_owned()] } else { Vec::new() },
+        ..SetInfo::default()
+    };
+    ExampleSet::new(info, examples)
+}
+
+fn import_files(arguments: &Import, ui: Ui) -> anyhow::Result<Verdict> {
+    let (mut sets, mut findings) = (Vec::new(), Vec::new());
+    for file in &arguments.files {
+        let (set, found) = read(file, arguments.from)?;
+        sets.push(set);
+        findings.extend(found);
+    }
+    if findings.iter().any(Diagnostic::is_error) {
+        return Err(Findings(findings).into());
+    }
+    let stem = arguments.out.file_stem().map_or_else(|| "examples".into(), |stem| stem.to_string_lossy());
+    let single = sets.len() == 1;
+    let mut set = match sets.pop() {
+        Some(only) if single => only,
+        last => {
+            let (merged, found) = import::merge(sets.into_iter().chain(last).collect(), &stem);
+            findings.extend(found);
+            merged
+        }
+    };
+    if arguments.per_task.is_some() || !arguments.tasks.is_empty() {
+        let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
+        let per_task = arguments.per_task.unwrap_or(usize::MAX);
+        let (selected, found) = import::select(&set, &tasks, per_task, arguments.seed);
+        findings.extend(found);
+        set = selected;
+    }
+    let overrides =
+        Overrides { name: arguments.name.clone(), licence: arguments.licence.clone(), contamination: arguments.tags.clone() };
+    let set = overrides.apply(set);
+    findings.extend(write(&set, &arguments.out, arguments.upstream)?);
+    let sections = vec![described(&set.info, &arguments.out)];
+    Outcome { command: "examples-import", findings, result: set.info, sections }.tell(ui)
+}
+
+fn show_examples(file: &Path, id: Option<&str>, tasks: &[Task], limit: usize, ui: Ui) -> anyhow::Result<Verdict> {
+    let (set, findings) = read(file, From::Auto)?;
+    let wanted = set.examples.into_iter().filter(|example| id.is_none_or(|id| example.id == id));
+    let wanted = wanted.filter(|example| tasks.is_empty() || tasks.contains(&example.task));
+    let shown: Vec<_> = wanted.take(if id.is_some() { usize::MAX } else { limit }).collect();
+    if let Some(id) = id.filter(|_| shown.is_empty()) {
+        let finding = Diagnostic::error("examples.unknown-id", "the set has no example with this id");
+        let finding = finding.in_file(&file.to_string_lossy()).found(id);
+        return Err(Findings::from(finding.help("`cargo xtask examples check` lists what is in a set")).into());
+    }
+    let sections = shown.iter().flat_map(show::show).collect();
+    Outcome { command: "examples-show", findings, result: shown, sections }.tell(ui)
+}
+
+fn check(file: &Path, against: &[std::path::PathBuf], ui: Ui) -> anyhow::Result<Verdict> {
+    let (set, mut findings) = read(file, From::Auto)?;
+    let training = against.iter().map(|path| {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((path.to_string_lossy().into_owned(), String::from_utf8_lossy(&bytes).into_owned()))
+    });
+    let training = training.collect::<anyhow::Result<Vec<_>>>()?;
+    let audited = audit::audit(&set);
+    findings.extend(audit::findings(&set));
+    let mut sections = audited.sections();
+    if !training.is_empty() {
+        let overlap = audit::overlap(&set, training.iter().map(|(name, text)| (name.as_str(), text.as_str())), audit::SHINGLE);
+        findings.extend(overlap.findings());
+        sections.push(overlap.section());
+    }
+    Outcome { command: "examples-check", findings, result: audited, sections }.tell(ui)
+}
+
+fn read(file: &Path, from: From) -> anyhow::Result<(ExampleSet, Vec<Diagnostic>)> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read the examples {}", file.display()))?;
+    let format = match from {
+        From::Auto => Format::Auto,
+        From::Csv => Format::Csv,
+        From::Jsonl => Format::Jsonl,
+    };
+    Ok(import::read(&file.to_string_lossy(), &text, format))
+}
+
+/// Writes the set; what the format does not hold is told.
+fn write(set: &ExampleSet, out: &Path, upstream: bool) -> anyhow::Result<Vec<Diagnostic>> {
+    let is_csv = upstream || out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let (text, lost) = match is_csv {
+        true => (export::csv(set, upstream), export::lost(set, upstream)),
+        false => (set.write(), Vec::new()),
+    };
+    write_atomically(&std::path::absolute(out)?, text.as_bytes())?;
+    Ok(lost)
+}
+
+fn described(info: &SetInfo, out: &Path) -> Section {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let section = Section::new("Example set")
+        .row("written to", out.display())
+        .row("name", &info.name)
+        .row("digest", &info.digest)
+        .row("examples", info.examples)
+        .row("licence", text(&info.licence))
+        .row("made by", text(&info.generator));
+    match info.contamination.as_slice() {
+        [] => section,
+        tags => section.row("contamination", tags.join(", ")),
+    }
+}
