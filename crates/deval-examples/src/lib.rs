@@ -2,6 +2,12 @@
 //!
 //! This crate is pure: it takes text and returns values; files are read and written by its callers.
 
+mod csv_format;
+pub mod export;
 pub mod generate;
+pub mod import;
+pub mod licence;
+pub mod show;
 
 pub use generate::generate;
+pub use show::show;
