@@ -5,7 +5,7 @@
 
 mod record;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use deval_eval::dice::Dice;
 use deval_eval::set::{check, digest};
@@ -171,10 +171,10 @@ pub fn merge(sets: Vec<ExampleSet>, name: &str) -> (ExampleSet, Vec<Diagnostic>)
     let licence = licence::all_of(sets.iter().filter_map(|set| set.info.licence.as_deref()));
     let contamination = united(sets.iter().flat_map(|set| &set.info.contamination));
     let (mut examples, mut findings) = (Vec::new(), Vec::new());
-    let (mut ids, mut contents, mut dropped) = (HashSet::new(), HashMap::new(), 0);
+    let (mut ids, mut contents, mut dropped) = (HashSet::new(), HashSet::new(), 0);
     for mut example in sets.into_iter().flat_map(|set| set.examples) {
         let content = digest(&[Example { id: String::new(), source: Value::Null, ..example.clone() }]);
-        if contents.insert(content, ()).is_some() {
+        if !contents.insert(content) {
             dropped += 1;
             continue;
         }
@@ -199,8 +199,8 @@ pub fn merge(sets: Vec<ExampleSet>, name: &str) -> (ExampleSet, Vec<Diagnostic>)
 }
 
 fn free_id(id: &str, taken: &HashSet<String>) -> String {
-    let ids = (2u64..).map(|count| format!("{id}~{count}"));
-    ids.into_iter().find(|id| !taken.contains(id)).expect("there are more numbers than examples")
+    let mut ids = (2u64..).map(|count| format!("{id}~{count}"));
+    ids.find(|id| !taken.contains(id)).expect("there are more numbers than examples")
 }
 
 fn united<'a>(tags: impl Iterator<Item = &'a String>) -> Vec<String> {

@@ -2,7 +2,9 @@
 //!
 //! This crate is pure: it takes text and returns values; files are read and written by its callers.
 
+pub mod articles;
 mod csv_format;
+mod draws;
 pub mod export;
 pub mod generate;
 pub mod import;
