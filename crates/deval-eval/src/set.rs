@@ -41,6 +41,9 @@ pub struct SetInfo {
     /// Why a model may have seen the examples or their sources before: `public`, `training-overlap`, …
     #[serde(default)]
     pub contamination: Vec<String>,
+    /// Digest of the set that this one was drawn from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// Examples and what is known about them as a whole.
@@ -57,6 +60,21 @@ struct Header {
     deval_examples: u32,
     #[serde(flatten)]
     info: SetInfo,
+}
+
+impl SetInfo {
+    /// What the examples' own sources say.
+    pub fn gathered(name: &str, examples: &[Example]) -> Self {
+        let texts = |key: &str| -> BTreeSet<&str> {
+            examples.iter().filter_map(|example| example.source.get(key)?.as_str()).collect()
+        };
+        let licences =
+            texts("licence").into_iter().map(|licence| licence.split(&[',', ';'][..]).next().unwrap_or(licence).trim());
+        let licence = licences.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" AND ");
+        let contamination = if texts("repository").is_empty() { Vec::new() } else { vec!["public".to_owned()] };
+        let licence = Some(licence).filter(|licence| !licence.is_empty());
+        Self { name: name.to_owned(), licence, contamination, ..Self::default() }
+    }
 }
 
 impl ExampleSet {
@@ -82,7 +100,7 @@ impl ExampleSet {
                 findings.insert(0, finding);
                 SetInfo::default()
             }
-            None => gathered(stem, &examples),
+            None => SetInfo::gathered(stem, &examples),
         };
         (Self::new(info, examples), findings)
     }
@@ -116,19 +134,6 @@ fn read_header(file: &str, header: &Value, examples: &[Example]) -> Result<SetIn
         .help("take back the edit, or make a set of its own: `cargo xtask examples import FILE --out NEW.jsonl` after deleting the first line"))
 }
 
-/// What the examples' own sources say.
-fn gathered(name: &str, examples: &[Example]) -> SetInfo {
-    let texts = |key: &str| -> BTreeSet<&str> {
-        examples.iter().filter_map(|example| example.source.get(key)?.as_str()).collect()
-    };
-    let licences =
-        texts("licence").into_iter().map(|licence| licence.split(&[',', ';'][..]).next().unwrap_or(licence).trim());
-    let licence = licences.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" AND ");
-    let contamination = if texts("repository").is_empty() { Vec::new() } else { vec!["public".to_owned()] };
-    let licence = Some(licence).filter(|licence| !licence.is_empty());
-    SetInfo { name: name.to_owned(), licence, contamination, ..SetInfo::default() }
-}
-
 fn read_examples<'a>(
     file: &str,
     lines: impl Iterator<Item = (u32, &'a str)>,
@@ -158,7 +163,7 @@ fn unreadable(file: &str, line: u32, error: &serde_json::Error) -> Diagnostic {
 }
 
 /// References that the reward models would refuse or that no answer can reach.
-fn check(example: &Example) -> Option<Diagnostic> {
+pub fn check(example: &Example) -> Option<Diagnostic> {
     let reference = example.reference;
     let (message, expected) = if !reference.is_finite() {
         ("the reference score is no number", "0 to 1")

@@ -2,6 +2,14 @@
 //!
 //! This crate is pure: it takes text and returns values; files are read and written by its callers.
 
+pub mod articles;
+mod csv_format;
+mod draws;
+pub mod export;
 pub mod generate;
+pub mod import;
+pub mod licence;
+pub mod show;
 
 pub use generate::generate;
+pub use show::show;
