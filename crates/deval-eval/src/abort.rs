@@ -16,6 +16,10 @@ pub enum PythonException {
     JSONDecodeError,
     /// `KeyError`.
     KeyError,
+    /// `NotADirectoryError`.
+    NotADirectoryError,
+    /// `OSError` itself: too many symbolic links.
+    OSError,
     /// `RecursionError`.
     RecursionError,
     /// `TypeError`.

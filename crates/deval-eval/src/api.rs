@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::python;
 use crate::task::Answer;
 
 /// How the container and the validator's client call an answer.
@@ -81,9 +80,17 @@ fn float(value: &Value) -> Option<f64> {
     match value {
         Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => python::parse_float(text),
+        Value::String(text) => float_of_text(text),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// How pydantic reads a float out of text: Rust's own parser, so ASCII digits only, and where that fails once more without underscores,
+/// which may stand anywhere but at the ends and side by side.
+fn float_of_text(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let misplaced = text.starts_with('_') || text.ends_with('_') || text.contains("__");
+    text.parse().ok().or_else(|| text.replace('_', "").parse().ok().filter(|_| !misplaced))
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {
@@ -93,6 +100,17 @@ fn strings(value: &Value) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_a_float_where_pydantic_takes_it_for_one() {
+        let texts = ["1_0", " 0.5\u{85}", "1e-3", ".5", "5.", "+1", "1_.5", "+_1", "1e-_5", "-iNf", "i_nf", "1e999"];
+        let read = texts.map(|text| float_of_text(text).expect(text));
+        let (low, high) = (f64::NEG_INFINITY, f64::INFINITY);
+        assert_eq!(read, [10.0, 0.5, 0.001, 0.5, 5.0, 1.0, 1.5, 1.0, 1e-5, low, high, high]);
+        for text in ["", "abc", "1__0", " _1", "1_ ", "0x10", "1 2", "٠.٥", "\u{1c}1", "\u{200b}1", "1e", "."] {
+            assert_eq!(float_of_text(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn typed_answers_follow_the_same_rules() {

@@ -1,10 +1,10 @@
 //! How the validator makes a task out of its language model's replies (`deval/tasks/*`), with every random draw given.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::abort::{PythonException, ValidatorAborts};
-use crate::python;
+use crate::python::{self, json::NotLoaded};
 use crate::task::Task;
 
 /// Text put after each piece of a context or a response, drawn evenly.
@@ -112,12 +112,7 @@ pub fn assemble(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
     match draws.generator {
         Generator::AttributionGeneration => generated_claims(draws, "action_item"),
         Generator::HallucinationGeneration => generated_claims(draws, "claim"),
-        Generator::HallucinationWikipediaClaims => {
-            let field = |reply: &String| Some(text(&parse(reply)?, "response")?.to_owned());
-            let claims =
-                draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((field(reply)?, *flag)));
-            article_claims(draws, claims.collect())
-        }
+        Generator::HallucinationWikipediaClaims => article_claims(draws, section_claims(draws)?),
         Generator::HallucinationWikipediaTopics => {
             let replies = topic_replies(draws)?.iter().cloned();
             article_claims(draws, replies.zip(draws.flags.iter().copied()).collect())
@@ -129,13 +124,13 @@ pub fn assemble(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
 }
 
 fn generated_claims(draws: &Draws, field: &str) -> Result<Assembled, ValidatorAborts> {
-    let usable: Vec<_> =
-        draws.replies.iter().zip(&draws.flags).filter_map(|(reply, flag)| Some((pair(reply, field)?, *flag))).collect();
+    let usable = usable(draws, field)?;
     let failed = draws.replies.len() - usable.len();
-    let wanted = (draws.initial_count - failed as i64).max(1);
-    enough(usable.len(), wanted as usize)?;
-    let context = join(usable.iter().map(|((context, _), _)| context.as_str()), &draws.context_joiners);
-    let claims: Vec<_> = usable.into_iter().map(|((_, claim), flag)| (claim, flag)).collect();
+    let wanted = draws.initial_count.saturating_sub(failed as i64).max(1);
+    enough(usable.len(), usize::try_from(wanted).unwrap_or(usize::MAX))?;
+    let context = join(usable.iter().map(|(_, record)| record.context.as_str()), &draws.context_joiners);
+    let claims: Vec<_> =
+        usable.into_iter().map(|(at, record)| (record.claim, draws.flags.get(at) == Some(&true))).collect();
     judged_claims(draws, context, &claims)
 }
 
@@ -155,29 +150,30 @@ fn judged_claims(draws: &Draws, rag_context: String, claims: &[(String, bool)]) 
 }
 
 fn relevancy(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
-    let raise = |exception, what: &str| ValidatorAborts::new(exception, format!("relevancy: {what}"));
-    let reply = draws.replies.first().and_then(|reply| parse(reply));
-    let reply = reply.ok_or_else(|| raise(PythonException::JSONDecodeError, "the reply is no JSON"))?;
-    let unfit = || raise(PythonException::ValidationError, "`query` or `answer` is missing or no text");
-    let field = |name| text(&reply, name).ok_or_else(unfit);
-    let (query, llm_response) = (field("query")?.to_owned(), field("answer")?.to_owned());
+    let undecoded =
+        || ValidatorAborts::new(PythonException::JSONDecodeError, "relevancy: the reply is no JSON".to_owned());
+    let reply = draws.replies.first().map(|reply| object(reply)).transpose()?.flatten().ok_or_else(undecoded)?;
+    let field = |name| text(&reply, name).ok_or_else(|| unfit(name));
+    let (query, llm_response) = (field("query")?, field("answer")?);
     let reference = f64::from(u8::from(draws.flags.first() == Some(&true)));
     let made = finish(draws, draws.content.clone(), [], (reference, Vec::new(), Vec::new()))?;
     Ok(Assembled { query, llm_response, ..made })
 }
 
-/// The reference counts the summaries wanted, not the ones shown: it may come out below what the response covers.
+/// The reference counts the summaries wanted, not the ones shown: it may come out below what the response covers. A summary is left out
+/// when no sampled record equals its own, context included.
 fn generated_summary(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
-    let usable: Vec<_> = draws.replies.iter().filter_map(|reply| pair(reply, "summary")).collect();
-    let wanted = draws.initial_count - (draws.replies.len() - usable.len()) as i64;
+    let usable: Vec<_> = usable(draws, "summary")?.into_iter().map(|(_, record)| record).collect();
+    let wanted = draws.initial_count.saturating_sub((draws.replies.len() - usable.len()) as i64);
     enough(usable.len(), MIN_SUMMARIES.max(usize::try_from(wanted).unwrap_or(0)))?;
-    let context = join(usable.iter().map(|(context, _)| context.as_str()), &draws.context_joiners);
-    let summaries: Vec<String> = usable.into_iter().map(|(_, summary)| summary).collect();
-    let sampled = pick(&summaries, &draws.selected)?;
-    let left_out = summaries.iter().filter(|summary| !sampled.contains(summary)).cloned().collect();
-    let shown = pick(&summaries, &draws.response_order)?;
-    let reference = reference_score(wanted, summaries.len());
-    finish(draws, context, shown.iter().map(String::as_str), (reference, left_out, sampled))
+    let context = join(usable.iter().map(|record| record.context.as_str()), &draws.context_joiners);
+    let sampled = pick(&usable, &draws.selected)?;
+    let left_out =
+        usable.iter().filter(|record| !sampled.contains(record)).map(|record| record.claim.clone()).collect();
+    let shown = pick(&usable, &draws.response_order)?;
+    let reference = reference_score(wanted, usable.len());
+    let kept = sampled.into_iter().map(|record| record.claim).collect();
+    finish(draws, context, shown.iter().map(|record| record.claim.as_str()), (reference, left_out, kept))
 }
 
 fn article_summary(draws: &Draws) -> Result<Assembled, ValidatorAborts> {
@@ -199,32 +195,75 @@ fn finish<'a>(
     Ok(Assembled { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values })
 }
 
-fn parse(reply: &str) -> Option<Value> {
-    serde_json::from_str(reply).ok()
+/// What a usable reply of the generated tasks holds; upstream compares such records by value.
+#[derive(Clone, PartialEq)]
+struct Record {
+    context: String,
+    claim: String,
 }
 
-fn text<'a>(reply: &'a Value, field: &str) -> Option<&'a str> {
-    reply.get(field)?.as_str()
+/// Place and content of the usable replies: JSON objects with both texts. JSON of another kind loses the whole task.
+fn usable(draws: &Draws, field: &str) -> Result<Vec<(usize, Record)>, ValidatorAborts> {
+    let mut records = Vec::new();
+    for (at, reply) in draws.replies.iter().enumerate() {
+        let Some(reply) = object(reply)? else { continue };
+        if let (Some(context), Some(claim)) = (text(&reply, "context"), text(&reply, field)) {
+            records.push((at, Record { context, claim }));
+        }
+    }
+    Ok(records)
 }
 
-/// Context and claim of a reply; anything else makes it unusable.
-fn pair(reply: &str, field: &str) -> Option<(String, String)> {
-    let reply = parse(reply)?;
-    Some((text(&reply, "context")?.to_owned(), text(&reply, field)?.to_owned()))
+fn section_claims(draws: &Draws) -> Result<Vec<(String, bool)>, ValidatorAborts> {
+    let mut claims = Vec::new();
+    for (reply, flag) in draws.replies.iter().zip(&draws.flags) {
+        let Some(reply) = object(reply)? else { continue };
+        if !reply.contains_key("response") {
+            return Err(ValidatorAborts::new(PythonException::KeyError, "claims: `response` is missing"));
+        }
+        claims.extend(text(&reply, "response").map(|claim| (claim, *flag)));
+    }
+    Ok(claims)
 }
 
-/// The texts that answer the topics of the first reply.
+/// A reply as a JSON object, `None` when it is no JSON at all.
+fn object(reply: &str) -> Result<Option<Map<String, Value>>, ValidatorAborts> {
+    match python::json::loads(reply) {
+        Ok(Value::Object(fields)) => Ok(Some(fields)),
+        Ok(_) => Err(ValidatorAborts::type_error("the reply is JSON, but no object")),
+        Err(NotLoaded::Decode) => Ok(None),
+        Err(NotLoaded::Value) => Err(ValidatorAborts::value_error("the reply holds an integer of over 4300 digits")),
+        Err(NotLoaded::Recursion) => {
+            Err(ValidatorAborts::new(PythonException::RecursionError, "the reply is nested too deeply"))
+        }
+    }
+}
+
+fn text(reply: &Map<String, Value>, field: &str) -> Option<String> {
+    Some(reply.get(field)?.as_str()?.to_owned())
+}
+
+fn unfit(what: &str) -> ValidatorAborts {
+    ValidatorAborts::new(PythonException::ValidationError, format!("`{what}` is missing or no text"))
+}
+
+/// The texts that answer the topics of the first reply. Python goes through whatever can be gone through: a list, the characters of a
+/// text, the keys of an object.
 fn topic_replies(draws: &Draws) -> Result<&[String], ValidatorAborts> {
     let raise = |exception, what: &str| Err(ValidatorAborts::new(exception, format!("topics: {what}")));
     let Some((first, texts)) = draws.replies.split_first() else {
         return raise(PythonException::ValueError, "there is no reply");
     };
-    let Some(reply) = parse(first) else { return raise(PythonException::UnboundLocalError, "the list is no JSON") };
-    match reply.get("key_topics") {
-        Some(Value::Array(topics)) => Ok(&texts[..topics.len().min(texts.len())]),
-        Some(_) => raise(PythonException::TypeError, "`key_topics` is no list"),
-        None => raise(PythonException::KeyError, "`key_topics` is missing"),
-    }
+    let Some(reply) = object(first)? else { return raise(PythonException::UnboundLocalError, "the list is no JSON") };
+    let topics = match reply.get("key_topics") {
+        Some(Value::Array(topics)) if topics.iter().all(Value::is_string) => topics.len(),
+        Some(Value::Array(_)) => return Err(unfit("a topic")),
+        Some(Value::String(text)) => text.chars().count(),
+        Some(Value::Object(fields)) => fields.len(),
+        Some(_) => return raise(PythonException::TypeError, "`key_topics` is no list"),
+        None => return raise(PythonException::KeyError, "`key_topics` is missing"),
+    };
+    Ok(&texts[..topics.min(texts.len())])
 }
 
 fn enough(usable: usize, wanted: usize) -> Result<(), ValidatorAborts> {
@@ -246,5 +285,54 @@ mod tests {
     #[test]
     fn the_small_addend_pushes_ties_down() {
         assert_eq!([(1, 8), (3, 8), (2, 3), (0, 0)].map(|(t, n)| reference_score(t, n)), [0.12, 0.37, 0.67, 0.0]);
+    }
+
+    fn draws(generator: Generator, replies: &[&str]) -> Draws {
+        let joiners = vec![" ".to_owned(); 9];
+        Draws {
+            generator,
+            replies: replies.iter().map(|reply| (*reply).to_owned()).collect(),
+            content: "article".to_owned(),
+            initial_count: 1,
+            flags: vec![true; 9],
+            selected: vec![0],
+            response_order: vec![0],
+            context_joiners: joiners.clone(),
+            response_joiners: joiners,
+        }
+    }
+
+    #[test]
+    fn json_that_is_no_record_loses_the_task() {
+        use Generator::*;
+        use PythonException::*;
+        let raised = |generator, replies: &[&str]| assemble(&draws(generator, replies)).map_err(|a| a.python_exception);
+        for (generator, reply, exception) in [
+            (HallucinationGeneration, "[]", TypeError),
+            (AttributionGeneration, "\"text\"", TypeError),
+            (SummaryGeneration, "NaN", TypeError),
+            (RelevancyWikipedia, "[]", TypeError),
+            (HallucinationWikipediaClaims, "null", TypeError),
+            (HallucinationWikipediaClaims, "{}", KeyError),
+            (HallucinationWikipediaTopics, "[]", TypeError),
+            (HallucinationWikipediaTopics, "{\"key_topics\": [\"a\", 1]}", ValidationError),
+            (HallucinationWikipediaTopics, "{\"key_topics\": \"\"}", ValueError),
+            (SummaryWikipedia, "{\"key_topics\": 3}", TypeError),
+            (SummaryWikipedia, "oops", UnboundLocalError),
+            (SummaryWikipedia, "{\"key_topics\": \"ab\"}", ValueError),
+        ] {
+            assert_eq!(raised(generator, &[reply, "b", "c", "d"]), Err(exception), "{generator:?} {reply}");
+        }
+        let made = assemble(&draws(HallucinationWikipediaTopics, &["{\"key_topics\": \"né\"}", "b", "c"])).unwrap();
+        assert_eq!((made.llm_response.as_str(), made.reference), ("b ", 1.0));
+    }
+
+    #[test]
+    fn a_summary_is_left_out_by_its_whole_record() {
+        let records = [("c", "s"), ("c", "s"), ("d", "s"), ("e", "t")];
+        let replies = records.map(|(c, s)| format!("{{\"context\": \"{c}\", \"summary\": \"{s}\", \"more\": NaN}}"));
+        let mut draws = draws(Generator::SummaryGeneration, &replies.each_ref().map(String::as_str));
+        draws.selected = vec![0, 3, 1];
+        assert_eq!(assemble(&draws).unwrap().reference_mistakes, ["s"]);
     }
 }

@@ -54,7 +54,7 @@ impl Candidate {
     /// Whether the validator runs the miner at all.
     pub fn is_evaluated(&self) -> bool {
         let in_turn = self.top_incentive_uids.contains(&self.uid)
-            || self.registration_block >= self.current_block - REGISTRATION_WINDOW;
+            || self.registration_block >= self.current_block.saturating_sub(REGISTRATION_WINDOW);
         let readable = self.valid_repo && self.has_last_commit && self.has_safetensors_date;
         in_turn && readable && size_accepted(repo_size_gb([self.repo_bytes]), MIN_REPO_GB, self.max_gb)
     }
@@ -188,12 +188,10 @@ impl Round {
 /// too big or has changed too much, the answer just received is thrown away and the step ends. `sizes_gib` holds the size before the
 /// first question, then one per look.
 pub fn run_step(num_tasks: usize, sizes_gib: &[f64]) -> (usize, usize) {
-    let too_big = |look: usize| match (sizes_gib.first(), sizes_gib.get(look + 1)) {
-        (Some(before), Some(size)) => *size > MAX_CONTAINER_GIB || (size - before).abs() > MAX_CONTAINER_GROWTH_GIB,
-        _ => false,
-    };
-    let stop = (0..num_tasks).step_by(CONTAINER_CHECK_EVERY).find(|question| too_big(question / CONTAINER_CHECK_EVERY));
-    stop.map_or((num_tasks, num_tasks), |question| (question + 1, question))
+    let Some((before, looks)) = sizes_gib.split_first() else { return (num_tasks, num_tasks) };
+    let too_big = |size: &f64| *size > MAX_CONTAINER_GIB || (size - before).abs() > MAX_CONTAINER_GROWTH_GIB;
+    let stop = looks.iter().position(too_big).map(|look| look.saturating_mul(CONTAINER_CHECK_EVERY));
+    stop.filter(|question| *question < num_tasks).map_or((num_tasks, num_tasks), |question| (question + 1, question))
 }
 
 /// Mean reward over all generated tasks, summed in f32 in order.

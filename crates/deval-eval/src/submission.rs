@@ -1,12 +1,15 @@
 //! What the validator reads of a submission: size, model hash, coldkey, chain commitment. Pure rules over bytes that someone else read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::abort::{PythonException, ValidatorAborts};
 use crate::python;
+
+/// Symbolic links that Linux follows before it gives up.
+const MAX_LINKS: usize = 40;
 
 /// Repository size as the validator sees it, in decimal GB: a 64-bit sum in listing order, so equal totals may differ in the last bits
 /// (`get_model_size` in `deval/model/huggingface_model.py`).
@@ -24,40 +27,61 @@ pub fn size_accepted(size_gb: f64, min_gb: f64, max_gb: f64) -> bool {
 pub enum Entry {
     /// A file's bytes.
     File(Vec<u8>),
-    /// A symbolic link to a path relative to the root.
+    /// A symbolic link and its target; an absolute target is outside the tree, so the link is broken.
     Link(String),
 }
 
 /// Model hash of a tree: SHA-256 over the top-level `*.safetensors` in byte order of their names, which are returned beside it.
 ///
 /// # Errors
-/// `IsADirectoryError` for a directory so named, `FileNotFoundError` for a broken link.
+/// `IsADirectoryError` for a directory so named, `FileNotFoundError` for a broken link, `NotADirectoryError` for one through a file,
+/// `OSError` for one in circles.
 pub fn model_hash(tree: &BTreeMap<String, Entry>) -> Result<(String, Vec<String>), ValidatorAborts> {
-    let top_level =
-        tree.keys().map(|path| path.split_once('/').map_or((path.as_str(), false), |(name, _)| (name, true)));
-    let mut names: Vec<_> = top_level.filter(|(name, _)| name.ends_with(".safetensors")).collect();
-    names.sort_unstable();
-    names.dedup();
+    let top_level = tree.keys().map(|path| path.split_once('/').map_or(path.as_str(), |(name, _)| name));
+    let names: BTreeSet<_> = top_level.filter(|name| name.ends_with(".safetensors")).collect();
     let mut hasher = Sha256::new();
-    for &(name, is_directory) in &names {
-        if is_directory {
-            return Err(ValidatorAborts::new(PythonException::IsADirectoryError, format!("`{name}` is a directory")));
-        }
-        hasher.update(content(tree, name)?);
+    for name in &names {
+        hasher.update(open(tree, name)?);
     }
-    Ok((hex::encode(hasher.finalize()), names.iter().map(|(name, _)| (*name).to_owned()).collect()))
+    Ok((hex::encode(hasher.finalize()), names.into_iter().map(str::to_owned).collect()))
 }
 
-fn content<'a>(tree: &'a BTreeMap<String, Entry>, name: &str) -> Result<&'a [u8], ValidatorAborts> {
-    let mut path = name;
-    for _ in 0..=tree.len() {
-        match tree.get(path) {
-            Some(Entry::File(bytes)) => return Ok(bytes),
-            Some(Entry::Link(target)) => path = target,
-            None => break,
+/// The bytes behind a top-level name, links followed as Linux follows them.
+fn open<'a>(tree: &'a BTreeMap<String, Entry>, name: &str) -> Result<&'a [u8], ValidatorAborts> {
+    let raise = |exception, what: &str| Err(ValidatorAborts::new(exception, format!("`{name}` {what}")));
+    let missing = || raise(PythonException::FileNotFoundError, "is a broken link");
+    let is_directory = |path: &str| {
+        tree.range(format!("{path}/")..).next().is_some_and(|(entry, _)| entry.starts_with(&format!("{path}/")))
+    };
+    let (mut at, mut links) = (Vec::new(), 0);
+    let mut ahead: Vec<&str> = vec![name];
+    while let Some(part) = ahead.pop() {
+        match part {
+            "" | "." => continue,
+            ".." if at.pop().is_none() => return missing(),
+            ".." => continue,
+            part => at.push(part),
+        }
+        let path = at.join("/");
+        match tree.get(&path) {
+            Some(Entry::File(bytes)) if ahead.is_empty() => return Ok(bytes),
+            Some(Entry::File(_)) => return raise(PythonException::NotADirectoryError, "leads through a file"),
+            Some(Entry::Link(target)) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return raise(PythonException::OSError, "is a link to itself or over 40 links away");
+                }
+                if target.starts_with('/') {
+                    return missing();
+                }
+                at.pop();
+                ahead.extend(target.rsplit('/'));
+            }
+            None if is_directory(&path) => {}
+            None => return missing(),
         }
     }
-    Err(ValidatorAborts::new(PythonException::FileNotFoundError, format!("`{name}` is a broken link")))
+    raise(PythonException::IsADirectoryError, "is a directory")
 }
 
 /// What the validator reads from a `coldkey.txt`: UTF-8 with universal newlines and no trimming, so a trailing newline stays and makes
@@ -94,7 +118,8 @@ pub fn encode_commitment(model_url: &str, model_hash: &str) -> String {
 /// `TypeError` for JSON that is no object, `ValidationError` for a missing key or a wrong type.
 pub fn decode_commitment(raw: &[u8], block: u64) -> Result<Commitment, ValidatorAborts> {
     let unread = Commitment { model_url: None, model_hash: None, block };
-    let Ok(value) = serde_json::from_slice::<Value>(raw) else { return Ok(unread) };
+    let text = std::str::from_utf8(raw).ok();
+    let Some(value) = text.and_then(|text| python::json::loads(text).ok()) else { return Ok(unread) };
     let object = value.as_object().ok_or_else(|| ValidatorAborts::type_error("the commitment is no JSON object"))?;
     let field = |name: &str| match object.get(name) {
         Some(Value::Null) => Ok(None),
@@ -136,9 +161,42 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_link_raises() {
-        let tree = BTreeMap::from([("a.safetensors".to_owned(), Entry::Link("a.safetensors".to_owned()))]);
-        assert_eq!(model_hash(&tree).unwrap_err().python_exception, PythonException::FileNotFoundError);
+    fn links_lead_where_linux_leads() {
+        let link = |target: &str| Entry::Link(target.to_owned());
+        let entry = |target: &str| {
+            let tree = [
+                ("a.safetensors", link(target)),
+                ("real/x", Entry::File(b"abc".to_vec())),
+                ("real/up", link("../real/./x")),
+                ("alias", link("real")),
+                ("loop", link("loop")),
+            ];
+            let tree = tree.map(|(path, entry)| (path.to_owned(), entry)).into();
+            model_hash(&tree).map(|(hash, _)| hash).map_err(|abort| abort.python_exception)
+        };
+        let hash = Ok(hex::encode(Sha256::digest("abc")));
+        for target in ["real/x", "./real//x", "alias/x", "real/up", "alias/up", "real/../alias/./x"] {
+            assert_eq!(entry(target), hash, "{target}");
+        }
+        assert_eq!(entry("real"), Err(PythonException::IsADirectoryError));
+        assert_eq!(entry("real/x/y"), Err(PythonException::NotADirectoryError));
+        assert_eq!(entry("loop"), Err(PythonException::OSError));
+        for target in ["nowhere", "real/nothing", "../a.safetensors", "/etc/hostname", "reals/x"] {
+            assert_eq!(entry(target), Err(PythonException::FileNotFoundError), "{target}");
+        }
+    }
+
+    #[test]
+    fn commitments_are_read_as_python_reads_json() {
+        let decode = |text: &str| decode_commitment(text.as_bytes(), 7).map(|read| read.model_url);
+        let url = |url: &str| Ok(Some(url.to_owned()));
+        assert_eq!(decode(r#"{"model_url": "u", "model_hash": null, "x": [NaN, 1e999]}"#), url("u"));
+        assert_eq!(decode(r#"{"model_url": "a\ud800", "model_hash": "h", "model_url": "b"}"#), url("b"));
+        assert_eq!(decode("{\"model_url\": \"a\nb\", \"model_hash\": null}"), Ok(None));
+        assert_eq!(decode("\u{feff}{}"), Ok(None));
+        let exception = |text: &str| decode(text).map_err(|abort| abort.python_exception);
+        assert_eq!(exception("Infinity"), Err(PythonException::TypeError));
+        assert_eq!(exception(r#"{"model_url": NaN, "model_hash": "h"}"#), Err(PythonException::ValidationError));
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn ranking(input: &Value) -> Result<Value, String> {
         read::<Vec<Submission>>(input, "submissions")?.into_iter().map(|model| (model.uid, model.block)).collect();
     let Ranking { ranked, mut tiers, pools, final_tiers, weights } = ranking::rank(&scores, &blocks);
     tiers.reverse();
+    let ranked: Vec<_> = ranked.into_iter().map(|(uid, score)| (uid, float(score))).collect();
     Ok(json!({
         "ranked": ranked, "tiers_worst_first": tiers, "pools": pools, "final_tiers": final_tiers, "weights": weights,
     }))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{float, optional_float, raised, read};
+use super::{float, number, optional_float, raised, read};
 use crate::abort::ValidatorAborts;
 use crate::embed::Embed;
 use crate::reward::{self, Component, Truth, Unscored};
@@ -55,6 +55,9 @@ pub(super) fn reading(kind: &str, input: &Value) -> Result<Value, String> {
 }
 
 pub(super) fn replay(kind: &str, input: &Value) -> Result<Value, String> {
+    if !is_comparable(input.get("score")) {
+        return Ok(raised(&ValidatorAborts::type_error("the score is no number")));
+    }
     if kind.starts_with("total_") {
         return total(input);
     }
@@ -65,6 +68,11 @@ pub(super) fn replay(kind: &str, input: &Value) -> Result<Value, String> {
         "reward_dist_penalty" => Ok(single(reward::dist_penalty(reference, score))),
         _ => lists(kind, input),
     }
+}
+
+/// Whether Python can compare the score with a number, or finds none.
+fn is_comparable(score: Option<&Value>) -> bool {
+    score.is_none_or(|score| score.is_null() || score.is_boolean() || number(score).is_some())
 }
 
 fn lists(kind: &str, input: &Value) -> Result<Value, String> {

@@ -9,6 +9,9 @@ use super::{raised, read, whole};
 use crate::assembly::{self, Assembled, Draws};
 use crate::submission::{self, Entry};
 
+/// Most bytes that a vector's file is filled with.
+const MAX_FILE: usize = 1 << 30;
+
 #[derive(Deserialize)]
 struct File {
     path: String,
@@ -23,6 +26,7 @@ impl File {
         match self {
             Self { symlink: Some(target), .. } => Ok(Entry::Link(target.clone())),
             Self { hex: Some(hex), .. } => hex::decode(hex).map(Entry::File).map_err(|error| error.to_string()),
+            Self { length: Some(length), path, .. } if *length > MAX_FILE => Err(format!("`{path}` is too large")),
             Self { fill_byte: Some(byte), length: Some(length), .. } => Ok(Entry::File(vec![*byte; *length])),
             Self { path, .. } => Err(format!("`{path}` has no content")),
         }
