@@ -26,28 +26,170 @@ pub struct Ranking {
 
 /// Ranks scores, given in uid order; `blocks` holds the commitments of the models accepted this round.
 pub fn rank(scores: &[(u32, f64)], blocks: &BTreeMap<u32, u64>) -> Ranking {
-    let mut ranked: Vec<_> = scores.iter().copied().filter(|(_, score)| *score > 0.0).collect();
-    ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    let tiers = tiers(&ranked);
-    let pools = pools(tiers.len());
-    let final_tiers = promote(&tiers, blocks);
-    let weights = weights(&final_tiers, &pools);
-    Ranking { ranked, tiers, pools, final_tiers, weights }
+    let mut ranker = Ranker::new();
+    ranker.rank(scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied())));
+    let uids = |tier: &[Entrant]| tier.iter().map(|entrant| entrant.uid).collect();
+    Ranking {
+        ranked: ranker.ranked.iter().map(|entrant| (entrant.uid, entrant.score)).collect(),
+        tiers: slices(&ranker.ranked, &ranker.tiers).map(uids).collect(),
+        pools: ranker.pools().to_vec(),
+        final_tiers: slices(&ranker.order, &ranker.final_tiers).map(uids).collect(),
+        weights: ranker.weights().collect(),
+    }
 }
 
-fn tiers(ranked: &[(u32, f64)]) -> Vec<Vec<u32>> {
-    let mut tiers: Vec<Vec<u32>> = Vec::new();
-    let mut leader = f64::NAN;
-    for &(uid, score) in ranked {
-        match tiers.last_mut() {
-            Some(tier) if leader <= score * TIER_IMPROVEMENT => tier.push(uid),
-            _ => {
-                leader = score;
-                tiers.push(vec![uid]);
+/// One miner that wants to be ranked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entrant {
+    uid: u32,
+    score: f64,
+    block: u64,
+}
+
+impl Entrant {
+    /// A miner with its score and the block of its accepted model, where it has one this round.
+    pub fn new(uid: u32, score: f64, block: Option<u64>) -> Self {
+        Self { uid, score, block: block.unwrap_or(NO_BLOCK) }
+    }
+}
+
+/// Where one miner ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placing {
+    /// Final tier, 0 is the best.
+    pub tier: usize,
+    /// Place in it by block, 0 is the earliest.
+    pub place: usize,
+    /// Its weight.
+    pub weight: f64,
+}
+
+/// What [`rank`] is made of, for whoever ranks often: it keeps its memory from one ranking to the next.
+#[derive(Debug, Clone)]
+pub struct Ranker {
+    ranked: Vec<Entrant>,
+    /// Where each tier begins in `ranked`.
+    tiers: Vec<usize>,
+    order: Vec<Entrant>,
+    /// Where each final tier begins in `order`.
+    final_tiers: Vec<usize>,
+    tier: Vec<Entrant>,
+    rest: Vec<Entrant>,
+    pools: Vec<Vec<f64>>,
+    /// e^(-k), and the sum of the first k of them.
+    parts: Vec<f64>,
+    sums: Vec<f64>,
+}
+
+impl Default for Ranker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ranker {
+    /// A ranker that has ranked nobody yet.
+    pub fn new() -> Self {
+        Self {
+            ranked: Vec::new(),
+            tiers: Vec::new(),
+            order: Vec::new(),
+            final_tiers: Vec::new(),
+            tier: Vec::new(),
+            rest: Vec::new(),
+            pools: (0..=TIER_POOLS.len()).map(pools).collect(),
+            parts: Vec::new(),
+            sums: vec![0.0],
+        }
+    }
+
+    /// Ranks miners, given in uid order or already by falling score and then uid.
+    pub fn rank(&mut self, entrants: impl Iterator<Item = Entrant>) {
+        self.ranked.clear();
+        self.ranked.extend(entrants.filter(|entrant| entrant.score > 0.0));
+        self.ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
+        self.part();
+        self.promote();
+        for k in self.parts.len()..self.order.len() {
+            self.parts.push((-(k as f64)).exp());
+            self.sums.push(self.sums[k] + self.parts[k]);
+        }
+    }
+
+    fn part(&mut self) {
+        self.tiers.clear();
+        let mut leader = f64::NAN;
+        for (place, entrant) in self.ranked.iter().enumerate() {
+            if self.tiers.is_empty() || leader > entrant.score * TIER_IMPROVEMENT {
+                leader = entrant.score;
+                self.tiers.push(place);
             }
         }
     }
-    tiers
+
+    fn promote(&mut self) {
+        self.order.clear();
+        self.final_tiers.clear();
+        self.rest.clear();
+        for tier in slices(&self.ranked, &self.tiers) {
+            self.tier.clear();
+            self.tier.extend_from_slice(tier);
+            self.tier.sort_by_key(|entrant| entrant.block);
+            let begin = self.order.len();
+            self.final_tiers.push(begin);
+            self.order.extend(self.tier.first());
+            self.order.append(&mut self.rest);
+            self.order[begin..].sort_by_key(|entrant| entrant.block);
+            self.rest.extend_from_slice(&self.tier[1..]);
+        }
+        if !self.rest.is_empty() {
+            self.final_tiers.push(self.order.len());
+            self.order.append(&mut self.rest);
+        }
+    }
+
+    /// Share of each tier of the last ranking.
+    pub fn pools(&self) -> &[f64] {
+        &self.pools[self.tiers.len().min(TIER_POOLS.len())]
+    }
+
+    /// Number of tiers of the last ranking, before promotion.
+    pub fn tiers(&self) -> usize {
+        self.tiers.len()
+    }
+
+    /// Number of positive scores in the last ranking.
+    pub fn ranked(&self) -> usize {
+        self.ranked.len()
+    }
+
+    /// Weight of place `place` among the `len` miners of a final tier: its pool by the order in it; a tier beyond the pools gets nothing.
+    fn weight(&self, tier: usize, place: usize, len: usize) -> f64 {
+        let pool = self.pools().get(tier).copied().unwrap_or(0.0);
+        pool * (self.parts[place] / self.sums[len])
+    }
+
+    fn weights(&self) -> impl Iterator<Item = (u32, f64)> {
+        slices(&self.order, &self.final_tiers).enumerate().flat_map(move |(tier, miners)| {
+            let weight = move |(place, entrant): (usize, &Entrant)| (entrant.uid, self.weight(tier, place, miners.len()));
+            miners.iter().enumerate().map(weight)
+        })
+    }
+
+    /// Where a miner ended in the last ranking; `None` for one without a positive score.
+    pub fn placing(&self, uid: u32) -> Option<Placing> {
+        let at = self.order.iter().position(|entrant| entrant.uid == uid)?;
+        let tier = self.final_tiers.partition_point(|begin| *begin <= at) - 1;
+        let (begin, end) = (self.final_tiers[tier], self.final_tiers.get(tier + 1).copied().unwrap_or(self.order.len()));
+        let place = at - begin;
+        Some(Placing { tier, place, weight: self.weight(tier, place, end - begin) })
+    }
+}
+
+/// The pieces of a list that begin at these places, the last one to its end.
+fn slices<'a>(all: &'a [Entrant], begins: &'a [usize]) -> impl Iterator<Item = &'a [Entrant]> {
+    let ends = begins.iter().skip(1).copied().chain([all.len()]);
+    begins.iter().zip(ends).map(|(begin, end)| &all[*begin..end])
 }
 
 /// Shares for this many tiers; all five when there is none. The adjusted shares of fewer than five tiers do not add the missing part evenly: each is scaled by what is
@@ -62,34 +204,6 @@ pub fn pools(tiers: usize) -> Vec<f64> {
     let scaled: Vec<f64> = present.iter().map(|pool| pool * ((all - missing) / all)).collect();
     let sum: f64 = scaled.iter().sum();
     scaled.into_iter().map(|pool| pool / sum).collect()
-}
-
-fn promote(tiers: &[Vec<u32>], blocks: &BTreeMap<u32, u64>) -> Vec<Vec<u32>> {
-    let block = |uid: &u32| blocks.get(uid).copied().unwrap_or(NO_BLOCK);
-    let mut promoted = Vec::new();
-    let mut rest: Vec<u32> = Vec::new();
-    for tier in tiers {
-        let mut tier = tier.clone();
-        tier.sort_by_key(block);
-        let behind = tier.split_off(1);
-        tier.append(&mut rest);
-        tier.sort_by_key(block);
-        promoted.push(tier);
-        rest = behind;
-    }
-    promoted.extend(Some(rest).filter(|rest| !rest.is_empty()));
-    promoted
-}
-
-/// Shares the pool of each tier by the order in it; a tier beyond the pools gets nothing.
-fn weights(tiers: &[Vec<u32>], pools: &[f64]) -> Vec<(u32, f64)> {
-    let share = |(place, tier): (usize, &Vec<u32>)| {
-        let pool = pools.get(place).copied().unwrap_or(0.0);
-        let parts: Vec<f64> = (0..tier.len()).map(|k| (-(k as f64)).exp()).collect();
-        let sum: f64 = parts.iter().sum();
-        tier.iter().zip(parts).map(|(uid, part)| (*uid, pool * (part / sum))).collect::<Vec<_>>()
-    };
-    tiers.iter().enumerate().flat_map(share).collect()
 }
 
 #[cfg(test)]
@@ -114,5 +228,24 @@ mod tests {
     #[test]
     fn nobody_with_a_positive_score_means_no_weights() {
         assert_eq!(rank(&[(0, 0.0), (1, f64::NAN)], &BTreeMap::new()).weights, []);
+    }
+
+    #[test]
+    fn a_used_ranker_forgets_and_places_as_rank_does() {
+        let mut ranker = Ranker::new();
+        let rounds = [vec![0.9, 0.5, 0.86, 0.47, 0.88, 0.0], vec![0.3, 0.31, 0.1], vec![0.0]];
+        let blocks = BTreeMap::from([(0, 30), (1, 20), (2, 10), (4, 40)]);
+        for scores in rounds {
+            let scores: Vec<(u32, f64)> = (0..).zip(scores).collect();
+            ranker.rank(scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied())));
+            let ranking = rank(&scores, &blocks);
+            let weights: BTreeMap<_, _> = ranking.weights.iter().copied().collect();
+            for &(uid, _) in &scores {
+                let placing = ranker.placing(uid);
+                assert_eq!(placing.map(|placing| placing.weight), weights.get(&uid).copied());
+                let tier = placing.map(|placing| ranking.final_tiers[placing.tier][placing.place]);
+                assert_eq!(tier, placing.map(|_| uid));
+            }
+        }
     }
 }
