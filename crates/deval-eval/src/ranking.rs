@@ -1,6 +1,7 @@
 //! From scores to weights: tiers within 8 %, earlier commitments first (`rank_and_select_winners` in `deval/contest.py`).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Share of each tier before adjustment, best tier first.
 pub const TIER_POOLS: [f64; 5] = [0.5, 0.3, 0.125, 0.05, 0.025];
@@ -27,14 +28,16 @@ pub struct Ranking {
 /// Ranks scores, given in uid order; `blocks` holds the commitments of the models accepted this round.
 pub fn rank(scores: &[(u32, f64)], blocks: &BTreeMap<u32, u64>) -> Ranking {
     let mut ranker = Ranker::new();
-    ranker.rank(scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied())));
-    let uids = |tier: &[Entrant]| tier.iter().map(|entrant| entrant.uid).collect();
+    let entrants = scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied()));
+    ranker.rank(entrants, usize::MAX);
+    let ranked: Vec<_> = ranker.ranked.iter().map(|entrant| (entrant.uid, entrant.score)).collect();
+    let uids = |tier: Range<usize>| ranked[tier].iter().map(|(uid, _)| *uid).collect();
     Ranking {
-        ranked: ranker.ranked.iter().map(|entrant| (entrant.uid, entrant.score)).collect(),
-        tiers: slices(&ranker.ranked, &ranker.tiers).map(uids).collect(),
+        tiers: spans(&ranker.tiers, ranked.len()).map(uids).collect(),
         pools: ranker.pools().to_vec(),
-        final_tiers: slices(&ranker.order, &ranker.final_tiers).map(uids).collect(),
-        weights: ranker.weights().collect(),
+        final_tiers: ranker.final_tiers().map(|tier| ranker.order[tier].to_vec()).collect(),
+        weights: ranker.weights(),
+        ranked,
     }
 }
 
@@ -70,11 +73,13 @@ pub struct Ranker {
     ranked: Vec<Entrant>,
     /// Where each tier begins in `ranked`.
     tiers: Vec<usize>,
-    order: Vec<Entrant>,
+    /// Uids in output order.
+    order: Vec<u32>,
     /// Where each final tier begins in `order`.
     final_tiers: Vec<usize>,
-    tier: Vec<Entrant>,
-    rest: Vec<Entrant>,
+    /// A tier and what the one before left, by block and place: block, place in `ranked` and uid, in 64, 32 and 32 bits.
+    tier: Vec<u128>,
+    rest: Vec<u128>,
     pools: Vec<Vec<f64>>,
     /// e^(-k), and the sum of the first k of them.
     parts: Vec<f64>,
@@ -103,13 +108,14 @@ impl Ranker {
         }
     }
 
-    /// Ranks miners, given in uid order or already by falling score and then uid.
-    pub fn rank(&mut self, entrants: impl Iterator<Item = Entrant>) {
+    /// Ranks miners, given in uid order or already by falling score and then uid, and fills the first `depth` final tiers: those beyond
+    /// [`TIER_POOLS`] get nothing anyway.
+    pub fn rank(&mut self, entrants: impl Iterator<Item = Entrant>, depth: usize) {
         self.ranked.clear();
         self.ranked.extend(entrants.filter(|entrant| entrant.score > 0.0));
         self.ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
         self.part();
-        self.promote();
+        self.promote(depth);
         for k in self.parts.len()..self.order.len() {
             self.parts.push((-(k as f64)).exp());
             self.sums.push(self.sums[k] + self.parts[k]);
@@ -127,24 +133,28 @@ impl Ranker {
         }
     }
 
-    fn promote(&mut self) {
+    fn promote(&mut self, depth: usize) {
         self.order.clear();
         self.final_tiers.clear();
         self.rest.clear();
-        for tier in slices(&self.ranked, &self.tiers) {
+        for span in spans(&self.tiers, self.ranked.len()).take(depth) {
+            let miners = (0u128..).zip(&self.ranked).skip(span.start).take(span.len());
             self.tier.clear();
-            self.tier.extend_from_slice(tier);
-            self.tier.sort_by_key(|entrant| entrant.block);
-            let begin = self.order.len();
-            self.final_tiers.push(begin);
-            self.order.extend(self.tier.first());
-            self.order.append(&mut self.rest);
-            self.order[begin..].sort_by_key(|entrant| entrant.block);
-            self.rest.extend_from_slice(&self.tier[1..]);
-        }
-        if !self.rest.is_empty() {
+            self.tier.extend(
+                miners.map(|(place, entrant)| u128::from(entrant.block) << 64 | place << 32 | u128::from(entrant.uid)),
+            );
+            self.tier.sort_unstable();
+            let first = self.tier.remove(0);
+            // In a tie of blocks the first of this tier comes before those that fell into it.
+            let at = self.rest.partition_point(|key| key >> 64 < first >> 64);
+            self.rest.insert(at, first);
             self.final_tiers.push(self.order.len());
-            self.order.append(&mut self.rest);
+            self.order.extend(self.rest.iter().map(|key| *key as u32));
+            std::mem::swap(&mut self.rest, &mut self.tier);
+        }
+        if !self.rest.is_empty() && self.final_tiers.len() < depth {
+            self.final_tiers.push(self.order.len());
+            self.order.extend(self.rest.iter().map(|key| *key as u32));
         }
     }
 
@@ -153,43 +163,37 @@ impl Ranker {
         &self.pools[self.tiers.len().min(TIER_POOLS.len())]
     }
 
-    /// Number of tiers of the last ranking, before promotion.
-    pub fn tiers(&self) -> usize {
-        self.tiers.len()
+    fn final_tiers(&self) -> impl Iterator<Item = Range<usize>> {
+        spans(&self.final_tiers, self.order.len())
     }
 
-    /// Number of positive scores in the last ranking.
-    pub fn ranked(&self) -> usize {
-        self.ranked.len()
-    }
-
-    /// Weight of place `place` among the `len` miners of a final tier: its pool by the order in it; a tier beyond the pools gets nothing.
+    /// Weight of a place in a final tier of `len` miners: its pool by the order in it; a tier beyond the pools gets nothing.
     fn weight(&self, tier: usize, place: usize, len: usize) -> f64 {
         let pool = self.pools().get(tier).copied().unwrap_or(0.0);
         pool * (self.parts[place] / self.sums[len])
     }
 
-    fn weights(&self) -> impl Iterator<Item = (u32, f64)> {
-        slices(&self.order, &self.final_tiers).enumerate().flat_map(move |(tier, miners)| {
-            let weight = move |(place, entrant): (usize, &Entrant)| (entrant.uid, self.weight(tier, place, miners.len()));
-            miners.iter().enumerate().map(weight)
-        })
+    fn weights(&self) -> Vec<(u32, f64)> {
+        let tier = |(tier, span): (usize, Range<usize>)| {
+            let len = span.len();
+            (0..).zip(&self.order[span]).map(move |(place, uid)| (*uid, self.weight(tier, place, len)))
+        };
+        self.final_tiers().enumerate().flat_map(tier).collect()
     }
 
-    /// Where a miner ended in the last ranking; `None` for one without a positive score.
+    /// Where a miner ended in the last ranking; `None` for one without a positive score or beyond the final tiers that were filled.
     pub fn placing(&self, uid: u32) -> Option<Placing> {
-        let at = self.order.iter().position(|entrant| entrant.uid == uid)?;
-        let tier = self.final_tiers.partition_point(|begin| *begin <= at) - 1;
-        let (begin, end) = (self.final_tiers[tier], self.final_tiers.get(tier + 1).copied().unwrap_or(self.order.len()));
-        let place = at - begin;
-        Some(Placing { tier, place, weight: self.weight(tier, place, end - begin) })
+        let at = self.order.iter().position(|other| *other == uid)?;
+        let (tier, span) = self.final_tiers().enumerate().find(|(_, span)| span.contains(&at))?;
+        let place = at - span.start;
+        Some(Placing { tier, place, weight: self.weight(tier, place, span.len()) })
     }
 }
 
-/// The pieces of a list that begin at these places, the last one to its end.
-fn slices<'a>(all: &'a [Entrant], begins: &'a [usize]) -> impl Iterator<Item = &'a [Entrant]> {
-    let ends = begins.iter().skip(1).copied().chain([all.len()]);
-    begins.iter().zip(ends).map(|(begin, end)| &all[*begin..end])
+/// The pieces of a list of this length that begin at these places.
+fn spans(begins: &[usize], len: usize) -> impl Iterator<Item = Range<usize>> {
+    let ends = begins.iter().skip(1).copied().chain([len]);
+    begins.iter().zip(ends).map(|(begin, end)| *begin..end)
 }
 
 /// Shares for this many tiers; all five when there is none. The adjusted shares of fewer than five tiers do not add the missing part evenly: each is scaled by what is
@@ -237,7 +241,8 @@ mod tests {
         let blocks = BTreeMap::from([(0, 30), (1, 20), (2, 10), (4, 40)]);
         for scores in rounds {
             let scores: Vec<(u32, f64)> = (0..).zip(scores).collect();
-            ranker.rank(scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied())));
+            let entrants = scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied()));
+            ranker.rank(entrants, usize::MAX);
             let ranking = rank(&scores, &blocks);
             let weights: BTreeMap<_, _> = ranking.weights.iter().copied().collect();
             for &(uid, _) in &scores {
