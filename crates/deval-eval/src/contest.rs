@@ -199,19 +199,21 @@ pub fn average(rewards: impl IntoIterator<Item = f32>, denom: u32) -> f32 {
     rewards.into_iter().fold(0.0f32, |sum, reward| sum + reward) / denom as f32
 }
 
-/// `update_scores`: the moving average of all miners. `averages[uid]` is `None` for a miner that left no entry in the reward table (its
-/// score fades), zero keeps the old score in its place.
+/// `update_scores`: the moving average of all miners. `averages[uid]` is `None` for a miner that left no entry in the reward table.
 pub fn update_scores(previous: &[f32], averages: &BTreeMap<u32, f32>) -> Vec<f32> {
-    let update = |(uid, &old): (u32, &f32)| {
-        let average = match averages.get(&uid) {
-            Some(&0.0) => old,
-            Some(&average) => average,
-            None => 0.0,
-        };
-        let faded = ALPHA * average + KEPT * old - DECAY;
-        if faded < 0.0 { 0.0 } else { faded }
+    (0..).zip(previous).map(|(uid, &old)| update_score(old, averages.get(&uid).copied())).collect()
+}
+
+/// One miner's new score. Without an average (no entry in the reward table) the score falls to a fifth and decays; an average of zero
+/// (nothing earned, invalid or not evaluated) keeps the old score in its place, so that it only decays.
+pub fn update_score(old: f32, average: Option<f32>) -> f32 {
+    let average = match average {
+        Some(0.0) => old,
+        Some(average) => average,
+        None => 0.0,
     };
-    (0..).zip(previous).map(update).collect()
+    let faded = ALPHA * average + KEPT * old - DECAY;
+    if faded < 0.0 { 0.0 } else { faded }
 }
 
 #[cfg(test)]
