@@ -54,12 +54,18 @@ impl<T: Serialize> Outcome<T> {
 fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
     let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
     let secrets = Secrets::beside(&std::env::current_dir().context("there is no current folder")?)?;
-    let (articles, mut findings) = articles::read(arguments, &secrets, ui)?;
+    let (articles, mut findings) = articles::read(arguments, ui)?;
     let mut sections = Vec::new();
     let set = match arguments.llm {
         Some(api) => {
             let Some(made) = llm::generate(arguments, api, &tasks, articles, &secrets, ui)? else { return Ok(Verdict::Ok) };
             sections.push(made.tally.section());
+            findings.extend(made.tally.stopped.as_ref().map(|why| {
+                Diagnostic::error("examples.stopped", format!("the run stopped early: {why}"))
+                    .found(format!("{} examples", made.tally.made))
+                    .expected(format!("{} examples", made.tally.wanted))
+                    .help("what was made is written; mend the cause and run again with another file for the rest")
+            }));
             made.set
         }
         None if articles.is_empty() => generate_set(arguments.seed, arguments.per_task as usize, &tasks),

@@ -41,7 +41,11 @@ impl AwsAuth {
         Self::from_variables(Secret::from_env)
     }
 
-    fn from_variables(get: impl Fn(&str) -> Result<Option<Secret>, LlmError>) -> Result<Self, LlmError> {
+    /// The same from wherever the caller keeps variables.
+    ///
+    /// # Errors
+    /// As [`AwsAuth::from_env`].
+    pub fn from_variables(get: impl Fn(&str) -> Result<Option<Secret>, LlmError>) -> Result<Self, LlmError> {
         if let Some(token) = get("AWS_BEARER_TOKEN_BEDROCK")? {
             return Ok(Self::Bearer(token));
         }

@@ -12,13 +12,10 @@ use deval_examples::articles::{Article, MediaWiki, WikiExtractor, from_api, from
 use deval_llm::{Settings, wikipedia};
 use deval_report::Diagnostic;
 
-use crate::{cli::Generate, secrets::Secrets, ui::Ui};
-
-/// Wikipedia in the language that upstream reads.
-const WIKIPEDIA: &str = "https://en.wikipedia.org";
+use crate::{cli::Generate, ui::Ui};
 
 /// Up to `--most-articles` articles of all sources, with what could not be read.
-pub(super) fn read(arguments: &Generate, _secrets: &Secrets, ui: Ui) -> anyhow::Result<(Vec<Article>, Vec<Diagnostic>)> {
+pub(super) fn read(arguments: &Generate, ui: Ui) -> anyhow::Result<(Vec<Article>, Vec<Diagnostic>)> {
     let mut collected = Collected { most: arguments.most_articles, ..Collected::default() };
     for path in &arguments.articles {
         for file in files(path)? {
@@ -27,7 +24,7 @@ pub(super) fn read(arguments: &Generate, _secrets: &Secrets, ui: Ui) -> anyhow::
     }
     if let Some(count) = arguments.wikipedia {
         let spinner = ui.spinner("asking Wikipedia");
-        let base = std::env::var("WIKIPEDIA_URL").unwrap_or_else(|_| WIKIPEDIA.to_owned());
+        let base = std::env::var("WIKIPEDIA_URL").unwrap_or_else(|_| wikipedia::WIKIPEDIA.to_owned());
         let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
         let answers = runtime.block_on(wikipedia::random_articles(count, &base, Settings::default()))?;
         spinner.finish_and_clear();

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 use deval_eval::Task;
-use deval_llm::{AwsAuth, Bedrock, Chat as _, Client, Generated, Limits, OpenAi, Plan, Price, Secret, Settings};
+use deval_report::render;
+use deval_llm::{AwsAuth, Bedrock, Client, Generated, Limits, OpenAi, Plan, Price, Secret, Settings};
 
 use crate::{
     cli::{Api, Generate, ModelArgs},
@@ -35,10 +36,12 @@ pub(super) fn generate(
         None => client.price(),
     };
     let estimate = deval_llm::estimate(&plan);
-    ui.say(estimate.to_string());
+    let section = estimate.section();
     if model.dry_run {
+        ui.print(render::terminal(&[section]));
         return Ok(None);
     }
+    ui.say(render::terminal(&[section]));
     let bar = ui.bar("asking the model", estimate.examples as u64, Unit::Items);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let made = runtime.block_on(deval_llm::generate(&client, &plan, &|progress| bar.set_position(progress.made as u64)))?;
