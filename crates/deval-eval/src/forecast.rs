@@ -31,7 +31,7 @@ use own::Course;
 pub struct ForecastOptions {
     /// Rounds until "later", 1 to 1000.
     pub rounds: u32,
-    /// Draws, 100 to 1,000,000. Questions of the kind "what if" and the path use at most 2,000 of them.
+    /// Draws, 100 to 1,000,000. Questions of the kind "what if" and the path use at most 1,000 of them.
     pub draws: u32,
     /// Seed of all randomness.
     pub seed: u64,

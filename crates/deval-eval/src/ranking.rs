@@ -245,8 +245,11 @@ mod tests {
             ranker.rank(entrants, usize::MAX);
             let ranking = rank(&scores, &blocks);
             let weights: BTreeMap<_, _> = ranking.weights.iter().copied().collect();
+            let mut shallow = ranker.clone();
+            shallow.rank(scores.iter().map(|&(uid, score)| Entrant::new(uid, score, blocks.get(&uid).copied())), 1);
             for &(uid, _) in &scores {
                 let placing = ranker.placing(uid);
+                assert_eq!(shallow.placing(uid), placing.filter(|placing| placing.tier == 0));
                 assert_eq!(placing.map(|placing| placing.weight), weights.get(&uid).copied());
                 let tier = placing.map(|placing| ranking.final_tiers[placing.tier][placing.place]);
                 assert_eq!(tier, placing.map(|_| uid));

@@ -81,10 +81,11 @@ fn change(draws: &mut Draws, unchanged: &[Vec<Placed>; 2], what: String, course:
 /// Other courses of ours that are worth a look.
 fn courses(base: &Course, cast: &Cast) -> Vec<(String, Course)> {
     if base.conduct != Conduct::Earns {
-        let free = Course { conduct: Conduct::Earns, block: Some(cast.block_now), ..*base };
-        let what =
-            if cast.us.evaluated { "weights of our own, committed now" } else { "being evaluated, committed now" };
-        return vec![(what.to_owned(), free)];
+        let (what, block) = match cast.us.evaluated {
+            true => ("weights of our own, committed now", Some(cast.block_now)),
+            false => ("being evaluated, with this commitment", cast.us.block),
+        };
+        return vec![(what.to_owned(), Course { conduct: Conduct::Earns, block, ..*base })];
     }
     let mut courses: Vec<_> =
         gains(base).map(|(gain, course)| (format!("reward +{gain}, weights and block kept"), course)).collect();

@@ -8,7 +8,7 @@ use crate::dice::Dice;
 use crate::ranking::{Entrant, Ranker, TIER_POOLS};
 
 /// Most draws that are kept for the questions of the kind "what if".
-const SIDE_DRAWS: u32 = 2000;
+const SIDE_DRAWS: u32 = 1000;
 
 /// Everybody else in every draw, and what it takes to rank us among them.
 pub(super) struct Draws {

@@ -10,7 +10,7 @@
 //! The same as CSV: a header line with the names of the miners' fields in any order, one miner per line, an empty cell for what is not
 //! known; no quoting.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use deval_report::Diagnostic;
 use schemars::JsonSchema;
@@ -21,6 +21,8 @@ use crate::dice::Dice;
 
 /// Newest version of the file format.
 const FORMAT: u32 = 1;
+/// Columns that a CSV leaderboard may have.
+const COLUMNS: [&str; 8] = ["uid", "score", "block", "hotkey", "model_hash", "mean_reward", "spread", "evaluated"];
 /// Seats of the subnet.
 pub(super) const SEATS: u32 = 256;
 
@@ -57,16 +59,13 @@ fn yes() -> bool {
 }
 
 /// All miners' scores at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Leaderboard {
     /// Where it is from.
-    #[serde(default)]
     pub name: String,
     /// Remarks for the reader.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Chain block at which it was taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<u64>,
     /// The miners, each uid once.
     pub miners: Vec<Miner>,
@@ -136,9 +135,9 @@ impl Leaderboard {
             .enumerate()
             .flat_map(|(place, miner)| check_miner(miner).into_iter().map(move |finding| (Some(place), finding)))
             .collect();
-        let mut first = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for (place, miner) in self.miners.iter().enumerate() {
-            if first.insert(miner.uid, place).is_some() {
+            if !seen.insert(miner.uid) {
                 let finding = Diagnostic::error("leaderboard.duplicate-uid", "two miners have the same uid");
                 findings.push((Some(place), finding.found(miner.uid.to_string())));
             }
@@ -270,9 +269,11 @@ fn miner_lines(text: &str) -> Vec<u32> {
 fn read_csv(file: &str, text: &str) -> Result<Parts, Diagnostic> {
     let mut lines = (1u32..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let head: Vec<&str> = lines.next().map(|(_, line)| line.split(',').map(str::trim).collect()).unwrap_or_default();
-    if !head.contains(&"uid") || !head.contains(&"score") {
+    let known = head.iter().all(|column| COLUMNS.contains(column));
+    if !known || !head.contains(&"uid") || !head.contains(&"score") {
         let finding = Diagnostic::error("leaderboard.unreadable", "this is neither a JSON leaderboard nor a CSV one");
-        return Err(finding.at(file, 1, 1).found(head.join(",")).expected("a header line with at least uid,score"));
+        let expected = format!("a header line with uid and score, and any of {}", COLUMNS[2..].join(", "));
+        return Err(finding.at(file, 1, 1).found(head.join(",")).expected(expected));
     }
     let (mut values, mut findings) = (Vec::new(), Vec::new());
     for (line, text) in lines {

@@ -88,7 +88,7 @@ fn a_leaderboard_that_is_none_is_told() {
     assert_eq!(code("{\"deval_leaderboard\": 1, \"miners\": [], \"more\": 1}"), "leaderboard.unreadable");
     assert_eq!(code("{\"deval_leaderboard\": 2, \"miners\": []}"), "leaderboard.version");
     assert_eq!(code("{\"deval_leaderboard\": 1, \"miners\": []}"), "leaderboard.empty");
-    assert_eq!([code(""), code("a,b\n1,2")], ["leaderboard.unreadable"; 2]);
+    assert_eq!([code(""), code("a,b\n1,2"), code("uid,score,blok\n1,0.2,3")], ["leaderboard.unreadable"; 3]);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Forecast {
 
     fn path(&self) -> Section {
         let row = |point: &super::PathPoint| {
-            vec![point.round.to_string(), format!("{:.4}", point.score.value), percent(point.weight)]
+            vec![point.round.to_string(), format!("{:.4}", point.score.value), share(point.weight)]
         };
         Section::new("Round by round")
             .table(&["round", "mean score", "mean weight"], self.path.iter().map(row).collect())
@@ -76,8 +76,8 @@ impl Forecast {
         let [now, last] = &self.unchanged;
         let unchanged = [
             "as it is".to_owned(),
-            percent(now.weight),
-            percent(last.weight),
+            share(now.weight),
+            share(last.weight),
             String::new(),
             percent(last.best_tier),
             percent(last.any_weight),
@@ -112,6 +112,11 @@ fn percent(estimate: Estimate) -> String {
     format!("{:.1} % ± {:.1}", 100.0 * estimate.value, 100.0 * estimate.error)
 }
 
+/// A mean weight; most are small.
+fn share(estimate: Estimate) -> String {
+    format!("{:.2} % ± {:.2}", 100.0 * estimate.value, 100.0 * estimate.error)
+}
+
 fn weight(outlook: &Outlook) -> String {
     let spread = &outlook.weight;
     let [low, middle, high] = [spread.q05, spread.q50, spread.q95].map(|share| 100.0 * share);
@@ -128,11 +133,11 @@ fn place(outlook: &Outlook) -> String {
 
 fn change(change: &Change) -> Vec<String> {
     let Change { what, now, later, gain_later, .. } = change;
-    let gain = format!("{:+.1} % ± {:.1}", 100.0 * gain_later.value, 100.0 * gain_later.error);
+    let gain = format!("{:+.2} % ± {:.2}", 100.0 * gain_later.value, 100.0 * gain_later.error);
     vec![
         what.clone(),
-        percent(now.weight),
-        percent(later.weight),
+        share(now.weight),
+        share(later.weight),
         gain,
         percent(later.best_tier),
         percent(later.any_weight),
