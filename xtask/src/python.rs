@@ -41,12 +41,20 @@ pub(crate) fn fetch(wheel: &Wheel, dir: &Path, ui: Ui) -> anyhow::Result<PathBuf
     Ok(path)
 }
 
-/// Creates the virtual environment that the Python tests use.
+/// Where the virtual environment lies, relative to the root of the workspace.
+const ENVIRONMENT: &str = "target/deval/python";
+
+/// The environment's own Python.
+pub(crate) fn interpreter() -> PathBuf {
+    cargo::root().join(ENVIRONMENT).join("bin/python")
+}
+
+/// Creates the virtual environment that the Python tests and benchmarks use.
 pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
-    ui.say("preparing the Python environment of the tests");
+    ui.say("preparing the Python environment of tests and benchmarks");
     let status = Command::new("bash")
         .arg("ci/python-env.sh")
-        .arg("target/deval/python")
+        .arg(ENVIRONMENT)
         .current_dir(cargo::root())
         .status()
         .context("cannot run bash")?;
