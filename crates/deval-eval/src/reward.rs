@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abort::ValidatorAborts;
 use crate::embed::{Embed, cosine};
-use crate::rouge::rouge_l;
+use crate::rouge::{Comparison, Words, rouge_l};
 use crate::task::{Answer, Example, Task};
 
 /// F of rouge-l from which on two strings count as the same claim.
@@ -204,7 +204,7 @@ fn out_of_range(score: f64) -> bool {
 ///
 /// # Errors
 /// `TypeError` without a list, whatever [`rouge_l`] raises.
-pub fn exact_match(reference: &[String], completion: Option<&[String]>) -> Result<f32, ValidatorAborts> {
+pub fn exact_match<'a>(reference: &'a [String], completion: Option<&'a [String]>) -> Result<f32, ValidatorAborts> {
     if completion == Some(reference) {
         return Ok(1.0);
     }
@@ -213,11 +213,14 @@ pub fn exact_match(reference: &[String], completion: Option<&[String]>) -> Resul
     }
     let completion =
         completion.ok_or_else(|| ValidatorAborts::type_error("exact_match: the answer's mistakes are null"))?;
-    let mut matched = 0u32;
-    for expected in reference {
+    let mut words = Words::default();
+    let mut split = |texts: &'a [String]| texts.iter().map(|text| (text.is_empty(), words.text(text))).collect();
+    let (expected, given): (Vec<_>, Vec<_>) = (split(reference), split(completion));
+    let (mut comparison, mut matched) = (Comparison::default(), 0u32);
+    for (is_empty, expected) in &expected {
         let mut found = false;
-        for given in completion {
-            found |= resemblance(expected, given)? >= MATCH_THRESHOLD;
+        for (_, given) in given.iter().filter(|(no_text, _)| !is_empty && !no_text) {
+            found |= comparison.rouge_l(expected, given)?.f >= MATCH_THRESHOLD;
         }
         matched += u32::from(found);
     }

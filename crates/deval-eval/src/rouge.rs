@@ -1,9 +1,10 @@
 //! rouge-l of the Python package `rouge` 1.0.1 (`rouge/rouge.py`, `rouge/rouge_score.py`, defaults), union of common subsequences.
 
-use std::collections::{HashMap, HashSet};
+mod words;
+
+pub(crate) use words::{Text, Words};
 
 use crate::abort::{PythonException, ValidatorAborts};
-use crate::python;
 
 /// Steps of the recursive traceback at which Python's recursion limit of 1000 strikes inside the validator's call chain: measured at 991
 /// steps from module level, less one for each frame above.
@@ -31,87 +32,140 @@ pub struct RougeL {
 /// # Errors
 /// `ValueError` when a text has no sentence (empty, or only dots), `RecursionError` when a traceback gets too long.
 pub fn rouge_l(hyp: &str, reference: &str) -> Result<RougeL, ValidatorAborts> {
-    let mut words = HashMap::new();
-    let hyp = sentences(hyp, &mut words);
-    let reference = sentences(reference, &mut words);
-    for (name, text) in [("hypothesis (the task's text)", &hyp), ("reference (the miner's text)", &reference)] {
-        if text.is_empty() {
-            return Err(ValidatorAborts::value_error(format!("rouge: the {name} is empty or only dots")));
+    let mut words = Words::default();
+    let (hyp, reference) = (words.text(hyp), words.text(reference));
+    Comparison::default().rouge_l(&hyp, &reference)
+}
+
+/// Compares texts of one vocabulary, pair after pair, in buffers that are used again.
+#[derive(Default)]
+pub(crate) struct Comparison {
+    /// Number of the present pair.
+    pair: u32,
+    /// By word: the last pair that had it in common.
+    common: Vec<u32>,
+    table: Table,
+}
+
+impl Comparison {
+    /// [`rouge_l`] of two texts that were split before.
+    pub(crate) fn rouge_l(&mut self, hyp: &Text, reference: &Text) -> Result<RougeL, ValidatorAborts> {
+        for (name, text) in [("hypothesis (the task's text)", hyp), ("reference (the miner's text)", reference)] {
+            if text.is_empty() {
+                return Err(ValidatorAborts::value_error(format!("rouge: the {name} is empty or only dots")));
+            }
         }
+        let overlap = self.union_of_subsequences(hyp, reference)?;
+        let (unique_hyp, unique_ref) = (hyp.unique, reference.unique);
+        let (r, p) = (overlap as f64 / unique_ref as f64, overlap as f64 / unique_hyp as f64);
+        let f = 2.0 * ((p * r) / (p + r + 1e-8));
+        Ok(RougeL { r, p, f, unique_hyp, unique_ref, overlap })
     }
-    let overlap = union_of_subsequences(&reference, &hyp, words.len())?;
-    let (unique_hyp, unique_ref) = (distinct(&hyp), distinct(&reference));
-    let (r, p) = (overlap as f64 / unique_ref as f64, overlap as f64 / unique_hyp as f64);
-    let f = 2.0 * ((p * r) / (p + r + 1e-8));
-    Ok(RougeL { r, p, f, unique_hyp, unique_ref, overlap })
-}
 
-/// Pieces between dots as word numbers. A piece of length 0 is dropped; a blank one is a sentence of the empty word.
-fn sentences<'a>(text: &'a str, words: &mut HashMap<&'a str, u32>) -> Vec<Vec<u32>> {
-    let mut number = |word: &'a str| {
-        let next = words.len() as u32;
-        *words.entry(word).or_insert(next)
-    };
-    let pieces = text.split('.').filter(|piece| !piece.is_empty());
-    pieces
-        .map(|piece| {
-            let sentence: Vec<u32> = python::split(piece).map(&mut number).collect();
-            if sentence.is_empty() { vec![number("")] } else { sentence }
-        })
-        .collect()
-}
-
-fn distinct(sentences: &[Vec<u32>]) -> usize {
-    sentences.iter().flatten().collect::<HashSet<_>>().len()
-}
-
-fn union_of_subsequences(rows: &[Vec<u32>], columns: &[Vec<u32>], vocabulary: usize) -> Result<usize, ValidatorAborts> {
-    let mut taken = vec![false; vocabulary];
-    let mut table = Vec::new();
-    for row in rows {
-        for column in columns {
-            fill_table(row, column, &mut table);
-            trace_back(row, column, &table, &mut taken)?;
+    fn union_of_subsequences(&mut self, hyp: &Text, reference: &Text) -> Result<usize, ValidatorAborts> {
+        self.pair += 1;
+        self.common.resize(self.common.len().max(hyp.vocabulary.max(reference.vocabulary)), 0);
+        self.table.latest.resize(self.common.len(), 0);
+        let mut overlap = 0;
+        for columns in hyp.sentences() {
+            self.table.index(columns);
+            for rows in reference.sentences() {
+                self.table.fill(rows, columns.len());
+                let steps = self.table.trace_back(rows, columns, |word| {
+                    let seen = std::mem::replace(&mut self.common[word as usize], self.pair);
+                    overlap += usize::from(seen != self.pair);
+                });
+                if steps >= RECURSION_STEPS {
+                    return Err(too_deep(steps));
+                }
+            }
+            self.table.forget(columns);
         }
-    }
-    Ok(taken.into_iter().filter(|taken| *taken).count())
-}
-
-/// Lengths of the longest common subsequences of all prefixes; `(rows + 1) × (columns + 1)`, row by row.
-fn fill_table(rows: &[u32], columns: &[u32], table: &mut Vec<u32>) {
-    let width = columns.len() + 1;
-    table.clear();
-    table.resize((rows.len() + 1) * width, 0);
-    for (i, word) in rows.iter().enumerate() {
-        let (above, below) = table.split_at_mut((i + 1) * width);
-        let (above, below) = (&above[i * width..], &mut below[..width]);
-        for (j, other) in columns.iter().enumerate() {
-            below[j + 1] = if word == other { above[j] + 1 } else { above[j + 1].max(below[j]) };
-        }
+        Ok(overlap)
     }
 }
 
-/// Marks the words of one longest common subsequence: up only if strictly better than left, as `_recon_lcs` goes.
-fn trace_back(rows: &[u32], columns: &[u32], table: &[u32], taken: &mut [bool]) -> Result<(), ValidatorAborts> {
-    let at = |i: usize, j: usize| table[i * (columns.len() + 1) + j];
-    let (mut i, mut j, mut steps) = (rows.len(), columns.len(), 0);
-    while i > 0 && j > 0 {
-        if rows[i - 1] == columns[j - 1] {
-            taken[rows[i - 1] as usize] = true;
-            (i, j) = (i - 1, j - 1);
-        } else if at(i - 1, j) > at(i, j - 1) {
-            i -= 1;
-        } else {
-            j -= 1;
-        }
-        steps += 1;
-    }
-    if steps < RECURSION_STEPS {
-        return Ok(());
-    }
+fn too_deep(steps: usize) -> ValidatorAborts {
     let reason =
         format!("rouge: a sentence without dots needs {steps} recursive steps, the limit is about {RECURSION_STEPS}");
-    Err(ValidatorAborts::new(PythonException::RecursionError, reason))
+    ValidatorAborts::new(PythonException::RecursionError, reason)
+}
+
+/// Lengths of the longest common subsequences of all prefixes, of which a bit per cell tells enough: whether the length stays the same from
+/// the column on the left. 64 columns are computed at once, by addition with carry (Crochemore et al. 2001, Hyyrö 2004).
+#[derive(Default)]
+struct Table {
+    /// By row from the second on: a bit per column, 1 where the length is that of the column before.
+    same: Vec<u64>,
+    /// By word: 1 + the last column that holds it, 0 for none.
+    latest: Vec<u32>,
+    /// By column: the same for the columns before it.
+    earlier: Vec<u32>,
+    /// The columns of the row's word.
+    matches: Vec<u64>,
+}
+
+impl Table {
+    fn index(&mut self, columns: &[u32]) {
+        self.earlier.clear();
+        for (column, word) in (1..).zip(columns) {
+            self.earlier.push(std::mem::replace(&mut self.latest[*word as usize], column));
+        }
+    }
+
+    fn forget(&mut self, columns: &[u32]) {
+        columns.iter().for_each(|word| self.latest[*word as usize] = 0);
+    }
+
+    fn fill(&mut self, rows: &[u32], columns: usize) {
+        let width = columns.div_ceil(64);
+        self.same.clear();
+        self.same.resize((rows.len() + 1) * width, u64::MAX);
+        self.matches.clear();
+        self.matches.resize(width, 0);
+        for (row, word) in rows.iter().enumerate() {
+            self.mark(*word, |block, bit| *block |= bit);
+            let (above, below) = self.same.split_at_mut((row + 1) * width);
+            let mut carry = false;
+            for ((above, below), matches) in above[row * width..].iter().zip(below).zip(&self.matches) {
+                let (sum, first) = above.overflowing_add(above & matches);
+                let (sum, second) = sum.overflowing_add(u64::from(carry));
+                carry = first || second;
+                *below = sum | (above & !matches);
+            }
+            self.mark(*word, |block, bit| *block &= !bit);
+        }
+    }
+
+    /// Goes through the columns of a word.
+    fn mark(&mut self, word: u32, change: impl Fn(&mut u64, u64)) {
+        let mut column = self.latest[word as usize];
+        while column > 0 {
+            let place = column as usize - 1;
+            change(&mut self.matches[place / 64], 1 << (place % 64));
+            column = self.earlier[place];
+        }
+    }
+
+    /// Takes the words of one longest common subsequence as `_recon_lcs` does: up only if strictly better than left, which is where the
+    /// length grows from the column on the left although the words differ. The number of steps.
+    fn trace_back(&self, rows: &[u32], columns: &[u32], mut take: impl FnMut(u32)) -> usize {
+        let width = columns.len().div_ceil(64);
+        let (mut i, mut j, mut steps) = (rows.len(), columns.len(), 0);
+        while i > 0 && j > 0 {
+            let column = j - 1;
+            if rows[i - 1] == columns[column] {
+                take(rows[i - 1]);
+                (i, j) = (i - 1, column);
+            } else if self.same[i * width + column / 64] >> (column % 64) & 1 == 0 {
+                i -= 1;
+            } else {
+                j -= 1;
+            }
+            steps += 1;
+        }
+        steps
+    }
 }
 
 #[cfg(test)]
@@ -144,5 +198,50 @@ mod tests {
         assert_eq!(recursion(&long("a"), "x"), Some(PythonException::RecursionError));
         assert_eq!(recursion("x", &long("a")), None);
         assert_eq!(recursion(&long("a"), &long("a")), Some(PythonException::RecursionError));
+    }
+
+    /// The table as `rouge` fills it, cell by cell, and the same way back through it.
+    fn cell_by_cell(rows: &[u32], columns: &[u32]) -> (Vec<u32>, usize) {
+        let width = columns.len() + 1;
+        let mut table = vec![0; (rows.len() + 1) * width];
+        for i in 1..=rows.len() {
+            for j in 1..width {
+                table[i * width + j] = match rows[i - 1] == columns[j - 1] {
+                    true => table[(i - 1) * width + j - 1] + 1,
+                    false => table[(i - 1) * width + j].max(table[i * width + j - 1]),
+                };
+            }
+        }
+        let (mut i, mut j, mut steps, mut taken) = (rows.len(), columns.len(), 0, Vec::new());
+        while i > 0 && j > 0 {
+            steps += 1;
+            if rows[i - 1] == columns[j - 1] {
+                taken.push(rows[i - 1]);
+                (i, j) = (i - 1, j - 1);
+            } else if table[(i - 1) * width + j] > table[i * width + j - 1] {
+                i -= 1;
+            } else {
+                j -= 1;
+            }
+        }
+        (taken, steps)
+    }
+
+    #[test]
+    fn a_bit_per_cell_leads_the_same_way_back() {
+        let mut dice = crate::Dice::new(3, 0);
+        for _ in 0..2000 {
+            let vocabulary = *dice.pick(&[1, 2, 4, 30]);
+            let mut sentence = || (0..dice.between(1, 200)).map(|_| dice.below(vocabulary) as u32).collect::<Vec<_>>();
+            let (rows, columns) = (sentence(), sentence());
+            let mut table = Table { latest: vec![0; vocabulary], ..Table::default() };
+            table.index(&columns);
+            table.fill(&rows, columns.len());
+            let mut taken = Vec::new();
+            let steps = table.trace_back(&rows, &columns, |word| taken.push(word));
+            assert_eq!((taken, steps), cell_by_cell(&rows, &columns), "{rows:?} {columns:?}");
+            table.forget(&columns);
+            assert!(table.latest.iter().all(|column| *column == 0));
+        }
     }
 }
