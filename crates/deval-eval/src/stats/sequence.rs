@@ -23,9 +23,10 @@ const BOLDNESS: f64 = 0.75;
 /// strata's own means μₖ may differ; m is the mean of them. Given the past the numbers are independent, and the inequality of the means
 /// gives E ∏(1 + λ(xₖ − m)) = ∏(1 + λ(μₖ − m)) ≤ (1 + λ(μ̄ − m))^K = 1: the bounds stay valid when one looks between rounds.
 ///
-/// *Finite sets.* The numbers stand for independent draws from whatever makes them. For the mean of a finite set that is drawn in random order
-/// without replacement the sums are only more concentrated: with fixed stakes E ∏(1 + λ(x − m)) ≤ 1 is Maclaurin's inequality. Stakes that
-/// follow the numbers are held to the level by simulation in the tests.
+/// *Finite sets.* The proof takes the numbers for independent draws from whatever makes them, and bounds the mean of that. For the mean of a
+/// finite set that is drawn in random order without replacement the sums are only more concentrated: with a fixed stake E ∏(1 + λ(x − m)) ≤ 1
+/// at every time is Maclaurin's inequality. That all looks together keep the level there, with stakes that follow the numbers, is shown by
+/// simulation in the tests and not proven.
 #[derive(Debug, Clone)]
 pub struct ConfidenceSequence {
     level: f64,
