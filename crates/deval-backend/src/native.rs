@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use deval_eval::{
-    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, parse, python::round2,
+    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed, parse,
+    python::round2,
 };
 use deval_llama::{Engine, GenerateOptions, LlamaError, Sampling};
 use deval_manifest::Reading;
@@ -19,7 +20,7 @@ pub struct NativeOptions {
     pub reading: Reading,
     /// Longest generated answer in tokens.
     pub max_new_tokens: usize,
-    /// Seed of sampling; each generation has its own stream.
+    /// Seed of sampling; each sample of each request has its own stream, whatever was asked before.
     pub seed: u64,
     /// Name of the model in reports.
     pub model: String,
@@ -30,7 +31,6 @@ pub struct Native {
     engine: Engine,
     prompts: Prompts,
     options: NativeOptions,
-    generations: u64,
 }
 
 /// Thresholds of the likelihood reading in nats per token, as in `pipeline/model/settings.py`: picked with SmolLM2-135M-Instruct on
@@ -48,12 +48,12 @@ const MOST_POINTS: usize = 12;
 impl Native {
     /// A backend over a loaded engine.
     pub fn new(engine: Engine, prompts: Prompts, options: NativeOptions) -> Self {
-        Self { engine, prompts, options, generations: 0 }
+        Self { engine, prompts, options }
     }
 
-    fn read(&mut self, request: &Request) -> Result<(Answer, Option<String>), LlamaError> {
+    fn read(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
         match self.options.reading {
-            Reading::Generate => self.generate(request),
+            Reading::Generate => self.generate(request, sample),
             Reading::Constrained => Ok((self.constrained(request)?, None)),
             Reading::Likelihood => Ok((self.likelihood(request)?, None)),
         }
@@ -61,11 +61,10 @@ impl Native {
 
     /// Two free generations, parsed as the reference pipeline parses them (upstream `neurons/miners/model/pipeline.py`), each cut at
     /// its own prompt's length.
-    fn generate(&mut self, request: &Request) -> Result<(Answer, Option<String>), LlamaError> {
+    fn generate(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
         // What upstream's pipeline passes, with the top-k that transformers adds by default.
         let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: 50, top_p: 0.95, seed };
-        let first = self.options.seed.wrapping_add(2 * self.generations);
-        self.generations += 1;
+        let first = sampling_seed(self.options.seed, request, sample);
         let score = self.write(&self.prompts.score(request), sampling(first))?;
         let mistakes = match self.prompts.mistakes(request) {
             Some(prompt) => self.write(&prompt, sampling(first.wrapping_add(1)))?,
@@ -157,9 +156,9 @@ impl Backend for Native {
         }
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Reply, BackendError> {
+    fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let started = Instant::now();
-        let (answer, raw) = match self.read(request) {
+        let (answer, raw) = match self.read(request, sample) {
             // Upstream's pipeline would fail here, and the validator would see -1.
             Err(LlamaError::ContextOverflow { tokens, limit }) => {
                 let raw = format!("the question has {tokens} tokens, the model takes {limit}");

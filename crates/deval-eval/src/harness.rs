@@ -1,6 +1,8 @@
 //! Asks a backend, rewards its answers as the validator would, and says what the numbers mean.
 
+mod ask;
 mod judge;
+mod stopping;
 #[cfg(test)]
 mod tests;
 
@@ -12,10 +14,18 @@ use crate::api::{self, ApiResponse};
 use crate::baseline::Baseline;
 use crate::embed::{Embed, Memo, VALIDATOR_EMBEDDER};
 use crate::error::{BackendError, EvalError};
+use crate::explain::Item;
 use crate::reward::{Reward, Unscored, reward};
 use crate::set::{ExampleSet, SetInfo};
+use crate::stats::plan::{Goal, Plan};
 use crate::stats::{self, Summary};
 use crate::task::{Answer, Example, Request, Task};
+
+use ask::Asker;
+use judge::Case;
+
+pub use ask::sampling_seed;
+pub use stopping::{Bound, Decision, Stopping};
 
 /// Seconds after which the validator gives up on a question.
 pub const QUESTION_BUDGET_SECONDS: f64 = 20.0;
@@ -61,22 +71,68 @@ pub trait Backend {
     /// What this is.
     fn describe(&self) -> BackendInfo;
 
-    /// Answers one request.
+    /// Answers one request. Of several samples of one request, counted from 0, each is drawn anew where the backend draws at all
+    /// ([`sampling_seed`]); a backend that does not answers the same again.
     ///
     /// # Errors
     /// Only when it can answer nothing more; an unusable answer is an [`Answer`] too.
-    fn answer(&mut self, request: &Request) -> Result<Reply, BackendError>;
+    fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError>;
 }
 
-/// One example's outcome.
+/// When asking ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// All examples were asked, in the order of the set.
+    #[default]
+    All,
+    /// It is settled whether the answers beat every baseline; see [`Stopping`].
+    Settled,
+}
+
+/// How an evaluation is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EvaluateOptions {
+    /// How often each example is asked, at least once.
+    pub samples: u32,
+    /// Seed of the bootstrap and of the order in which examples are asked until it is settled.
+    pub seed: u64,
+    /// Assumed share of wrong labels, 0 to below 0.5; see [`stats::LabelNoise`].
+    pub label_noise: Option<f64>,
+    /// When asking ends.
+    pub until: Until,
+}
+
+impl Default for EvaluateOptions {
+    /// Every example once, seed 0, labels taken as right.
+    fn default() -> Self {
+        Self { samples: 1, seed: 0, label_noise: None, until: Until::All }
+    }
+}
+
+impl EvaluateOptions {
+    fn check(&self) -> Result<(), EvalError> {
+        match self.label_noise {
+            _ if self.samples == 0 => Err(EvalError::NoSamples),
+            Some(rate) if !(0.0..0.5).contains(&rate) => Err(EvalError::LabelNoise(rate)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One answer's outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExampleResult {
     /// The example.
     pub id: String,
+    /// First 16 hex digits of its digest, which tells an edited example from the one of the same id ([`crate::set::digest`] of it alone).
+    pub digest: String,
     /// Its task.
     pub task: Task,
     /// The right score.
     pub reference: f64,
+    /// Which answer to it, from 0 on.
+    pub sample: u32,
     /// What the validator gets to see of the answer; a score that is no number has become -1 with status `error`.
     pub answer: ApiResponse,
     /// What it earns; absent when the validator aborts.
@@ -107,7 +163,7 @@ pub struct TaskSummary {
 /// Rewards over all examples and by task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rewards {
-    /// All examples.
+    /// All examples, each counting the same, as in the validator: sum over all questions by their number.
     pub overall: Summary,
     /// By task, in the validator's order, tasks without examples left out.
     pub tasks: Vec<TaskSummary>,
@@ -145,8 +201,12 @@ pub struct Evaluation {
     pub reasons: Vec<String>,
     /// The example set.
     pub set: SetInfo,
-    /// Seed of the bootstrap.
+    /// Examples of it that were left out because nothing rewards them: their claims are not labelled.
+    pub left_out: usize,
+    /// Seed of the bootstrap and of the order of asking.
     pub seed: u64,
+    /// How often each example was asked.
+    pub samples: u32,
     /// What was earned.
     pub rewards: Rewards,
     /// Mean as the validator adds it up, in f32 and in order.
@@ -161,13 +221,27 @@ pub struct Evaluation {
     pub ceiling: Rewards,
     /// The best baseline and the distance to it.
     pub versus: Comparison,
+    /// Where the rest up to a mean reward of 1 was lost, largest loss first.
+    pub explanation: Vec<Item>,
+    /// Why asking stopped, where it was to stop once settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
     /// What this proves, in plain words.
     pub meaning: String,
-    /// Every example.
+    /// Every answer in the order of asking, the samples of an example one after another.
     pub results: Vec<ExampleResult>,
     /// How long it took; changes from run to run.
     #[serde(skip)]
     pub timing: Timing,
+}
+
+impl Evaluation {
+    /// What it takes to settle a lead of this size over another model whose rewards spread as these do: on the same examples (the
+    /// spread is that of the distance to the best baseline, the one difference that was measured) and on examples of each one's own.
+    pub fn plans(&self, goal: Goal) -> [Plan; 2] {
+        let own = self.rewards.overall.spread();
+        [Plan::paired(goal, self.versus.difference.spread()), Plan::unpaired(goal, [own, own])]
+    }
 }
 
 /// Seconds per answer.
@@ -204,50 +278,42 @@ impl Timing {
     }
 }
 
-/// Asks the backend every example in order, rewards the answers and compares them with the baselines. `progress` hears how many of how many
-/// are done, from 0 on.
+/// Asks the backend, rewards the answers and compares them with the baselines. `progress` hears how many answers of how many at most are
+/// there, from 0 on. Examples without claim labels are left out unless their task is rewarded without claims.
 ///
 /// # Errors
-/// No examples; a backend or an embedder that gives up.
+/// Impossible options, no examples; a backend or an embedder that gives up.
 pub fn evaluate(
     backend: &mut dyn Backend,
     set: &ExampleSet,
     embed: &dyn Embed,
+    options: &EvaluateOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, EvalError> {
-    let examples = &set.examples;
+    options.check()?;
+    let is_rewarded = |example: &&Example| !example.mistakes_unknown || example.task == Task::Relevancy;
+    let examples: Vec<&Example> = set.examples.iter().filter(is_rewarded).collect();
+    let left_out = set.examples.len() - examples.len();
     if examples.is_empty() {
-        return Err(EvalError::NoExamples);
+        return Err(EvalError::NoExamples { left_out });
     }
-    let (info, embed) = (backend.describe(), Memo::new(embed));
-    progress(0, examples.len());
-    let (mut results, mut seconds) = (Vec::new(), Vec::new());
-    for example in examples {
-        let reply = backend.answer(&example.request()).map_err(|source| EvalError::Backend {
-            backend: info.name.clone(),
-            example: example.id.clone(),
-            source,
-        })?;
-        seconds.push(reply.seconds);
-        results.push(ExampleResult { raw: reply.raw, ..score(example, &reply.answer, &embed)? });
-        progress(results.len(), examples.len());
-    }
-    judge::judge(info, set, results, &embed).map(|made| Evaluation { timing: Timing::new(seconds), ..made })
-}
-
-/// Rewards one answer, typed exceptions included.
-fn score(example: &Example, answer: &Answer, embed: &dyn Embed) -> Result<ExampleResult, EvalError> {
-    let answer = api::receive(answer);
-    let (reward, aborts) = match reward(example.task, example.into(), &answer.answer(), embed) {
-        Ok(reward) if reward.total.is_finite() => (Some(reward), None),
-        Ok(_) => return Err(embedder_failed(example, embed, "the relevance reward is no number".to_owned())),
-        Err(Unscored::Aborts(abort)) => (None, Some(abort)),
-        Err(Unscored::Embedder(why)) => return Err(embedder_failed(example, embed, why)),
+    let rounds = match options.until {
+        Until::All => vec![examples.clone()],
+        Until::Settled => stopping::rounds(&examples, options.seed),
     };
-    let (id, task, reference) = (example.id.clone(), example.task, example.reference);
-    Ok(ExampleResult { id, task, reference, answer, reward, aborts, raw: None })
-}
-
-fn embedder_failed(example: &Example, embed: &dyn Embed, why: String) -> EvalError {
-    EvalError::Embedder { embedder: embed.name().to_owned(), example: example.id.clone(), why }
+    let expected = rounds.iter().map(Vec::len).sum::<usize>() * options.samples as usize;
+    progress(0, expected);
+    let (info, embed) = (backend.describe(), Memo::new(embed));
+    let (name, samples, seconds) = (info.name.clone(), options.samples, Vec::new());
+    let mut asker = Asker { backend, name, embed: &embed, samples, expected, seconds, progress };
+    let (asked, stopping) = match options.until {
+        Until::All => (examples.iter().map(|example| asker.ask(example)).collect::<Result<_, _>>()?, None),
+        Until::Settled => {
+            stopping::ask(&mut asker, &rounds, examples.len()).map(|(asked, stopping)| (asked, Some(stopping)))?
+        }
+    };
+    let timing = Timing::new(asker.seconds);
+    let (set, embedder) = (&set.info, embed.name());
+    let case = Case { backend: info, embedder, set, left_out, options, asked, stopping };
+    Ok(Evaluation { timing, ..judge::judge(case) })
 }

@@ -1,22 +1,30 @@
-//! Means with honest intervals. Answers to one example stand together as a cluster: several samples of it tell less than several examples.
+//! Means with honest intervals, paired tests, planning and bounds that hold at every look.
+//!
+//! The unit is the example. Several answers to one example are averaged first, so that each example counts once, as a question does in the
+//! validator, however often it was asked; the spread between these averages is what standard errors and intervals rest on.
+
+mod noise;
+pub mod plan;
+mod resample;
+mod sequence;
+mod sign;
+mod student;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::dice::Dice;
+pub use noise::LabelNoise;
+pub use resample::p_value;
+pub use sequence::ConfidenceSequence;
+pub use sign::{Signs, TIE};
+pub use student::{normal_quantile, t_975, t_quantile};
 
-/// Resamples of the bootstrap.
-const RESAMPLES: usize = 2000;
-/// Fewest clusters for which the percentile bootstrap is wide enough to be quoted alone.
-const ENOUGH_CLUSTERS: usize = 20;
-/// 0.975 quantile of Student's t for 1 to 30 degrees of freedom; checked against numerical integration of the density in the tests.
-const T_975: [f64; 30] = [
-    12.706_205, 4.302_653, 3.182_446, 2.776_445, 2.570_582, 2.446_912, 2.364_624, 2.306_004, 2.262_157, 2.228_139,
-    2.200_985, 2.178_813, 2.160_369, 2.144_787, 2.131_450, 2.119_905, 2.109_816, 2.100_922, 2.093_024, 2.085_963,
-    2.079_614, 2.073_873, 2.068_658, 2.063_899, 2.059_539, 2.055_529, 2.051_831, 2.048_407, 2.045_230, 2.042_272,
-];
+/// Fewest examples for which the percentile bootstrap is wide enough to be quoted alone.
+const ENOUGH_EXAMPLES: usize = 20;
 
-/// A 95 % interval.
+/// A 95 % interval, unless its place says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// Lower end.
@@ -32,7 +40,7 @@ pub struct Summary {
     pub n: usize,
     /// Number of examples they belong to.
     pub examples: usize,
-    /// Mean of the values; 0 when there are none.
+    /// Mean over the examples of each one's mean value; 0 when there are none.
     pub mean: f64,
     /// Standard error clustered by example; absent for fewer than two examples.
     pub standard_error: Option<f64>,
@@ -40,73 +48,84 @@ pub struct Summary {
     pub t95: Option<Interval>,
     /// 95 % interval by the seeded percentile bootstrap over the examples; not made for baselines.
     pub bootstrap95: Option<Interval>,
+    /// What wrong labels could do to the mean, where a rate of them was assumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_noise: Option<LabelNoise>,
     /// Why an interval is missing or must be read with care.
     pub note: Option<String>,
 }
 
+impl Summary {
+    /// Standard deviation between examples; absent where the standard error is.
+    pub fn spread(&self) -> Option<f64> {
+        self.standard_error.map(|error| error * (self.examples as f64).sqrt())
+    }
+
+    /// Half of the 95 % interval by Student's t, before it is cut to the possible range.
+    pub fn reach(&self) -> Option<f64> {
+        let error = self.standard_error.filter(|error| *error > 0.0)?;
+        Some(t_975(self.examples - 1) * error)
+    }
+}
+
 /// Summarises values that can lie in `low..=high`; each comes with the number of its example. Without a seed there is no bootstrap.
 pub fn summarize(values: &[(usize, f64)], (low, high): (f64, f64), seed: Option<u64>) -> Summary {
-    let clusters = clusters(values);
-    let (n, examples) = (values.len(), clusters.len());
-    let mean = if n == 0 { 0.0 } else { values.iter().map(|(_, value)| value).sum::<f64>() / n as f64 };
-    let standard_error = standard_error(&clusters, mean, n);
-    let spread = standard_error.filter(|error| *error > 0.0);
-    let t95 = spread.map(|error| {
-        let reach = t_975(examples - 1) * error;
-        Interval { low: (mean - reach).max(low), high: (mean + reach).min(high) }
-    });
-    let bootstrap95 = spread.and(seed).map(|seed| bootstrap(&clusters, seed));
-    let note = note(examples, spread.is_some());
-    Summary { n, examples, mean, standard_error, t95, bootstrap95, note }
+    let means = by_example(values);
+    let examples = means.len();
+    let mut summary = Summary {
+        n: values.len(),
+        examples,
+        mean: mean(&means),
+        standard_error: standard_error(&means),
+        t95: None,
+        bootstrap95: None,
+        label_noise: None,
+        note: None,
+    };
+    let reach = summary.reach();
+    summary.t95 =
+        reach.map(|reach| Interval { low: (summary.mean - reach).max(low), high: (summary.mean + reach).min(high) });
+    summary.bootstrap95 = reach.and(seed).map(|seed| resample::interval(&means, seed));
+    summary.note = note(examples, reach.is_some());
+    summary
 }
 
 fn note(examples: usize, has_spread: bool) -> Option<String> {
     match examples {
         0 => Some("no examples".to_owned()),
         1 => Some("one example tells nothing about the spread".to_owned()),
-        n if !has_spread => Some(format!("all {n} examples earned the same: they cannot show the spread")),
-        n if n < ENOUGH_CLUSTERS => {
+        n if !has_spread => Some(format!("all {n} examples gave the same: they cannot show the spread")),
+        n if n < ENOUGH_EXAMPLES => {
             Some(format!("only {n} examples: the bootstrap interval is too narrow, read the t interval"))
         }
         _ => None,
     }
 }
 
-/// Sum and number of the values of one example.
-type Cluster = (f64, usize);
-
-fn clusters(values: &[(usize, f64)]) -> Vec<Cluster> {
-    let mut by_example = std::collections::BTreeMap::<usize, Cluster>::new();
+/// Mean value of each example, in the order of their numbers.
+fn by_example(values: &[(usize, f64)]) -> Vec<f64> {
+    let mut sums = std::collections::BTreeMap::<usize, (f64, usize)>::new();
     for (example, value) in values {
-        let cluster = by_example.entry(*example).or_default();
-        *cluster = (cluster.0 + value, cluster.1 + 1);
+        let (sum, count) = sums.entry(*example).or_default();
+        (*sum, *count) = (*sum + value, *count + 1);
     }
-    by_example.into_values().collect()
+    sums.into_values().map(|(sum, count)| sum / count as f64).collect()
 }
 
-/// Cluster-robust standard error of a mean with the usual G/(G−1) correction; the common one when every example has one value.
-fn standard_error(clusters: &[Cluster], mean: f64, n: usize) -> Option<f64> {
-    let groups = clusters.len();
-    if groups < 2 {
+/// Mean; 0 when there are no values.
+pub fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+/// Standard error of the mean of independent values; absent for fewer than two, 0 when they differ by rounding only.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
         return None;
     }
-    let residuals = clusters.iter().map(|(sum, size)| sum - mean * *size as f64);
-    let squares: f64 = residuals.map(|residual| residual * residual).sum();
-    let error = (squares * groups as f64 / (groups - 1) as f64).sqrt() / n as f64;
+    let (n, mean) = (values.len() as f64, mean(values));
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let error = (squares / (n - 1.0) / n).sqrt();
     Some(if error < 1e-12 { 0.0 } else { error })
-}
-
-fn bootstrap(clusters: &[Cluster], seed: u64) -> Interval {
-    let mut dice = Dice::new(seed, 0);
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample(clusters, &mut dice)).collect();
-    means.sort_by(f64::total_cmp);
-    Interval { low: quantile(&means, 0.025), high: quantile(&means, 0.975) }
-}
-
-fn resample(clusters: &[Cluster], dice: &mut Dice) -> f64 {
-    let drawn = (0..clusters.len()).map(|_| *dice.pick(clusters));
-    let (sum, size) = drawn.fold((0.0, 0), |(sum, size), cluster| (sum + cluster.0, size + cluster.1));
-    sum / size as f64
 }
 
 /// Quantile of sorted values, linear between neighbours; 0 when there are none.
@@ -115,87 +134,4 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q.clamp(0.0, 1.0) * last as f64;
     let (below, part) = (place.floor() as usize, place.fract());
     sorted[below] + part * (sorted[(below + 1).min(last)] - sorted[below])
-}
-
-/// 0.975 quantile of Student's t; beyond the table the Cornish-Fisher expansion around the normal quantile, good to six digits.
-pub fn t_975(degrees: usize) -> f64 {
-    if let Some(value) = degrees.checked_sub(1).and_then(|place| T_975.get(place)) {
-        return *value;
-    }
-    let (z, v) = (1.959_963_984_540_054_f64, degrees as f64);
-    let first = (z.powi(3) + z) / (4.0 * v);
-    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v);
-    let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * v.powi(3));
-    z + first + second + third
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Probability within ±t by Simpson's rule over the density, which is normalised by the same rule.
-    fn probability_within(t: f64, degrees: usize) -> f64 {
-        let v = degrees as f64;
-        // x = tan(a)·√v turns the density into cos(a)^(v-1).
-        let integral = |to: f64| {
-            let steps = 20_000;
-            let at = |i: usize| (to * i as f64 / steps as f64).cos().max(0.0).powf(v - 1.0);
-            (1..steps).map(|i| at(i) * if i % 2 == 1 { 4.0 } else { 2.0 }).sum::<f64>() + at(0) + at(steps)
-        };
-        let half = std::f64::consts::FRAC_PI_2;
-        let to = (t / v.sqrt()).atan();
-        integral(to) * to / (integral(half) * half)
-    }
-
-    #[test]
-    fn t_quantiles_hold_95_percent() {
-        for degrees in [1, 2, 3, 7, 15, 29, 30, 31, 60, 119] {
-            let held = probability_within(t_975(degrees), degrees);
-            assert!((held - 0.95).abs() < 2e-6, "{degrees}: {held}");
-        }
-    }
-
-    #[test]
-    fn the_common_standard_error_when_examples_are_single() {
-        let summary = summarize(&[(0, 0.2), (1, 0.4), (2, 0.9)], (0.0, 1.0), Some(1));
-        let expected = (0.13f64 / 3.0).sqrt();
-        assert!((summary.standard_error.unwrap() - expected).abs() < 1e-12);
-        assert!((summary.mean - 0.5).abs() < 1e-12);
-    }
-
-    #[test]
-    fn repeated_samples_of_one_example_count_once() {
-        let once = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), Some(1));
-        let often: Vec<_> = (0..20).map(|i| (i % 2, if i % 2 == 0 { 0.2 } else { 0.8 })).collect();
-        let often = summarize(&often, (0.0, 1.0), Some(1));
-        assert_eq!((often.n, often.examples), (20, 2));
-        assert!((once.standard_error.unwrap() - often.standard_error.unwrap()).abs() < 1e-12);
-    }
-
-    #[test]
-    fn two_examples_promise_nothing() {
-        let summary = summarize(&[(0, 0.2), (1, 0.8)], (0.0, 1.0), Some(1));
-        assert_eq!(summary.t95, Some(Interval { low: 0.0, high: 1.0 }));
-        assert!(summary.note.unwrap().contains("only 2 examples"));
-        let equal = summarize(&[(0, 0.6), (1, 0.6)], (0.0, 1.0), Some(1));
-        assert_eq!((equal.t95, equal.bootstrap95), (None, None));
-        assert!(equal.note.unwrap().contains("cannot show"));
-        assert_eq!(summarize(&[], (0.0, 1.0), Some(1)).mean, 0.0);
-    }
-
-    #[test]
-    fn the_bootstrap_repeats_by_seed_and_covers_the_mean() {
-        let values: Vec<_> = (0..40).map(|i| (i, (i % 7) as f64 / 6.0)).collect();
-        let [a, b, c] = [3, 3, 4].map(|seed| summarize(&values, (0.0, 1.0), Some(seed)));
-        assert_eq!(a, b);
-        assert_ne!(a.bootstrap95, c.bootstrap95);
-        let (t, boot) = (a.t95.unwrap(), a.bootstrap95.unwrap());
-        assert!(boot.low < a.mean && a.mean < boot.high);
-        assert!((t.low - boot.low).abs() < 0.03 && (t.high - boot.high).abs() < 0.03);
-    }
-
-    #[test]
-    fn quantiles_are_linear_between_neighbours() {
-        assert_eq!([0.0, 0.5, 0.75, 1.0].map(|q| quantile(&[1.0, 2.0, 4.0], q)), [1.0, 2.0, 3.0, 4.0]);
-    }
 }

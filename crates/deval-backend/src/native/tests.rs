@@ -25,8 +25,8 @@ fn every_reading_answers_every_task_and_says_the_same_twice() {
     for reading in [Reading::Generate, Reading::Constrained, Reading::Likelihood] {
         for task in Task::ALL {
             let request = request(task);
-            let first = native(reading).answer(&request).unwrap().answer;
-            assert_eq!(first, native(reading).answer(&request).unwrap().answer);
+            let first = native(reading).answer(&request, 0).unwrap().answer;
+            assert_eq!(first, native(reading).answer(&request, 0).unwrap().answer);
             let score = first.score.unwrap();
             let shape = match (reading, task) {
                 (Reading::Generate, _) => score == -1.0 || (0.0..=1.0).contains(&score),
@@ -42,10 +42,22 @@ fn every_reading_answers_every_task_and_says_the_same_twice() {
 }
 
 #[test]
+fn each_sample_of_a_request_has_its_own_stream_whatever_was_asked_before() {
+    let asked = request(Task::Hallucination);
+    let mut fresh = native(Reading::Generate);
+    let texts = [0, 1, 0].map(|sample| fresh.answer(&asked, sample).unwrap().raw.unwrap());
+    assert_eq!(texts[0], texts[2]);
+    assert_ne!(texts[0], texts[1]);
+    let mut later = native(Reading::Generate);
+    later.answer(&request(Task::Attribution), 0).unwrap();
+    assert_eq!(later.answer(&asked, 0).unwrap().raw.unwrap(), texts[0]);
+}
+
+#[test]
 fn a_question_longer_than_the_context_earns_what_upstream_would_give() {
     let mut request = request(Task::Hallucination);
     request.rag_context = "word ".repeat(20_000);
-    let reply = native(Reading::Likelihood).answer(&request).unwrap();
+    let reply = native(Reading::Likelihood).answer(&request, 0).unwrap();
     assert_eq!(reply.answer, Answer::new(-1.0, Vec::new()));
     assert!(reply.raw.unwrap().contains("tokens"));
 }

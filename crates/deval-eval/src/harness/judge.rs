@@ -1,133 +1,170 @@
 //! From single rewards to means, baselines and a sentence.
 
+use super::ask::Asked;
 use super::*;
 use crate::contest;
+use crate::explain::{self, Judged};
+use crate::stats::LabelNoise;
 
-/// Seed of every bootstrap, so that reports repeat.
-const SEED: u64 = 15;
 const POSSIBLE_REWARD: (f64, f64) = (0.0, 1.0);
 const POSSIBLE_DIFFERENCE: (f64, f64) = (-1.0, 1.0);
 
-pub(super) fn judge(
-    backend: BackendInfo,
-    set: &ExampleSet,
-    results: Vec<ExampleResult>,
-    embed: &dyn Embed,
-) -> Result<Evaluation, EvalError> {
-    let examples = &set.examples;
-    let totals = totals(&results);
-    let baselines = baselines(examples, embed)?;
-    let ceiling =
-        collect(examples, embed, |example| Answer::new(example.reference, example.reference_mistakes.clone()))?;
-    let (baseline, best_totals) = best(&baselines);
-    let differences: Vec<f64> = totals.iter().zip(best_totals).map(|(own, other)| own - other).collect();
-    let versus = Comparison { baseline, difference: summarize(&differences, POSSIBLE_DIFFERENCE, Some(SEED)) };
-    let rewards = rewards(examples, &totals, Some(SEED));
-    let aborts = results.iter().filter(|result| result.aborts.is_some()).count();
-    let baselines: Vec<BaselineResult> = baselines.into_iter().map(|(result, _)| result).collect();
-    let meaning = meaning(&rewards, &baselines, &versus, aborts);
-    let reasons = reasons(&backend, embed.name(), examples);
-    let in_order = results.iter().map(|result| result.reward.as_ref().map_or(0.0, |reward| reward.total));
-    let denom = u32::try_from(results.len()).unwrap_or(u32::MAX);
-    Ok(Evaluation {
-        validator_average: contest::average(in_order, denom),
-        unusable: results.iter().filter(|result| !(0.0..=1.0).contains(&result.answer.score)).count(),
+/// What there is to judge.
+pub(super) struct Case<'a> {
+    pub(super) backend: BackendInfo,
+    pub(super) embedder: &'a str,
+    pub(super) set: &'a SetInfo,
+    pub(super) left_out: usize,
+    pub(super) options: &'a EvaluateOptions,
+    pub(super) asked: Vec<Asked<'a>>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+pub(super) fn judge(case: Case<'_>) -> Evaluation {
+    let Case { backend, embedder, set, left_out, options, asked, stopping } = case;
+    let seed = Some(options.seed);
+    let baseline = |(place, baseline): (usize, Baseline)| {
+        let rewards = rewards(&asked, &|asked| vec![asked.baselines[place]], None, None);
+        BaselineResult { baseline, rewards }
+    };
+    let baselines: Vec<_> = Baseline::ALL.into_iter().enumerate().map(baseline).collect();
+    let best = best(&baselines);
+    let leads = summarize(&asked, &|asked| asked.leads(best), POSSIBLE_DIFFERENCE, seed);
+    let right = |asked: &Asked<'_>| vec![asked.right.as_ref().map_or(0.0, |right| f64::from(right.total))];
+    let reasons = reasons(&backend, embedder, &asked, left_out, stopping.as_ref());
+    let mut made = Evaluation {
         lane: if reasons.is_empty() { Lane::Exact } else { Lane::Estimate },
-        embedder: embed.name().to_owned(),
-        set: set.info.clone(),
-        seed: SEED,
+        embedder: embedder.to_owned(),
+        set: set.clone(),
+        seed: options.seed,
+        samples: options.samples,
+        rewards: rewards(&asked, &|asked| asked.totals(), options.label_noise, seed),
+        ceiling: rewards(&asked, &right, None, None),
+        versus: Comparison { baseline: baselines[best].baseline, difference: leads },
+        explanation: explanation(&asked),
+        meaning: String::new(),
+        validator_average: 0.0,
+        unusable: 0,
+        aborts: 0,
         timing: Timing::default(),
-        ceiling: self::rewards(examples, &ceiling, None),
+        results: asked.into_iter().flat_map(|asked| asked.results).collect(),
         backend,
         reasons,
-        rewards,
-        aborts,
+        left_out,
         baselines,
-        versus,
-        meaning,
-        results,
-    })
-}
-
-fn totals(results: &[ExampleResult]) -> Vec<f64> {
-    results.iter().map(ExampleResult::total).collect()
-}
-
-fn collect(
-    examples: &[Example],
-    embed: &dyn Embed,
-    answer: impl Fn(&Example) -> Answer,
-) -> Result<Vec<f64>, EvalError> {
-    examples.iter().map(|example| Ok(score(example, &answer(example), embed)?.total())).collect()
-}
-
-fn baselines(examples: &[Example], embed: &dyn Embed) -> Result<Vec<(BaselineResult, Vec<f64>)>, EvalError> {
-    let run = |baseline: Baseline| {
-        let totals = collect(examples, embed, |example| baseline.answer(&example.request()))?;
-        Ok((BaselineResult { baseline, rewards: rewards(examples, &totals, None) }, totals))
+        stopping,
     };
-    Baseline::ALL.into_iter().map(run).collect()
+    count(&mut made);
+    made.meaning = meaning(&made);
+    made
 }
 
-/// The baseline that earns most, the first of equals.
-fn best(baselines: &[(BaselineResult, Vec<f64>)]) -> (Baseline, &[f64]) {
-    let mean = |(result, _): &(BaselineResult, Vec<f64>)| result.rewards.overall.mean;
-    let best = baselines.iter().reduce(|best, other| if mean(other) > mean(best) { other } else { best });
-    let (result, totals) = best.expect("there are four baselines");
-    (result.baseline, totals)
+/// What is counted over the answers.
+fn count(made: &mut Evaluation) {
+    let in_order = made.results.iter().map(|result| result.reward.as_ref().map_or(0.0, |reward| reward.total));
+    made.validator_average = contest::average(in_order, u32::try_from(made.results.len()).unwrap_or(u32::MAX));
+    made.unusable = made.results.iter().filter(|result| !(0.0..=1.0).contains(&result.answer.score)).count();
+    made.aborts = made.results.iter().filter(|result| result.aborts.is_some()).count();
 }
 
-fn summarize(values: &[f64], range: (f64, f64), seed: Option<u64>) -> Summary {
-    stats::summarize(&values.iter().copied().enumerate().collect::<Vec<_>>(), range, seed)
+/// Place of the baseline that earns most, the first of equals.
+fn best(baselines: &[BaselineResult]) -> usize {
+    let mean = |place: &usize| baselines[*place].rewards.overall.mean;
+    let best = (0..baselines.len()).reduce(|best, other| if mean(&other) > mean(&best) { other } else { best });
+    best.expect("there are four baselines")
 }
 
-fn rewards(examples: &[Example], totals: &[f64], seed: Option<u64>) -> Rewards {
-    let of = |task: Task| {
-        let chosen = examples.iter().zip(totals).filter(|(example, _)| example.task == task);
-        chosen.map(|(_, total)| *total).collect::<Vec<_>>()
+fn explanation(asked: &[Asked<'_>]) -> Vec<explain::Item> {
+    let judged = asked.iter().flat_map(|asked| {
+        let judged = |result| Judged { example: asked.example, result, right: asked.right.as_ref() };
+        asked.results.iter().map(judged)
+    });
+    explain::explain(&judged.collect::<Vec<_>>())
+}
+
+/// Values of one example, sample by sample.
+type Values<'a> = &'a dyn Fn(&Asked<'_>) -> Vec<f64>;
+
+fn summarize<'a, 'e: 'a>(
+    asked: impl IntoIterator<Item = &'a Asked<'e>>,
+    values: Values<'_>,
+    range: (f64, f64),
+    seed: Option<u64>,
+) -> Summary {
+    let numbered = (0..).zip(asked);
+    let values = numbered.flat_map(|(number, asked)| values(asked).into_iter().map(move |value| (number, value)));
+    stats::summarize(&values.collect::<Vec<_>>(), range, seed)
+}
+
+fn rewards(asked: &[Asked<'_>], values: Values<'_>, label_noise: Option<f64>, seed: Option<u64>) -> Rewards {
+    let of = |chosen: &[&Asked<'_>]| {
+        let means: Vec<f64> = chosen.iter().map(|asked| stats::mean(&values(asked))).collect();
+        let label_noise = label_noise.map(|rate| LabelNoise::new(rate, &means, POSSIBLE_REWARD));
+        Summary { label_noise, ..summarize(chosen.iter().copied(), values, POSSIBLE_REWARD, seed) }
     };
-    let present = Task::ALL.into_iter().map(|task| (task, of(task))).filter(|(_, totals)| !totals.is_empty());
-    let tasks =
-        present.map(|(task, totals)| TaskSummary { task, reward: summarize(&totals, POSSIBLE_REWARD, seed) }).collect();
-    Rewards { overall: summarize(totals, POSSIBLE_REWARD, seed), tasks }
+    let of_task = |task: Task| {
+        let chosen: Vec<_> = asked.iter().filter(|asked| asked.example.task == task).collect();
+        (!chosen.is_empty()).then(|| TaskSummary { task, reward: of(&chosen) })
+    };
+    let tasks = Task::ALL.into_iter().filter_map(of_task).collect();
+    Rewards { overall: of(&asked.iter().collect::<Vec<_>>()), tasks }
 }
 
-fn reasons(backend: &BackendInfo, embedder: &str, examples: &[Example]) -> Vec<String> {
+fn reasons(
+    backend: &BackendInfo,
+    embedder: &str,
+    asked: &[Asked<'_>],
+    left_out: usize,
+    stopping: Option<&Stopping>,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     if backend.lane == Lane::Estimate {
         reasons.push(format!("the backend `{}` is not the validator's container: {}", backend.name, backend.why));
     }
-    let has_summaries = examples.iter().any(|example| example.task == Task::SummaryCompleteness);
+    let has_summaries = asked.iter().any(|asked| asked.example.task == Task::SummaryCompleteness);
     if has_summaries && embedder != VALIDATOR_EMBEDDER {
         reasons
             .push(format!("the relevance reward embeds with `{embedder}`, the validator with `{VALIDATOR_EMBEDDER}`"));
     }
     reasons.push("the examples are our own: the validator makes new ones every round".to_owned());
+    if left_out > 0 {
+        reasons
+            .push(format!("{left_out} examples are left out: their claims are not labelled, so nothing rewards them"));
+    }
+    if stopping.is_some_and(|stopping| stopping.asked < stopping.of) {
+        reasons.push("asking stopped when the lead was settled, which makes a mean look more extreme".to_owned());
+    }
     reasons
 }
 
 /// What the numbers prove, the worst first.
-fn meaning(rewards: &Rewards, baselines: &[BaselineResult], versus: &Comparison, aborts: usize) -> String {
-    let (own, n) = (rewards.overall.mean, rewards.overall.examples);
-    if aborts > 0 {
+fn meaning(made: &Evaluation) -> String {
+    let (own, n, answers) = (made.rewards.overall.mean, made.rewards.overall.examples, made.results.len());
+    if made.aborts > 0 {
         return format!(
-            "{aborts} of {n} answers would abort the validator: the whole round would be lost, whatever the rest earns"
+            "{} of {answers} answers would abort the validator: the whole round would be lost, whatever the rest earns",
+            made.aborts
         );
     }
-    let constants = baselines.iter().filter(|result| result.baseline.is_constant());
+    let constants = made.baselines.iter().filter(|result| result.baseline.is_constant());
     let constant = constants.map(|result| result.rewards.overall.mean).fold(0.0, f64::max);
     if own < constant {
         return format!(
             "below the best constant answer ({own:.3} < {constant:.3}): proves the plumbing, not the quality"
         );
     }
-    let (name, difference) = (versus.baseline.name(), versus.difference.mean);
+    let (name, difference) = (made.versus.baseline.name(), made.versus.difference.mean);
     if difference <= 0.0 {
         return format!(
             "no better than `{name}`, a rule without a model ({difference:+.3}): proves the plumbing, not the quality"
         );
     }
-    let is_settled = versus.difference.t95.is_some_and(|interval| interval.low > 0.0);
-    let verdict = if is_settled { "more than chance explains" } else { "too few examples to tell from chance" };
+    let is_settled = made.versus.difference.t95.is_some_and(|interval| interval.low > 0.0);
+    let verdict = match &made.stopping {
+        // An interval for a fixed number of examples says nothing about one that was chosen by looking.
+        Some(stopping) => stopping.sentence(),
+        None if is_settled => "more than chance explains".to_owned(),
+        None => "too few examples to tell from chance".to_owned(),
+    };
     format!("{difference:+.3} over `{name}`, the best rule without a model, on {n} examples: {verdict}")
 }

@@ -21,14 +21,24 @@ impl<F: FnMut(&Request) -> Answer> Backend for Scripted<F> {
         BackendInfo { name, model, reading: None, lane: Lane::Estimate, why }
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Reply, BackendError> {
+    fn answer(&mut self, request: &Request, _: u32) -> Result<Reply, BackendError> {
         self.1 += 7.5;
         Ok(Reply { answer: (self.0)(request), seconds: self.1, raw: None })
     }
 }
 
 fn run(examples: &ExampleSet, answer: impl FnMut(&Request) -> Answer) -> Evaluation {
-    evaluate(&mut Scripted(answer, 0.0), examples, &HashedWords, &mut |_, _| {}).unwrap()
+    run_with(examples, answer, &OPTIONS).unwrap()
+}
+
+const OPTIONS: EvaluateOptions = EvaluateOptions { samples: 1, seed: 15, label_noise: None, until: Until::All };
+
+fn run_with(
+    examples: &ExampleSet,
+    answer: impl FnMut(&Request) -> Answer,
+    options: &EvaluateOptions,
+) -> Result<Evaluation, EvalError> {
+    evaluate(&mut Scripted(answer, 0.0), examples, &HashedWords, options, &mut |_, _| {})
 }
 
 fn means(rewards: &Rewards) -> Vec<f64> {
@@ -88,6 +98,7 @@ fn reports_hold_no_time_and_no_number_that_json_cannot_write() {
         &mut Scripted(|_: &Request| Answer::new(f64::NAN, vec![]), 99.0),
         &examples,
         &HashedWords,
+        &OPTIONS,
         &mut |_, _| {},
     );
     let slower = slower.unwrap();
@@ -106,7 +117,7 @@ fn progress_starts_at_zero_and_ends_at_all() {
     let examples = examples(1);
     let mut heard = Vec::new();
     let mut backend = Scripted(|_: &Request| Answer::default(), 0.0);
-    evaluate(&mut backend, &examples, &HashedWords, &mut |done, all| heard.push((done, all))).unwrap();
+    evaluate(&mut backend, &examples, &HashedWords, &OPTIONS, &mut |done, all| heard.push((done, all))).unwrap();
     assert_eq!(heard, [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
 }
 
@@ -117,7 +128,7 @@ fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
         fn describe(&self) -> BackendInfo {
             Scripted(|_: &Request| Answer::default(), 0.0).describe()
         }
-        fn answer(&mut self, _: &Request) -> Result<Reply, BackendError> {
+        fn answer(&mut self, _: &Request, _: u32) -> Result<Reply, BackendError> {
             Err("out of memory".into())
         }
     }
@@ -131,15 +142,101 @@ fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
         }
     }
     let examples = examples(1);
-    let error = evaluate(&mut Broken, &examples, &HashedWords, &mut |_, _| {}).unwrap_err().to_string();
+    let error = evaluate(&mut Broken, &examples, &HashedWords, &OPTIONS, &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("out of memory") && error.contains(&examples.examples[0].id), "{error}");
     let mut fine = Scripted(|_: &Request| Answer::new(0.5, vec![]), 0.0);
-    let error = evaluate(&mut fine, &examples, &NoVector, &mut |_, _| {}).unwrap_err().to_string();
+    let error = evaluate(&mut fine, &examples, &NoVector, &OPTIONS, &mut |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("no weights") && error.contains("`none`"), "{error}");
     assert!(matches!(
-        evaluate(&mut Broken, &self::examples(0), &HashedWords, &mut |_, _| {}),
-        Err(EvalError::NoExamples)
+        evaluate(&mut Broken, &self::examples(0), &HashedWords, &OPTIONS, &mut |_, _| {}),
+        Err(EvalError::NoExamples { left_out: 0 })
     ));
+}
+
+/// Answers by the sample's number: the first sample is right, later ones say 0.
+struct BySample<'a>(&'a ExampleSet);
+
+impl Backend for BySample<'_> {
+    fn describe(&self) -> BackendInfo {
+        Scripted(|_: &Request| Answer::default(), 0.0).describe()
+    }
+
+    fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
+        let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
+        let right = Answer::new(example.reference, example.reference_mistakes.clone());
+        let answer = if sample == 0 { right } else { Answer::new(0.0, vec![]) };
+        Ok(Reply { answer, seconds: 1.0, raw: None })
+    }
+}
+
+#[test]
+fn samples_are_averaged_within_their_example() {
+    let examples = examples(4);
+    let mut heard = 0;
+    let options = EvaluateOptions { samples: 3, ..OPTIONS };
+    let made =
+        evaluate(&mut BySample(&examples), &examples, &HashedWords, &options, &mut |_, all| heard = all).unwrap();
+    assert_eq!((heard, made.results.len(), made.timing.seconds.len(), made.samples), (48, 48, 48, 3));
+    assert_eq!((made.rewards.overall.n, made.rewards.overall.examples), (48, 16));
+    assert_eq!(made.results.iter().take(4).map(|result| result.sample).collect::<Vec<_>>(), [0, 1, 2, 0]);
+    let zero = made.baselines[0].rewards.overall.mean;
+    let expected = (made.ceiling.overall.mean + 2.0 * zero) / 3.0;
+    assert!((made.rewards.overall.mean - expected).abs() < 1e-9);
+    // Averages of an example vary less than single answers; the spread is that of the averages.
+    let once = run(&examples, perfect(&examples));
+    assert_ne!(made.rewards.overall.standard_error, once.rewards.overall.standard_error);
+    let lost: f64 = made.explanation.iter().map(|item| item.loss).sum();
+    assert!((lost - (1.0 - made.rewards.overall.mean)).abs() < 1e-9);
+}
+
+#[test]
+fn the_seed_drives_the_bootstrap_and_the_noise_band_holds_the_mean() {
+    let examples = examples(6);
+    let answer = |request: &Request| Baseline::WordOverlap.answer(request);
+    let options = EvaluateOptions { seed: 16, label_noise: Some(0.1), ..OPTIONS };
+    let (plain, other) = (run(&examples, answer), run_with(&examples, answer, &options).unwrap());
+    let (a, b) = (&plain.rewards.overall, &other.rewards.overall);
+    assert_eq!((a.mean, a.t95, a.label_noise), (b.mean, b.t95, None));
+    assert_ne!(a.bootstrap95, b.bootstrap95);
+    let noise = b.label_noise.unwrap();
+    assert!(noise.rate == 0.1 && noise.band.low < b.mean && b.mean < noise.band.high);
+    assert!(noise.band.high - noise.band.low <= 0.2 && other.rewards.tasks[0].reward.label_noise.is_some());
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let examples = examples(1);
+    let refused = |options| run_with(&examples, |_| Answer::default(), &options).unwrap_err();
+    assert!(matches!(refused(EvaluateOptions { samples: 0, ..OPTIONS }), EvalError::NoSamples));
+    for rate in [0.5, -0.1, f64::NAN] {
+        let error = refused(EvaluateOptions { label_noise: Some(rate), ..OPTIONS });
+        assert!(matches!(error, EvalError::LabelNoise(_)), "{error}");
+    }
+}
+
+#[test]
+fn examples_without_claim_labels_are_left_out_and_counted() {
+    let mut examples = examples(2);
+    for example in &mut examples.examples {
+        example.mistakes_unknown = true;
+    }
+    let made = run(&examples, |_| Answer::new(1.0, vec![]));
+    assert_eq!((made.results.len(), made.left_out), (2, 6));
+    assert!(made.results.iter().all(|result| result.task == Task::Relevancy));
+    assert!(made.reasons.iter().any(|reason| reason.contains("6 examples are left out")), "{:?}", made.reasons);
+    examples.examples.retain(|example| example.task != Task::Relevancy);
+    let error = run_with(&examples, |_| Answer::default(), &OPTIONS).unwrap_err();
+    assert!(error.to_string().contains("none of the 6 examples"), "{error}");
+}
+
+#[test]
+fn sampling_seeds_differ_by_everything_and_by_nothing_else() {
+    let examples = examples(2);
+    let [a, b] = [0, 1].map(|place| examples.examples[place].request());
+    let seeds =
+        [(1, &a, 0), (2, &a, 0), (1, &b, 0), (1, &a, 1)].map(|(seed, of, sample)| sampling_seed(seed, of, sample));
+    assert_eq!(seeds.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    assert_eq!(sampling_seed(1, &a.clone(), 0), seeds[0]);
 }
 
 /// The real examples beside the repository, if they are there.
