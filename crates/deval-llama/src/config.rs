@@ -110,7 +110,7 @@ struct RawRope {
 
 /// No model comes near; a larger number is a damaged file.
 const LARGEST_DIMENSION: usize = 1 << 24;
-const LARGEST_LAYER_COUNT: usize = 4096;
+pub(crate) const LARGEST_LAYER_COUNT: usize = 4096;
 
 impl RawConfig {
     fn check(self) -> Result<LlamaConfig, String> {
@@ -209,15 +209,15 @@ impl RawRope {
     }
 }
 
-fn dimension(key: &str, value: usize) -> Result<usize, String> {
+pub(crate) fn dimension(key: &str, value: usize) -> Result<usize, String> {
     bounded(key, value, LARGEST_DIMENSION)
 }
 
-fn bounded(key: &str, value: usize, largest: usize) -> Result<usize, String> {
+pub(crate) fn bounded(key: &str, value: usize, largest: usize) -> Result<usize, String> {
     if (1..=largest).contains(&value) { Ok(value) } else { Err(format!("{key} {value} is not in 1..={largest}")) }
 }
 
-fn positive(key: &str, value: f64) -> Result<f64, String> {
+pub(crate) fn positive(key: &str, value: f64) -> Result<f64, String> {
     let usable = value.is_finite() && value > 0.0 && value <= f64::from(f32::MAX);
     if usable { Ok(value) } else { Err(format!("{key} {value} is not a positive number")) }
 }

