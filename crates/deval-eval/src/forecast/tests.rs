@@ -328,7 +328,7 @@ fn the_moving_average_catches_up_in_few_rounds() {
 }
 
 fn summary(mean: f64, standard_error: Option<f64>, examples: usize) -> Summary {
-    Summary { n: examples, examples, mean, standard_error, t95: None, bootstrap95: None, note: None }
+    Summary { n: examples, examples, mean, standard_error, t95: None, bootstrap95: None, label_noise: None, note: None }
 }
 
 #[test]
