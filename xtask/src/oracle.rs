@@ -21,7 +21,7 @@ pub(crate) fn run(paths: &[PathBuf], ui: Ui) -> anyhow::Result<Verdict> {
         ui.print(result.describe(kind));
         (passed, failed, proven) = (passed + result.passed, failed + result.failed, proven && result.is_proof());
     }
-    ui.print(format!("total: {passed} passed, {failed} failed, {} files", files.len()));
+    ui.print(format!("total: {passed} passed, {failed} failed (files: {})", files.len()));
     Ok(if proven { Verdict::Ok } else { Verdict::Findings })
 }
 
