@@ -247,7 +247,7 @@ impl Evaluation {
 /// Seconds per answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
-    /// Answer by answer, in example order.
+    /// Answer by answer, in the order of asking.
     pub seconds: Vec<f64>,
     /// Their sum.
     pub total: f64,
