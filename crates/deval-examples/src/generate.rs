@@ -91,7 +91,7 @@ fn labelled(id: String, made: Assembled, source: Value) -> Example {
 fn labels(world: &World) -> Value {
     json!({
         "topic": world.domain.topic,
-        "subtopic": world.domain.subject.replace(" {}", "").replace("{} ", ""),
+        "subtopic": world.noun(),
         "context_type": world.style.tone.name,
         "difficulty": world.difficulty.name(),
     })

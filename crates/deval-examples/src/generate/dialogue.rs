@@ -113,7 +113,7 @@ const REMARKS: [&str; 16] = [
 /// `{o}` takes `{t}` on with `{yes}`, `{x}` does not; `{u}` is another task.
 const PAIR_SCRIPTS: [&str; 12] = [
     "{o}: I could {t}. {yes}\n{x}: {remark}",
-    "{x}: Somebody has to {t}.\n{o}: {yes}",
+    "{x}: Somebody has to {t}.\n{o}: {yes}\n{x}: {remark}",
     "{x}: {o}, could you {t}?\n{o}: {yes}",
     "{o}: {x}, could you {t}?\n{x}: Sorry, {no}\n{o}: {yes}",
     "{x}: I might {t}, but {no}\n{o}: {yes}\n{x}: {remark}",
@@ -123,7 +123,7 @@ const PAIR_SCRIPTS: [&str; 12] = [
     "{x}: I can't {t}, {no}\n{o}: {yes}",
     "{o}: As to the plan to {t}: {yes}\n{x}: {remark}",
     "{o}: We still have to {t}, {x}. {remark}\n{x}: {remark}\n{o}: {yes}",
-    "{o}: It would be my turn to {t}.\n{x}: {remark}\n{o}: {yes}",
+    "{x}: {o}, did you want to {t}?\n{o}: {yes}\n{x}: {remark}",
 ];
 /// The same with a third person, `{y}`, who asks.
 const TRIPLE_SCRIPTS: [&str; 10] = [
@@ -134,9 +134,9 @@ const TRIPLE_SCRIPTS: [&str; 10] = [
     "{y}: Did {o} offer to {t}?\n{x}: I was asked as well, but {no}\n{o}: {yes}",
     "{y}: {x}, can you {t}?\n{x}: Sorry, {no} Perhaps {o}?\n{o}: {yes}",
     "{y}: {o}, can you {t}?\n{o}: {yes}\n{x}: {remark}",
-    "{y}: Who is to {t}?\n{x}: What about {o}?\n{o}: {yes}",
+    "{y}: Who is to {t}?\n{o}: {yes}\n{x}: {remark}",
     "{o}: Should I {t}?\n{y}: Or should {x}?\n{x}: No, {no}\n{o}: {yes}",
-    "{y}: I hear that {x} wants to {t}.\n{x}: No, {o} does.\n{o}: {yes}",
+    "{y}: I hear that {x} wants to {t}.\n{o}: No, that was my idea. {yes}\n{x}: {remark}",
 ];
 
 /// A dialogue and the action item that somebody draws from it.

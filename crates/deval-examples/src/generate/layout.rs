@@ -70,7 +70,7 @@ pub(super) fn tell(dice: &mut Dice, difficulty: Difficulty, fact: &Fact, rows: &
     let did = |i: usize| fact.did.replace("{}", &values[i]);
     let clause = |i: usize| format!("{} {}", names[i], did(i));
     let clauses: Vec<_> = (0..rows.len()).map(clause).collect();
-    let third = clauses.get(2).map_or(String::new(), |clause| format!("; {clause}"));
+    let third = clauses.get(2).map_or(String::new(), |clause| format!(", and {clause}"));
     let ([a, b], [x, y], name) = ([&names[0], &names[1]], [&values[0], &values[1]], fact.name);
     let pairs = |text: &dyn Fn(&str, &str) -> String| {
         listed(&rows.iter().map(|(subject, value)| text(subject, value)).collect::<Vec<_>>())
@@ -96,8 +96,8 @@ pub(super) fn tell(dice: &mut Dice, difficulty: Difficulty, fact: &Fact, rows: &
             )
         }
         Layout::Former => format!("first take {a}, then {b}: the latter {}, the former {}{third}.", did(1), did(0)),
-        Layout::Unlike => format!("{b}, unlike {a}, {}; {}{third}.", did(1), clauses[0]),
-        Layout::NotBut => format!("not {a} but {b} {}; {}{third}.", did(1), clauses[0]),
+        Layout::Unlike => format!("{b}, unlike {a}, {}, whereas {}{third}.", did(1), clauses[0]),
+        Layout::NotBut => format!("not {a} but {b} {}, while {}{third}.", did(1), clauses[0]),
         Layout::Exchanged => {
             format!(
                 "an early list had {y} as the {name} of {a} and {x} as that of {b}; it was the other way round{third}."

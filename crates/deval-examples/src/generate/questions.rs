@@ -15,63 +15,51 @@ const COMPARED: [&str; 5] = [
     "{s}, not {o}, had {v} as the {f}.",
     "much was said of {o}, while {s} had {v} as the {f}.",
 ];
-/// Answers that take up the query, then give the value of a fact, `{g}`, that may be another one.
+/// Answers that name two facts of the subject, `{f}` and `{g}`, and give the value of the first.
 const PREFACED: [&str; 5] = [
-    "{s} and the {f} are often asked about; the {g} was {v}.",
-    "regarding the {f} of {s}, it is known that the {g} was {v}.",
-    "you ask about the {f} of {s}: the {g} was {v}.",
-    "on {s} and the {f}, the text says that the {g} was {v}.",
-    "the {f} of {s} is a good question, and the {g} was {v}.",
+    "as to the {f} of {s}, and not the {g}, it was {v}.",
+    "leaving the {g} of {s} aside, the {f} was {v}.",
+    "on {s} much could be said, from the {g} to the {f}, which was {v}.",
+    "the {f} of {s}, unlike the {g}, is easy to give: {v}.",
+    "never mind the {g} of {s}; the {f} was {v}.",
 ];
 /// Short answers.
 const BARE: [&str; 6] =
     ["{v}.", "It was {v}.", "That would be {v}.", "As far as is known, {v}.", "The text says {v}.", "{v}, it seems."];
-/// Answers that leave the subject out.
-const SUBJECTLESS: [&str; 3] =
-    ["The {f} {s} was {v}.", "As to the {f} {s}, it was {v}.", "The {f} {s} is given as {v}."];
-/// What stands for the subject.
-const THERE: [&str; 4] = ["in this case", "here, as the text has it,", "in the present context", "that you ask about"];
-
 /// A query and an answer to it or past it.
 pub(super) fn exchange(dice: &mut Dice, world: &World, fits: bool) -> (String, String) {
     let (subject, fact) = *dice.pick(&world.told());
     let query =
         fill(*dice.pick(&world.domain.facts[fact].queries), &world.domain.facts[fact], &world.name(subject), "");
     let asked = (subject, fact);
-    let answer = match dice.below(20) {
-        0..5 => compared(dice, world, asked, fits),
-        5..10 => prefaced(dice, world, asked, fits),
-        10..14 => plain(dice, world, asked, fits),
-        14..16 => subjectless(dice, world, asked, fits),
+    let answer = match dice.below(10) {
+        0..3 => compared(dice, world, asked, fits),
+        3..6 => prefaced(dice, world, asked, fits),
+        6..8 => plain(dice, world, asked, fits),
         _ => bare(dice, world, asked, fits),
     };
     (query, answer)
 }
 
-/// Subject and fact are named, then this fact is told or another one.
+/// Two facts of the subject are named, the one asked for and another; one of them is told.
 fn prefaced(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> String {
-    let told = if fits { asked } else { other_fact(dice, world, asked) };
-    let template = dice.pick(&PREFACED).replace("{g}", world.domain.facts[told.1].name);
-    fill(&template, &world.domain.facts[asked.1], &world.name(asked.0), world.value(told.0, told.1))
+    let other = other_fact(dice, world, asked);
+    let (told, beside) = if fits { (asked, other) } else { (other, asked) };
+    let template = dice.pick(&PREFACED).replace("{g}", world.domain.facts[beside.1].name);
+    fill(&template, &world.domain.facts[told.1], &world.name(asked.0), world.value(told.0, told.1))
 }
 
 /// Both subjects and the fact are named; only one of them has the value.
 fn compared(dice: &mut Dice, world: &World, (subject, fact): (usize, usize), fits: bool) -> String {
-    let other = another(dice, world, |(other, told)| told == fact && other != subject).expect("a fact is told of two subjects at least").0;
+    let other = another(dice, world, |(other, told)| told == fact && other != subject)
+        .expect("a fact is told of two subjects at least")
+        .0;
     let (answered, beside) = if fits { (subject, other) } else { (other, subject) };
     let template = dice.pick(&COMPARED).replace("{o}", &world.name(beside));
     fill(&template, &world.domain.facts[fact], &world.name(answered), world.value(answered, fact))
 }
 
-/// The fact without the subject; or the same fact of another subject.
-fn subjectless(dice: &mut Dice, world: &World, (subject, fact): (usize, usize), fits: bool) -> String {
-    let other = another(dice, world, |(other, told)| told == fact && other != subject).expect("a fact is told of two subjects at least").0;
-    let there = if fits { (*dice.pick(&THERE)).to_owned() } else { format!("of {}", world.name(other)) };
-    let told = if fits { subject } else { other };
-    fill(*dice.pick(&SUBJECTLESS), &world.domain.facts[fact], &there, world.value(told, fact))
-}
-
-/// The subject is named; the answer tells another fact, or the same fact of another subject.
+/// The subject is named, or not by its name; the answer tells another fact, or the same fact of another subject.
 fn plain(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> String {
     let (subject, fact) = asked;
     let told = match (fits, dice.flip()) {
@@ -80,7 +68,8 @@ fn plain(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> S
         (false, false) => another(dice, world, |(other, told)| told != fact && other == subject),
     };
     let (subject, fact) = told.unwrap_or_else(|| other_fact(dice, world, asked));
-    claim(dice, &world.domain.facts[fact], &world.name(subject), world.value(subject, fact))
+    let name = if fits && dice.below(3) > 0 { world.noun() } else { world.name(subject) };
+    claim(dice, &world.domain.facts[fact], &name, world.value(subject, fact))
 }
 
 /// A value of the kind that was asked for, or of another kind.
@@ -89,9 +78,12 @@ fn bare(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> St
     fill(*dice.pick(&BARE), &world.domain.facts[fact], "", world.value(subject, fact))
 }
 
-/// Another fact of any subject. The facts of a domain are of different kinds, so that it cannot be taken for the one asked for.
-fn other_fact(dice: &mut Dice, world: &World, (_, fact): (usize, usize)) -> (usize, usize) {
-    another(dice, world, |(_, told)| told != fact).expect("an article tells several facts")
+/// Another fact, of the same subject if one is told. The facts of a domain are of different kinds, so that it cannot be taken for the one
+/// asked for.
+fn other_fact(dice: &mut Dice, world: &World, (subject, fact): (usize, usize)) -> (usize, usize) {
+    another(dice, world, |(other, told)| told != fact && other == subject)
+        .or_else(|| another(dice, world, |(_, told)| told != fact))
+        .expect("an article tells several facts")
 }
 
 fn another(dice: &mut Dice, world: &World, fits: impl Fn((usize, usize)) -> bool) -> Option<(usize, usize)> {

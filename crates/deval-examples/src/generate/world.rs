@@ -15,7 +15,7 @@ use super::style::Style;
 /// Subjects from which on no new one is introduced.
 const MANY_SUBJECTS: usize = 30;
 /// Share of the false claims that take their value from another paragraph.
-const FAR_SWAPS: f64 = 0.1;
+const FAR_SWAPS: f64 = 0.04;
 /// Words of a summary at most.
 const SUMMARY_WORDS: usize = 40;
 
@@ -64,14 +64,11 @@ impl World {
         self.paragraphs.iter().filter(|paragraph| !paragraph.facts.is_empty()).collect()
     }
 
-    /// A paragraph with the names of subjects of whom nothing is told.
+    /// A paragraph with the names of subjects and no fact about them.
     fn aside(&mut self, dice: &mut Dice) -> Paragraph {
-        let naming = self.domain.naming.unwrap_or(Kind::Coined);
         let wanted = self.style.facts(dice);
         let mut sentence = |_| {
-            let n = dice.between(2, 3);
-            let names = self.names.group(dice, naming, n);
-            let names: Vec<_> = names.iter().map(|name| self.domain.subject.replace("{}", name)).collect();
+            let names: Vec<_> = self.pick_subjects(dice, &[]).iter().map(|subject| self.name(*subject)).collect();
             capitalized(&dice.pick(&ASIDES).replace("{}", &listed(&names)))
         };
         let sentences = (0..wanted).map(&mut sentence).collect();
@@ -124,6 +121,11 @@ impl World {
         self.domain.subject.replace("{}", &self.subjects[subject])
     }
 
+    /// What the subjects are, without a name.
+    pub(super) fn noun(&self) -> String {
+        self.domain.subject.split_whitespace().filter(|word| *word != "{}").collect::<Vec<_>>().join(" ")
+    }
+
     pub(super) fn value(&self, subject: usize, fact: usize) -> &str {
         &self.told[&(subject, fact)]
     }
@@ -165,12 +167,12 @@ impl World {
 
 /// Sentences that name subjects and tell nothing of them.
 const ASIDES: [&str; 6] = [
-    "{} came up as well, but nothing more was said.",
-    "there is no news of {}, and none is looked for before the summer.",
-    "{} must be left for another time, since the papers have not come in.",
-    "about {} the sources are silent, as far as anybody has been able to find.",
-    "somebody mentioned {} and was told that this belongs elsewhere.",
-    "{} had no part in any of this and are named for the sake of order only.",
+    "{} came up as well, but only in passing.",
+    "there was a call for more news of {}, and none is looked for before the summer.",
+    "more on {} must be left for another time, since the papers have not come in.",
+    "about the early days of {} the sources are silent, as far as anybody has been able to find.",
+    "somebody wanted to talk about the name of {} and was told that this belongs elsewhere.",
+    "the spelling of {} varies, and this has led to letters that went astray.",
 ];
 /// Headings above such paragraphs.
 const HEADINGS: [&str; 4] = ["Background", "Remarks", "Other matters", "Notes"];
@@ -190,8 +192,12 @@ const CLAIMS: [&str; 3] = ["the {f} of {s} was {v}.", "{s} had {v} as the {f}.",
 
 /// One way to claim a fact; true and false claims are worded alike.
 pub(super) fn claim(dice: &mut Dice, fact: &Fact, subject: &str, value: &str) -> String {
-    let templates: Vec<_> = fact.claims.iter().chain(&CLAIMS).copied().collect();
-    fill(*dice.pick(&templates), fact, subject, value)
+    dice.pick(&every_claim(fact, subject, value)).clone()
+}
+
+/// All ways to claim a fact.
+pub(super) fn every_claim(fact: &Fact, subject: &str, value: &str) -> Vec<String> {
+    fact.claims.iter().chain(&CLAIMS).map(|template| fill(template, fact, subject, value)).collect()
 }
 
 /// A template with its slots filled and a capital first letter.
