@@ -3,13 +3,17 @@
 mod articles;
 mod llm;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use deval_eval::{ExampleSet, SetInfo, Task};
 use deval_examples::{
+    AuditOptions,
     articles::{Article, WIKIPEDIA_LICENCE},
-    audit,
+    audit::{self, SHINGLE_WORDS, audit, overlap, overlap_findings},
     export, generate_set,
     import::{self, Format, Overrides},
     show,
@@ -142,26 +146,35 @@ fn show_examples(file: &Path, id: Option<&str>, tasks: &[Task], limit: usize, ui
         let finding = finding.in_file(&file.to_string_lossy()).found(id);
         return Err(Findings::from(finding.help("`cargo xtask examples check` lists what is in a set")).into());
     }
-    let sections = shown.iter().flat_map(show::show).collect();
+    let sections = shown.iter().flat_map(show).collect();
     Outcome { command: "examples-show", findings, result: shown, sections }.tell(ui)
 }
 
-fn check(file: &Path, against: &[std::path::PathBuf], ui: Ui) -> anyhow::Result<Verdict> {
+fn check(file: &Path, against: &[PathBuf], ui: Ui) -> anyhow::Result<Verdict> {
+    let name = file.to_string_lossy();
     let (set, mut findings) = read(file, From::Auto)?;
+    let seen = audit(&set, AuditOptions::default());
+    findings.extend(audit::findings(&set.examples).into_iter().map(|found| in_set(&name, found)));
     let training = against.iter().map(|path| {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok((path.to_string_lossy().into_owned(), String::from_utf8_lossy(&bytes).into_owned()))
     });
     let training = training.collect::<anyhow::Result<Vec<_>>>()?;
-    let audited = audit::audit(&set);
-    findings.extend(audit::findings(&set));
-    let mut sections = audited.sections();
-    if !training.is_empty() {
-        let overlap = audit::overlap(&set, training.iter().map(|(name, text)| (name.as_str(), text.as_str())), audit::SHINGLE);
-        findings.extend(overlap.findings());
-        sections.push(overlap.section());
+    let texts = training.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let overlaps = overlap(&set, texts, SHINGLE_WORDS);
+    findings.extend(overlap_findings(&overlaps).into_iter().map(|found| in_set(&name, found)));
+    let mut sections = seen.sections();
+    if !against.is_empty() {
+        let row = format!("{} of {} examples share {SHINGLE_WORDS} words in a row", overlaps.len(), set.examples.len());
+        sections.push(Section::new("Overlap with training text").row("overlap", row));
     }
-    Outcome { command: "examples-check", findings, result: audited, sections }.tell(ui)
+    Outcome { command: "examples-check", findings, result: seen, sections }.tell(ui)
+}
+
+/// A finding about one example of a file.
+fn in_set(file: &str, (id, finding): (&str, Diagnostic)) -> Diagnostic {
+    let found = finding.found.as_deref().map_or_else(|| id.to_owned(), |found| format!("{id}: {found}"));
+    finding.in_file(file).found(found)
 }
 
 fn read(file: &Path, from: From) -> anyhow::Result<(ExampleSet, Vec<Diagnostic>)> {

@@ -1,42 +1,73 @@
 //! Examples without a network and without a model, the same for the same seed.
 //!
-//! Facts are drawn from tables; a false claim is a true one with one fact swapped for a value that the context does not hold. The pieces then
-//! go through [`assemble`], so joiners, counts and references come out as the validator makes them.
+//! Every context tells the same facts of several subjects. A false claim gives one of them the value of another, so that it has as many words
+//! in common with the context as a true one; an action item is given to somebody else of the same dialogue. The pieces then go through
+//! [`assemble`], so joiners, counts and references come out as the validator makes them.
 
-mod tables;
+mod dialogue;
+mod domains;
+mod layout;
+mod names;
+mod questions;
+mod style;
+mod world;
 
-use deval_eval::assembly::{Assembled, Draws, Generator, JOINERS, assemble};
+use deval_eval::assembly::{Assembled, Draws, Generator, JOINERS, assemble, join};
 use deval_eval::dice::Dice;
-use deval_eval::{Example, Task};
+use deval_eval::{Example, ExampleSet, SetInfo, Task};
 use serde_json::{Value, json};
 
-use tables::{ACTIONS, DEADLINES, FACTS, FILLERS, Fact, OFFERS, REMARKS, Values, values};
+use world::{Paragraph, World};
 
-/// Paragraphs of a context; upstream goes up to 20, which a small model on a CPU feels.
-const PARAGRAPHS: (usize, usize) = (5, 12);
+/// What makes these examples; another version makes others of the same seed.
+pub const GENERATOR: &str = "offline/2";
+/// Paragraphs of a context, as upstream.
+const PARAGRAPHS: (usize, usize) = (5, 20);
+/// Paragraphs of an article that is summarised.
+const ARTICLE_PARAGRAPHS: (usize, usize) = (8, 22);
 /// Dialogues of an attribution context, as upstream.
 const DIALOGUES: usize = 5;
+/// Participants of a meeting, as upstream.
+const PARTICIPANTS: (usize, usize) = (2, 20);
+/// Claims about a section of an article, as upstream.
+const CLAIMS_PER_SECTION: (usize, usize) = (1, 3);
+/// Summaries that are shown at least.
+const MIN_SUMMARIES: usize = 3;
+/// Share of the model's replies that cannot be used.
+const UNUSABLE: f64 = 0.02;
 
 /// `per_task` examples of each task, in the validator's order of tasks. An example depends on the seed, its task and its place only, so a
 /// longer set begins with the shorter one.
 pub fn generate(seed: u64, per_task: usize) -> Vec<Example> {
-    let places = Task::ALL.into_iter().flat_map(|task| (0..per_task).map(move |index| (task, index)));
-    places.map(|(task, index)| example(seed, task, index)).collect()
+    generate_set(seed, per_task, &Task::ALL).examples
+}
+
+/// A set named `offline-SEED` with `per_task` examples of each of these tasks, which are the ones that [`generate`] gives.
+pub fn generate_set(seed: u64, per_task: usize, tasks: &[Task]) -> ExampleSet {
+    let places = tasks.iter().flat_map(|task| (0..per_task).map(move |index| (*task, index)));
+    let info = SetInfo {
+        name: format!("offline-{seed}"),
+        licence: Some("MIT OR Apache-2.0".to_owned()),
+        seed: Some(seed),
+        generator: Some(GENERATOR.to_owned()),
+        ..SetInfo::default()
+    };
+    ExampleSet::new(info, places.map(|(task, index)| example(seed, task, index)).collect())
 }
 
 fn example(seed: u64, task: Task, index: usize) -> Example {
     let mut dice = Dice::new(seed, index as u64 * 4 + task as u64);
-    let draws = match task {
+    let (draws, labels) = match task {
         Task::Relevancy => relevancy(&mut dice),
         Task::Hallucination => hallucination(&mut dice),
-        Task::SummaryCompleteness if dice.flip() => full_summary(&mut dice),
-        Task::SummaryCompleteness => partial_summary(&mut dice),
+        Task::SummaryCompleteness => summary(&mut dice),
         Task::Attribution => attribution(&mut dice),
     };
-    let generator = draws.generator;
-    let made = assemble(&draws).expect("every draw lies within the replies");
-    let source = json!({ "generator": generator, "seed": seed, "index": index });
-    labelled(format!("{task}-{seed}-{index:03}"), made, source)
+    let mut source = json!({ "generator": draws.generator, "seed": seed, "index": index });
+    if let (Some(source), Value::Object(labels)) = (source.as_object_mut(), labels) {
+        source.extend(labels);
+    }
+    labelled(format!("{task}-{seed}-{index:03}"), assemble(&draws).expect("every draw lies within the replies"), source)
 }
 
 fn labelled(id: String, made: Assembled, source: Value) -> Example {
@@ -56,128 +87,187 @@ fn labelled(id: String, made: Assembled, source: Value) -> Example {
     }
 }
 
-/// Facts about different people, teams, products and places, and spare values that no paragraph mentions.
-struct World {
-    facts: Vec<(&'static Fact, Values)>,
-    spare: Vec<Values>,
+/// What a draw is about, for the example's source.
+fn labels(world: &World) -> Value {
+    json!({
+        "topic": world.domain.topic,
+        "subtopic": world.noun(),
+        "context_type": world.style.tone.name,
+        "difficulty": world.difficulty.name(),
+    })
 }
 
-impl World {
-    fn new(dice: &mut Dice) -> Self {
-        let paragraphs = dice.between(PARAGRAPHS.0, PARAGRAPHS.1);
-        let mut values = values(dice, 2 * paragraphs);
-        let spare = values.split_off(paragraphs);
-        let kinds = dice.sample(FACTS.len(), paragraphs);
-        Self { facts: kinds.into_iter().map(|kind| &FACTS[kind]).zip(values).collect(), spare }
-    }
-
-    /// A paragraph per fact: the fact, with filler before or behind.
-    fn paragraphs(&self, dice: &mut Dice) -> Vec<String> {
-        let mut paragraph = |(fact, values): &(&Fact, Values)| {
-            let (template, filler) = (*dice.pick(&fact.context), *dice.pick(&FILLERS));
-            let sentence = values.fill(template);
-            if dice.flip() { format!("{sentence} {filler}") } else { format!("{filler} {sentence}") }
-        };
-        self.facts.iter().map(&mut paragraph).collect()
-    }
-
-    /// The claim about a fact, with one of its values swapped for a spare one unless it is to be true.
-    fn claim(&self, dice: &mut Dice, place: usize, is_true: bool) -> String {
-        let (fact, values) = &self.facts[place];
-        let template = *dice.pick(&fact.claim);
-        if is_true {
-            return values.fill(template);
-        }
-        let slot = *dice.pick(&Values::slots(template));
-        values.swapped(slot, dice.pick(&self.spare)).fill(template)
-    }
+fn world(dice: &mut Dice) -> World {
+    let paragraphs = dice.between(PARAGRAPHS.0, PARAGRAPHS.1);
+    World::new(dice, paragraphs, 0)
 }
 
-fn hallucination(dice: &mut Dice) -> Draws {
-    let world = World::new(dice);
-    let (paragraphs, truth) = (world.paragraphs(dice), dice.unit());
-    let flags: Vec<bool> = paragraphs.iter().map(|_| dice.unit() < truth).collect();
-    let claims: Vec<_> = flags.iter().enumerate().map(|(place, is_true)| world.claim(dice, place, *is_true)).collect();
-    let replies = replies(&paragraphs, "claim", &claims);
-    let wanted = dice.between(1, paragraphs.len());
+/// The text of an article. Its paragraphs are parted as those of other contexts are, or else the look would tell the generator, and that the
+/// reference of a summary.
+fn article(dice: &mut Dice, world: &World) -> String {
+    let joiners: Vec<_> = world.paragraphs.iter().map(|_| *dice.pick(&JOINERS)).collect();
+    join(world.paragraphs.iter().map(|paragraph| paragraph.text.as_str()), &joiners)
+}
+
+/// Sections of one or two paragraphs each.
+fn sections<'a>(dice: &mut Dice, world: &'a World) -> Vec<Vec<&'a Paragraph>> {
+    let (mut sections, mut rest) = (Vec::new(), world.telling());
+    while !rest.is_empty() {
+        let size = dice.between(1, 2).min(rest.len());
+        sections.push(rest.drain(..size).collect());
+    }
+    sections
+}
+
+/// Whether each of `n` claims is to be true; how likely that is is drawn once.
+fn flags(dice: &mut Dice, n: usize) -> Vec<bool> {
+    let truth = dice.unit();
+    (0..n).map(|_| dice.unit() <= truth).collect()
+}
+
+fn hallucination(dice: &mut Dice) -> (Draws, Value) {
+    let world = world(dice);
+    let draws = match dice.below(3) {
+        0 => paragraph_claims(dice, &world),
+        1 => section_claims(dice, &world),
+        _ => topic_claims(dice, &world),
+    };
+    (draws, labels(&world))
+}
+
+fn paragraph_claims(dice: &mut Dice, world: &World) -> Draws {
+    let flags = flags(dice, world.paragraphs.len());
+    let place = dice.below(2);
+    let pair = |(paragraph, is_true): (&Paragraph, &bool)| {
+        (paragraph.text.clone(), world.claim(dice, paragraph, place, *is_true))
+    };
+    let pairs: Vec<_> = world.paragraphs.iter().zip(&flags).map(pair).collect();
+    let replies = replies(dice, "claim", pairs, 1);
+    let wanted = dice.between(1, replies.len());
     selected(dice, Generator::HallucinationGeneration, replies, flags, wanted)
 }
 
-fn attribution(dice: &mut Dice) -> Draws {
-    let participants = dice.between(2, 8);
-    let names: Vec<String> = values(dice, participants).iter().map(|values| values.first_name().to_owned()).collect();
-    let truth = dice.unit();
-    let actions = dice.sample(ACTIONS.len(), DIALOGUES);
-    let (mut dialogues, mut items, mut flags) = (Vec::new(), Vec::new(), Vec::new());
-    for action in actions {
-        let task = format!("{} {}", ACTIONS[action], dice.pick(&DEADLINES));
-        let order = dice.sample(names.len(), 2);
-        let [owner, other] = [&names[order[0]], &names[order[1]]];
-        let is_true = dice.unit() < truth;
-        dialogues.push(dialogue(dice, owner, other, &task));
-        items.push(format!("{} will {task}.", if is_true { owner } else { other }));
-        flags.push(is_true);
+fn section_claims(dice: &mut Dice, world: &World) -> Draws {
+    let (content, sections) = (article(dice, world), sections(dice, world));
+    let mut told = Vec::new();
+    for section in &sections {
+        let facts = section.iter().flat_map(|paragraph| (0..paragraph.facts.len()).map(move |fact| (*paragraph, fact)));
+        let (facts, wanted) = (facts.collect::<Vec<_>>(), dice.between(CLAIMS_PER_SECTION.0, CLAIMS_PER_SECTION.1));
+        told.extend(dice.sample(facts.len(), wanted).into_iter().take(wanted).map(|place| facts[place]));
     }
-    let replies = replies(&dialogues, "action_item", &items);
-    let wanted = dice.between(1, DIALOGUES);
-    selected(dice, Generator::AttributionGeneration, replies, flags, wanted)
+    let flags = flags(dice, told.len());
+    let claim = |((paragraph, fact), is_true): (&(&Paragraph, usize), &bool)| {
+        json!({ "response": world.claim(dice, paragraph, *fact, *is_true) }).to_string()
+    };
+    let replies = told.iter().zip(&flags).map(claim).collect();
+    let replies = with_failures(dice, replies, 1);
+    Draws { content, ..all_shown(dice, Generator::HallucinationWikipediaClaims, replies, flags) }
 }
 
-/// Two remarks around the offer to do something.
-fn dialogue(dice: &mut Dice, owner: &str, other: &str, task: &str) -> String {
-    let (question, thanks) = (*dice.pick(&REMARKS), *dice.pick(&REMARKS));
-    format!("{other}: {question}\n{owner}: {} {task}.\n{other}: {thanks}", dice.pick(&OFFERS))
+fn topic_claims(dice: &mut Dice, world: &World) -> Draws {
+    let (content, sections) = (article(dice, world), sections(dice, world));
+    let flags = flags(dice, sections.len());
+    let mut replies = vec![key_topics(world, &sections)];
+    for (section, is_true) in sections.iter().zip(&flags) {
+        let (paragraph, place) = (*dice.pick(section), dice.below(2));
+        replies.push(world.claim(dice, paragraph, place, *is_true));
+    }
+    Draws { content, ..all_shown(dice, Generator::HallucinationWikipediaTopics, replies, flags) }
 }
 
-fn partial_summary(dice: &mut Dice) -> Draws {
-    let world = World::new(dice);
-    let paragraphs = world.paragraphs(dice);
-    let summaries: Vec<_> = (0..paragraphs.len()).map(|place| world.claim(dice, place, true)).collect();
-    let replies = replies(&paragraphs, "summary", &summaries);
-    let wanted = dice.between(PARAGRAPHS.0, paragraphs.len());
+fn key_topics(world: &World, sections: &[Vec<&Paragraph>]) -> String {
+    let topics: Vec<_> = sections.iter().map(|section| world.domain.facts[section[0].facts[0]].name).collect();
+    json!({ "key_topics": topics }).to_string()
+}
+
+fn summary(dice: &mut Dice) -> (Draws, Value) {
+    let is_full = dice.flip();
+    let world = if is_full { article_world(dice) } else { world(dice) };
+    let draws = if is_full { full_summary(dice, &world) } else { partial_summary(dice, &world) };
+    (draws, labels(&world))
+}
+
+/// An article about a few topics. Between them stand paragraphs that tell nothing, as many as another summary may leave out.
+fn article_world(dice: &mut Dice) -> World {
+    let paragraphs = dice.between(ARTICLE_PARAGRAPHS.0, ARTICLE_PARAGRAPHS.1);
+    let topics = dice.between(MIN_SUMMARIES, (paragraphs * 2 / 3).max(PARAGRAPHS.0));
+    World::new(dice, topics, paragraphs - topics)
+}
+
+fn partial_summary(dice: &mut Dice, world: &World) -> Draws {
+    let pair = |paragraph: &Paragraph| (paragraph.text.clone(), world.summary(dice, paragraph));
+    let pairs: Vec<_> = world.paragraphs.iter().map(pair).collect();
+    let replies = replies(dice, "summary", pairs, MIN_SUMMARIES);
+    let wanted = dice.between(PARAGRAPHS.0, replies.len());
     selected(dice, Generator::SummaryGeneration, replies, Vec::new(), wanted)
 }
 
-fn full_summary(dice: &mut Dice) -> Draws {
-    let world = World::new(dice);
-    let content = world.paragraphs(dice).join("\n\n");
-    let topics: Vec<_> = world.facts.iter().map(|(_, values)| values.subject()).collect();
-    let mut replies = vec![json!({ "key_topics": topics }).to_string()];
-    replies.extend((0..world.facts.len()).map(|place| world.claim(dice, place, true)));
-    let wanted = world.facts.len();
-    Draws { content, ..selected(dice, Generator::SummaryWikipedia, replies, Vec::new(), wanted) }
+fn full_summary(dice: &mut Dice, world: &World) -> Draws {
+    let content = article(dice, world);
+    let topics: Vec<_> = world.telling().into_iter().map(|paragraph| vec![paragraph]).collect();
+    let mut replies = vec![key_topics(world, &topics)];
+    replies.extend(topics.iter().map(|topic| world.summary(dice, topic[0])));
+    Draws { content, ..all_shown(dice, Generator::SummaryWikipedia, replies, Vec::new()) }
 }
 
-/// An unfitting answer is about another fact, half the time told of the very thing that was asked about. Either kind may be short, so that
-/// shared words alone do not give it away.
-fn relevancy(dice: &mut Dice) -> Draws {
-    let world = World::new(dice);
-    let content = world.paragraphs(dice).join("\n\n");
-    let (chance, order) = (dice.unit(), dice.sample(world.facts.len(), 2));
+fn relevancy(dice: &mut Dice) -> (Draws, Value) {
+    let world = world(dice);
+    let content = article(dice, &world);
+    let chance = dice.unit();
     let flag = dice.unit() <= chance;
-    let [(fact, asked), (other, told)] = [&world.facts[order[0]], &world.facts[order[1]]];
-    let subject = if dice.flip() { told.about(asked) } else { told.clone() };
-    let (answers, values) = if flag { (&fact.answer, asked) } else { (&other.answer, &subject) };
-    let template = *dice.pick(answers);
-    let replies = vec![json!({ "query": asked.fill(fact.query), "answer": values.fill(template) }).to_string()];
-    Draws { content, ..selected(dice, Generator::RelevancyWikipedia, replies, vec![flag], 0) }
+    let (query, answer) = questions::exchange(dice, &world, flag);
+    let replies = vec![json!({ "query": query, "answer": answer }).to_string()];
+    (Draws { content, ..selected(dice, Generator::RelevancyWikipedia, replies, vec![flag], 0) }, labels(&world))
 }
 
-fn replies(contexts: &[String], field: &str, claims: &[String]) -> Vec<String> {
-    contexts
-        .iter()
-        .zip(claims)
-        .map(|(context, claim)| json!({ "context": context, field: claim }).to_string())
-        .collect()
+fn attribution(dice: &mut Dice) -> (Draws, Value) {
+    let participants = dice.between(PARTICIPANTS.0, PARTICIPANTS.1);
+    let (names, flags) = (names::first_names(dice, participants), flags(dice, DIALOGUES));
+    let dialogues = dialogue::dialogues(dice, &names, &flags);
+    let pairs: Vec<_> = dialogues.into_iter().map(|dialogue| (dialogue.text, dialogue.item)).collect();
+    let replies = replies(dice, "action_item", pairs, 1);
+    let wanted = dice.between(1, DIALOGUES);
+    let draws = selected(dice, Generator::AttributionGeneration, replies, flags, wanted);
+    (draws, json!({ "topic": "meetings", "context_type": "dialogue", "participants": participants }))
 }
 
-/// Draws `wanted` of the usable replies, their order in the response, and all joiners.
+/// One reply per context, some of which cannot be used; at least `keep` can.
+fn replies(dice: &mut Dice, field: &str, pairs: Vec<(String, String)>, keep: usize) -> Vec<String> {
+    let reply = |(context, claim)| json!({ "context": context, field: claim }).to_string();
+    let replies = pairs.into_iter().map(reply).collect();
+    with_failures(dice, replies, keep)
+}
+
+fn with_failures(dice: &mut Dice, mut replies: Vec<String>, keep: usize) -> Vec<String> {
+    let may_fail = replies.len().saturating_sub(keep);
+    let failed: Vec<_> = (0..replies.len()).filter(|_| dice.unit() < UNUSABLE).take(may_fail).collect();
+    for place in failed {
+        replies[place].clear();
+    }
+    replies
+}
+
+/// Article generators show all that could be used.
+fn all_shown(dice: &mut Dice, generator: Generator, replies: Vec<String>, flags: Vec<bool>) -> Draws {
+    let wanted = replies.len();
+    selected(dice, generator, replies, flags, wanted)
+}
+
+/// Draws `wanted` of the usable replies less one for each that is not, their order in the response, and all joiners.
 fn selected(dice: &mut Dice, generator: Generator, replies: Vec<String>, flags: Vec<bool>, wanted: usize) -> Draws {
-    let usable = if generator == Generator::SummaryWikipedia { replies.len() - 1 } else { replies.len() };
-    let selected = dice.sample(usable, wanted);
-    let response_order = dice.sample(wanted, wanted).into_iter().map(|place| selected[place]).collect();
+    let failed = replies.iter().filter(|reply| reply.is_empty()).count();
+    let has_list = matches!(generator, Generator::SummaryWikipedia | Generator::HallucinationWikipediaTopics);
+    let usable = replies.len() - failed - usize::from(has_list);
+    let least = match generator {
+        Generator::RelevancyWikipedia => 0,
+        Generator::SummaryGeneration | Generator::SummaryWikipedia => MIN_SUMMARIES,
+        _ => 1,
+    };
+    let shown = wanted.saturating_sub(failed).max(least).min(usable);
+    let selected = dice.sample(usable, shown);
+    let response_order = dice.sample(shown, shown).into_iter().map(|place| selected[place]).collect();
     let joiners = |dice: &mut Dice, n| (0..n).map(|_| (*dice.pick(&JOINERS)).to_owned()).collect();
-    let (context_joiners, response_joiners) = (joiners(dice, usable), joiners(dice, wanted));
+    let (context_joiners, response_joiners) = (joiners(dice, usable), joiners(dice, shown));
     let (content, initial_count) = (String::new(), wanted as i64);
     Draws {
         generator,
