@@ -24,7 +24,10 @@ pub(crate) fn required(need: &str) -> bool {
 /// The directory with the wheels, or `None` with a message; a panic when `DEVAL_TEST_REQUIRE` names `wheels`.
 pub(crate) fn wheels() -> Option<PathBuf> {
     let found = std::env::var_os("DEVAL_TEST_WHEELS").map(PathBuf::from);
-    assert!(found.is_some() || !required("wheels"), "DEVAL_TEST_REQUIRE names wheels, but DEVAL_TEST_WHEELS is not set");
+    assert!(
+        found.is_some() || !required("wheels"),
+        "DEVAL_TEST_REQUIRE names wheels, but DEVAL_TEST_WHEELS is not set"
+    );
     if found.is_none() {
         println!("skipped: DEVAL_TEST_WHEELS is not set");
     }

@@ -62,14 +62,13 @@ impl EncoderConfig {
     /// Reads `config.json` of a model directory.
     pub(super) fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("config.json");
-        let raw: Value = read_json(&path)?;
         let refused = |message| LlamaError::config(&path, message);
-        let family = family(&raw).map_err(refused)?;
+        let family = read_json::<ModelType>(&path)?.family().map_err(refused)?;
         let raw = match family {
-            Family::DistilBert => serde_json::from_value::<RawDistilBert>(raw).map(RawEncoder::from),
-            Family::Bert | Family::Roberta => serde_json::from_value(raw),
+            Family::DistilBert => read_json::<RawDistilBert>(&path)?.into(),
+            Family::Bert | Family::Roberta => read_json::<RawEncoder>(&path)?,
         };
-        raw.map_err(LlamaError::json(&path))?.check(family).map_err(refused)
+        raw.check(family).map_err(refused)
     }
 
     /// Row of the position table for the first token. RoBERTa counts from the padding id on, fairseq's convention.
@@ -83,12 +82,19 @@ impl EncoderConfig {
     }
 }
 
-fn family(raw: &Value) -> Result<Family, String> {
-    let found = raw.get("model_type").and_then(Value::as_str).unwrap_or("none");
-    MODEL_TYPES.iter().find(|(name, _)| *name == found).map(|(_, family)| *family).ok_or_else(|| {
-        let names = MODEL_TYPES.map(|(name, _)| name).join(", ");
-        format!("model_type {found:?} is not supported, expected one of {names}")
-    })
+#[derive(Deserialize)]
+struct ModelType {
+    model_type: Option<String>,
+}
+
+impl ModelType {
+    fn family(&self) -> Result<Family, String> {
+        let found = self.model_type.as_deref().unwrap_or("none");
+        MODEL_TYPES.iter().find(|(name, _)| *name == found).map(|(_, family)| *family).ok_or_else(|| {
+            let names = MODEL_TYPES.map(|(name, _)| name).join(", ");
+            format!("model_type {found:?} is not supported, expected one of {names}")
+        })
+    }
 }
 
 #[derive(Deserialize)]

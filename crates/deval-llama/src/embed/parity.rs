@@ -48,6 +48,7 @@ fn reference(python: &Path, texts: &[String], arguments: &[&Path]) -> BTreeMap<P
         .args([&input, &output])
         .args(arguments)
         .env("OMP_NUM_THREADS", "2")
+        .env("OMP_WAIT_POLICY", "PASSIVE")
         .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap();
@@ -103,11 +104,7 @@ fn minilm_embeds_as_in_python() {
     let started = Instant::now();
     let expected = embedder.embed_batch(&borrowed).unwrap();
     let ours = started.elapsed().as_secs_f64();
-    println!(
-        "texts/s: {:.1}, transformers {:.1}",
-        texts.len() as f64 / ours,
-        texts.len() as f64 / reference.seconds
-    );
+    println!("texts/s: {:.1}, transformers {:.1}", texts.len() as f64 / ours, texts.len() as f64 / reference.seconds);
 
     fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     let embedder = Embedder::load(dir.path()).unwrap();
