@@ -64,7 +64,8 @@ fn times(peer: Duration, ours: Duration) -> f64 {
 /// Rewards of recorded answers against upstream's way: Python `rouge` 1.0.1 and numpy. Both must come to the same sum.
 fn score(ui: Ui) -> anyhow::Result<Row> {
     let set = real_or_generated(ui)?;
-    let asked: Vec<_> = set.examples.iter().cycle().zip(0..RESPONSES).map(|(e, number)| (e, answer(e, number))).collect();
+    let asked: Vec<_> =
+        set.examples.iter().cycle().zip(0..RESPONSES).map(|(e, number)| (e, answer(e, number))).collect();
     let started = Instant::now();
     let mut sum = 0.0;
     for (example, answer) in &asked {
@@ -107,7 +108,10 @@ fn answer(example: &Example, number: usize) -> Answer {
         0 => Answer::new(*reference, reference_mistakes.clone()),
         1 => Answer::new(0.5, claims()),
         2 => Answer::new(1.0, Vec::new()),
-        3 => Answer::new(0.25, reference_mistakes.iter().step_by(2).chain(reference_true_values.first()).cloned().collect()),
+        3 => Answer::new(
+            0.25,
+            reference_mistakes.iter().step_by(2).chain(reference_true_values.first()).cloned().collect(),
+        ),
         _ => Answer::new(-1.0, Vec::new()),
     }
 }

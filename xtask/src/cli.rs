@@ -169,7 +169,8 @@ pub(crate) struct EvaluateArgs {
 impl EvaluateArgs {
     /// Whether the run asks the same as the manifest does.
     pub(crate) fn ask_nothing_else(&self) -> bool {
-        let Self { examples, per_task, seed, reading, samples, label_noise, until, answers, save: _, snapshot: _ } = self;
+        let Self { examples, per_task, seed, reading, samples, label_noise, until, answers, save: _, snapshot: _ } =
+            self;
         let numbers = per_task.is_none() && seed.is_none() && samples.is_none() && label_noise.is_none();
         numbers && examples.is_none() && reading.is_none() && until.is_none() && answers.is_none()
     }

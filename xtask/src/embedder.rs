@@ -60,7 +60,8 @@ fn download(context: &Context, repo: &str, dir: &Path) -> anyhow::Result<()> {
 /// Repositories of encoders hold the same weights in several formats.
 fn is_of_an_encoder(path: &str) -> bool {
     let names = ["config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"];
-    names.contains(&path) || (!path.contains('/') && (path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json")))
+    names.contains(&path)
+        || (!path.contains('/') && (path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json")))
 }
 
 struct Encoder {

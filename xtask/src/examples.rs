@@ -62,7 +62,9 @@ fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
     let mut sections = Vec::new();
     let set = match arguments.llm {
         Some(api) => {
-            let Some(made) = llm::generate(arguments, api, &tasks, articles, &secrets, ui)? else { return Ok(Verdict::Ok) };
+            let Some(made) = llm::generate(arguments, api, &tasks, articles, &secrets, ui)? else {
+                return Ok(Verdict::Ok);
+            };
             sections.push(made.tally.section());
             findings.extend(made.tally.stopped.as_ref().map(|why| {
                 Diagnostic::error("examples.stopped", format!("the run stopped early: {why}"))
@@ -81,7 +83,12 @@ fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
 }
 
 /// Examples about articles; dialogues for attribution come from the offline generator.
-fn from_articles(arguments: &Generate, tasks: &[Task], articles: &[Article], findings: &mut Vec<Diagnostic>) -> ExampleSet {
+fn from_articles(
+    arguments: &Generate,
+    tasks: &[Task],
+    articles: &[Article],
+    findings: &mut Vec<Diagnostic>,
+) -> ExampleSet {
     let per_task = arguments.per_task as usize;
     let (mut examples, found) = deval_examples::articles::examples(articles, arguments.seed, per_task);
     examples.retain(|example| tasks.contains(&example.task));
@@ -128,8 +135,11 @@ fn import_files(arguments: &Import, ui: Ui) -> anyhow::Result<Verdict> {
         findings.extend(found);
         set = selected;
     }
-    let overrides =
-        Overrides { name: arguments.name.clone(), licence: arguments.licence.clone(), contamination: arguments.tags.clone() };
+    let overrides = Overrides {
+        name: arguments.name.clone(),
+        licence: arguments.licence.clone(),
+        contamination: arguments.tags.clone(),
+    };
     let set = overrides.apply(set);
     findings.extend(write(&set, &arguments.out, arguments.upstream)?);
     let sections = vec![described(&set.info, &arguments.out)];
@@ -143,7 +153,7 @@ fn show_examples(file: &Path, id: Option<&str>, tasks: &[Task], limit: usize, ui
     let shown: Vec<_> = wanted.take(if id.is_some() { usize::MAX } else { limit }).collect();
     if let Some(id) = id.filter(|_| shown.is_empty()) {
         let finding = Diagnostic::error("examples.unknown-id", "the set has no example with this id");
-        let finding = finding.in_file(&file.to_string_lossy()).found(id);
+        let finding = finding.in_file(file.to_string_lossy()).found(id);
         return Err(Findings::from(finding.help("`cargo xtask examples check` lists what is in a set")).into());
     }
     let sections = shown.iter().flat_map(show).collect();

@@ -22,7 +22,8 @@ pub(crate) fn run(context: &Context, arguments: &ForecastArgs) -> anyhow::Result
     inputs.add("leaderboard", deval_model::file_sha256(path)?);
     let evaluation = compare::evaluation(&report, evaluated)?;
     let own = own(context, arguments, Measured::by_task(&evaluation.rewards).map_err(Findings::from)?)?;
-    let options = ForecastOptions { rounds: arguments.rounds, draws: arguments.draws, seed: arguments.seed, noise: None };
+    let options =
+        ForecastOptions { rounds: arguments.rounds, draws: arguments.draws, seed: arguments.seed, noise: None };
     let made = forecast(&board, &own, &options).map_err(Findings)?;
     let sections = made.sections();
     context.ui.report(&Report::<Forecast>::new("forecast", inputs, findings, Some(made)), &sections);

@@ -2,8 +2,8 @@
 //!
 //! Exit codes: 0 ok, 1 findings about the submission, 2 the work could not be done.
 
-mod cargo;
 mod bench;
+mod cargo;
 mod ci;
 mod cli;
 mod compare;

@@ -44,7 +44,9 @@ pub(crate) struct Outcome {
 /// Accepting where `CI` is set; a folder that cannot be written.
 pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode) -> anyhow::Result<Outcome> {
     if mode == SnapshotMode::Update && env::var_os("CI").is_some() {
-        bail!("a snapshot is accepted by a person, never in CI: run `cargo xtask evaluate --snapshot update` on your machine and commit it");
+        bail!(
+            "a snapshot is accepted by a person, never in CI: run `cargo xtask evaluate --snapshot update` on your machine and commit it"
+        );
     }
     let answers = match context.manifest.evaluate.reading {
         Reading::Generate => Answers::Sampled,
@@ -80,9 +82,12 @@ impl Outcome {
 fn failed(path: &str, comparison: Option<&Comparison>) -> Diagnostic {
     let finding = match comparison {
         None => Diagnostic::error("snapshot.new", "there is no accepted result for this example set and device"),
-        Some(comparison) => Diagnostic::error("snapshot.changed", "the result is not the accepted one").found(comparison.broken.join("; ")),
+        Some(comparison) => Diagnostic::error("snapshot.changed", "the result is not the accepted one")
+            .found(comparison.broken.join("; ")),
     };
-    finding.in_file(path).help("look at it with `cargo insta review` (or accept it with `cargo xtask evaluate --snapshot update`)")
+    finding
+        .in_file(path)
+        .help("look at it with `cargo insta review` (or accept it with `cargo xtask evaluate --snapshot update`)")
 }
 
 fn no_longer_checked(name: String) -> Diagnostic {
@@ -100,11 +105,19 @@ fn unreferenced(folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Vec<String
     };
     let names: BTreeSet<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     let current = format!("{}.snap", snapshot.name());
-    Ok(names.into_iter().filter(|name| *name != current && snapshot.is_older_edition(name.trim_end_matches(".snap"))).collect())
+    Ok(names
+        .into_iter()
+        .filter(|name| *name != current && snapshot.is_older_edition(name.trim_end_matches(".snap")))
+        .collect())
 }
 
 /// Runs the assertion in a process of its own. Whether it passed, and the comparison that was made.
-fn assert_apart(context: &Context, folder: &Path, snapshot: &Snapshot, mode: SnapshotMode) -> anyhow::Result<(bool, Option<Comparison>)> {
+fn assert_apart(
+    context: &Context,
+    folder: &Path,
+    snapshot: &Snapshot,
+    mode: SnapshotMode,
+) -> anyhow::Result<(bool, Option<Comparison>)> {
     let work = tempfile::tempdir().context("cannot make a temporary folder")?;
     let (content, outcome) = (work.path().join("content.json"), work.path().join("outcome.json"));
     let text = serde_json::to_string_pretty(snapshot).context("a snapshot is plain data")?;

@@ -41,7 +41,10 @@ impl Replay {
                 Ok(line) => line,
                 Err(error) => {
                     let column = u32::try_from(error.column()).unwrap_or(1).max(1);
-                    findings.push(Diagnostic::error("answers.unreadable", format!("this line is no answer: {error}")).at(file, number, column));
+                    findings.push(
+                        Diagnostic::error("answers.unreadable", format!("this line is no answer: {error}"))
+                            .at(file, number, column),
+                    );
                     continue;
                 }
             };
@@ -116,7 +119,8 @@ mod tests {
 
     #[test]
     fn every_bad_line_and_every_missing_answer_is_told() {
-        let findings = Replay::read("answers.jsonl", "nonsense\n{\"id\":\"a\"}\n{\"id\":\"a\"}", &examples(), 2).err().unwrap();
+        let findings =
+            Replay::read("answers.jsonl", "nonsense\n{\"id\":\"a\"}\n{\"id\":\"a\"}", &examples(), 2).err().unwrap();
         let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
         assert_eq!(codes, ["answers.unreadable", "answers.duplicate", "answers.missing"]);
         assert!(findings[2].message.starts_with("3 answers"), "{}", findings[2].message);

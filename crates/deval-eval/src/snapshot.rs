@@ -169,7 +169,10 @@ impl Snapshot {
         let moved = pairs.filter(|((name, old), (other, new))| name != other || old.differs(new));
         moved
             .map(|((name, old), (_, new))| {
-                format!("mean reward of `{name}` moved from {:.3} to {:.3}, more than chance explains", old.mean, new.mean)
+                format!(
+                    "mean reward of `{name}` moved from {:.3} to {:.3}, more than chance explains",
+                    old.mean, new.mean
+                )
             })
             .collect()
     }
@@ -194,7 +197,8 @@ impl Mean {
     }
 
     fn differs(&self, other: &Self) -> bool {
-        let variance = [self, other].iter().filter_map(|mean| mean.standard_error).map(|error| error * error).sum::<f64>();
+        let variance =
+            [self, other].iter().filter_map(|mean| mean.standard_error).map(|error| error * error).sum::<f64>();
         (self.mean - other.mean).abs() > (SAMPLED_ERRORS * variance.sqrt()).max(SCORE_TOLERANCE)
     }
 }

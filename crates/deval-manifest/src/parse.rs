@@ -183,7 +183,8 @@ fn out_of_range(manifest: &Manifest, places: &BTreeMap<String, Place>) -> Vec<Di
         findings.push(finding.help("choose a value inside the range"));
     }
     if evaluate.embedder_dir.is_some() && evaluate.embedder_repo.is_some() {
-        let finding = value_finding("evaluate.embedder_repo", places, "and `evaluate.embedder_dir` name an encoder each");
+        let finding =
+            value_finding("evaluate.embedder_repo", places, "and `evaluate.embedder_dir` name an encoder each");
         findings.push(finding.expected("one of the two").help("delete one of them"));
     }
     findings

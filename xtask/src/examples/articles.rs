@@ -36,7 +36,10 @@ pub(super) fn read(arguments: &Generate, ui: Ui) -> anyhow::Result<(Vec<Article>
     }
     let asked = !arguments.articles.is_empty() || arguments.wikipedia.is_some();
     if asked && collected.articles.is_empty() {
-        bail!("no article could be read{}", collected.findings.first().map(|f| format!(": {}", f.message)).unwrap_or_default());
+        bail!(
+            "no article could be read{}",
+            collected.findings.first().map(|f| format!(": {}", f.message)).unwrap_or_default()
+        );
     }
     Ok((collected.articles, collected.findings))
 }

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 use deval_eval::Task;
-use deval_report::render;
 use deval_llm::{AwsAuth, Bedrock, Client, Generated, Limits, OpenAi, Plan, Price, Secret, Settings};
+use deval_report::render;
 
 use crate::{
     cli::{Api, Generate, ModelArgs},
@@ -44,7 +44,8 @@ pub(super) fn generate(
     ui.say(render::terminal(&[section]));
     let bar = ui.bar("asking the model", estimate.examples as u64, Unit::Items);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let made = runtime.block_on(deval_llm::generate(&client, &plan, &|progress| bar.set_position(progress.made as u64)))?;
+    let made =
+        runtime.block_on(deval_llm::generate(&client, &plan, &|progress| bar.set_position(progress.made as u64)))?;
     bar.finish_and_clear();
     Ok(Some(made))
 }

@@ -6,14 +6,13 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use deval_backend::{Native, NativeOptions, Prompts, Replay};
-use deval_eval::{Backend, Embed, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate};
+use deval_eval::{Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate};
 use deval_examples::generate_set;
 use deval_llama::Engine;
 use deval_report::{Diagnostic, Inputs, Report, Section, Step};
-use serde_json::Value;
 
 use super::{Outcome, Pure, ensure};
-use crate::{Verdict, cli::EvaluateArgs, context::Context, embedder, findings::Findings, snapshot, store, ui::Unit};
+use crate::{Verdict, context::Context, embedder, findings::Findings, snapshot, store, ui::Unit};
 
 /// The step.
 pub(crate) struct Evaluate;

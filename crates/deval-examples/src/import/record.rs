@@ -181,7 +181,8 @@ fn text(name: &str, value: Option<Value>, is_needed: bool) -> Result<String, Dia
 }
 
 fn reference(value: Option<Value>) -> Result<f64, Diagnostic> {
-    let number = value.as_ref().and_then(|value| value.as_f64().or_else(|| python::parse_float(value.as_str()?)));
+    let number =
+        value.as_ref().and_then(|value| value.as_f64().or_else(|| python::strip(value.as_str()?).parse().ok()));
     number.filter(|number| number.is_finite()).ok_or_else(|| unfit("reference", value.as_ref(), "a number from 0 to 1"))
 }
 

@@ -1,6 +1,10 @@
 //! How an evaluation is shown.
 
-use deval_eval::{Evaluation, Lane, harness::Rewards, stats::Summary};
+use deval_eval::{
+    Evaluation, Lane, explain,
+    harness::{Rewards, Stopping},
+    stats::Summary,
+};
 use deval_report::Section;
 
 /// Rewards beside the baselines, then every example.
@@ -20,9 +24,13 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
         ]
     });
     let examples = Section::new("Examples")
-        .row("set", format!("{} ({})", evaluation.set.name, evaluation.set.digest))
+        .row("digest", &evaluation.set.digest)
         .table(&["example", "right score", "score", "mistakes", "reward"], results.collect());
-    vec![summary(evaluation), examples]
+    let mut sections = vec![summary(evaluation)];
+    sections.extend(evaluation.stopping.iter().flat_map(Stopping::sections));
+    sections.extend(explain::sections(&evaluation.explanation));
+    sections.push(examples);
+    sections
 }
 
 /// Reward per task with interval, beside what a rule without a model earns on the same examples.
@@ -46,12 +54,21 @@ pub(crate) fn summary(evaluation: &Evaluation) -> Section {
         Lane::Exact => "exact".to_owned(),
         Lane::Estimate => format!("estimate: {}", evaluation.reasons.join("; ")),
     };
-    Section::new("Reward")
+    let set = &evaluation.set;
+    let section = Section::new("Reward")
         .row("model", format!("{} by the {} backend{reading}", backend.model, backend.name))
+        .row(
+            "examples",
+            format!("{} ({}, {} examples)", set.name, set.digest.get(..12).unwrap_or_default(), set.examples),
+        )
         .row("embedder", &evaluation.embedder)
-        .row("lane", lane)
-        .table(&head, rows)
-        .note(&evaluation.meaning)
+        .row("lane", lane);
+    let noise = evaluation.rewards.overall.label_noise.as_ref();
+    let section = noise.into_iter().fold(section, |section, noise| {
+        let band = format!("{:.3} to {:.3}", noise.band.low, noise.band.high);
+        section.row(format!("with {:.0} % wrong labels", 100.0 * noise.rate), band)
+    });
+    section.table(&head, rows).note(&evaluation.meaning)
 }
 
 fn cells(name: &str, reward: &Summary) -> Vec<String> {
