@@ -137,9 +137,8 @@ fn hallucination(dice: &mut Dice) -> (Draws, Value) {
 
 fn paragraph_claims(dice: &mut Dice, world: &World) -> Draws {
     let flags = flags(dice, world.paragraphs.len());
-    let place = dice.below(2);
     let pair = |(paragraph, is_true): (&Paragraph, &bool)| {
-        (paragraph.text.clone(), world.claim(dice, paragraph, place, *is_true))
+        (paragraph.text.clone(), world.near_claim(dice, paragraph, *is_true))
     };
     let pairs: Vec<_> = world.paragraphs.iter().zip(&flags).map(pair).collect();
     let replies = replies(dice, "claim", pairs, 1);
@@ -147,17 +146,19 @@ fn paragraph_claims(dice: &mut Dice, world: &World) -> Draws {
     selected(dice, Generator::HallucinationGeneration, replies, flags, wanted)
 }
 
-fn section_claims(dice: &mut Dice, world: &World) -> Draws {
+fn section_claims<'a>(dice: &mut Dice, world: &'a World) -> Draws {
     let (content, sections) = (article(dice, world), sections(dice, world));
     let mut told = Vec::new();
     for section in &sections {
-        let facts = section.iter().flat_map(|paragraph| (0..paragraph.facts.len()).map(move |fact| (*paragraph, fact)));
-        let (facts, wanted) = (facts.collect::<Vec<_>>(), dice.between(CLAIMS_PER_SECTION.0, CLAIMS_PER_SECTION.1));
-        told.extend(dice.sample(facts.len(), wanted).into_iter().take(wanted).map(|place| facts[place]));
+        let of =
+            |paragraph: &&'a Paragraph| paragraph.told().into_iter().map(|told| (*paragraph, told)).collect::<Vec<_>>();
+        let all: Vec<_> = section.iter().flat_map(of).collect();
+        let wanted = dice.between(CLAIMS_PER_SECTION.0, CLAIMS_PER_SECTION.1);
+        told.extend(dice.sample(all.len(), wanted).into_iter().map(|place| all[place]));
     }
     let flags = flags(dice, told.len());
-    let claim = |((paragraph, fact), is_true): (&(&Paragraph, usize), &bool)| {
-        json!({ "response": world.claim(dice, paragraph, *fact, *is_true) }).to_string()
+    let claim = |((paragraph, told), is_true): (&(&Paragraph, (usize, usize)), &bool)| {
+        json!({ "response": world.far_claim(dice, paragraph, *told, *is_true) }).to_string()
     };
     let replies = told.iter().zip(&flags).map(claim).collect();
     let replies = with_failures(dice, replies, 1);
@@ -169,8 +170,9 @@ fn topic_claims(dice: &mut Dice, world: &World) -> Draws {
     let flags = flags(dice, sections.len());
     let mut replies = vec![key_topics(world, &sections)];
     for (section, is_true) in sections.iter().zip(&flags) {
-        let (paragraph, place) = (*dice.pick(section), dice.below(2));
-        replies.push(world.claim(dice, paragraph, place, *is_true));
+        let paragraph = *dice.pick(section);
+        let told = *dice.pick(&paragraph.told());
+        replies.push(world.far_claim(dice, paragraph, told, *is_true));
     }
     Draws { content, ..all_shown(dice, Generator::HallucinationWikipediaTopics, replies, flags) }
 }
@@ -190,7 +192,7 @@ fn summary(dice: &mut Dice) -> (Draws, Value) {
 /// An article about a few topics. Between them stand paragraphs that tell nothing, as many as another summary may leave out.
 fn article_world(dice: &mut Dice) -> World {
     let paragraphs = dice.between(ARTICLE_PARAGRAPHS.0, ARTICLE_PARAGRAPHS.1);
-    let topics = dice.between(MIN_SUMMARIES, (paragraphs * 2 / 3).max(PARAGRAPHS.0));
+    let topics = dice.between(MIN_SUMMARIES, (paragraphs * 3 / 4).max(PARAGRAPHS.0));
     World::new(dice, topics, paragraphs - topics)
 }
 

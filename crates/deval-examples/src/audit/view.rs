@@ -75,6 +75,7 @@ impl Audit {
         for task in &self.tasks {
             let generators: Vec<_> = task.generators.iter().map(|(name, n)| format!("{name} {n}")).collect();
             section = section.row(format!("{} generators", task.task), generators.join(", "));
+            section = section.row(format!("{} queries", task.task), task.queries);
             if task.joiners.iter().sum::<usize>() > 0 {
                 section = section.row(format!("{} joiners", task.task), joiners(&task.joiners));
             }

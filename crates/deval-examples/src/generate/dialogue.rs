@@ -190,7 +190,7 @@ fn perform(dice: &mut Dice, cast: &[&str], task: &str, other: &str) -> String {
     }
     for (slot, table) in [("{yes}", &ACCEPTANCES[..]), ("{no}", &REFUSALS), ("{remark}", &REMARKS)] {
         while let Some(place) = text.find(slot) {
-            text.replace_range(place..place + slot.len(), *dice.pick(table));
+            text.replace_range(place..place + slot.len(), dice.pick::<&str>(table));
         }
     }
     text

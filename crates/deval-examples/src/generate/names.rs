@@ -158,7 +158,7 @@ pub(super) fn first_names(dice: &mut Dice, n: usize) -> Vec<&'static str> {
 }
 
 fn word(dice: &mut Dice, table: &Table) -> &'static str {
-    *dice.pick(table)
+    dice.pick::<&str>(table)
 }
 
 /// Mostly one word; two where one would not do, for a table must never run out.
@@ -182,7 +182,7 @@ fn time(twelfths: usize) -> String {
 }
 
 fn percent(tenths: usize) -> String {
-    if tenths % 10 == 0 {
+    if tenths.is_multiple_of(10) {
         format!("{} percent", tenths / 10)
     } else {
         format!("{}.{} percent", tenths / 10, tenths % 10)

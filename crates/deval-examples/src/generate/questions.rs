@@ -1,7 +1,7 @@
 //! Queries about an article, with answers that fit and answers that do not.
 //!
-//! How much of the query's wording an answer takes up is drawn before it is known whether it fits: the subject and the fact, the fact alone, the
-//! subject alone, or nothing at all. An answer that does not fit is about another subject, or about another fact.
+//! How much of the query's wording an answer takes up is drawn before it is known whether it fits: subject and fact, one of them, or
+//! nothing at all. An answer that does not fit is about another subject, or about another fact.
 
 use deval_eval::dice::Dice;
 
@@ -26,11 +26,12 @@ const PREFACED: [&str; 5] = [
 /// Short answers.
 const BARE: [&str; 6] =
     ["{v}.", "It was {v}.", "That would be {v}.", "As far as is known, {v}.", "The text says {v}.", "{v}, it seems."];
+
 /// A query and an answer to it or past it.
 pub(super) fn exchange(dice: &mut Dice, world: &World, fits: bool) -> (String, String) {
     let (subject, fact) = *dice.pick(&world.told());
     let query =
-        fill(*dice.pick(&world.domain.facts[fact].queries), &world.domain.facts[fact], &world.name(subject), "");
+        fill(dice.pick::<&str>(&world.domain.facts[fact].queries), &world.domain.facts[fact], &world.name(subject), "");
     let asked = (subject, fact);
     let answer = match dice.below(10) {
         0..3 => compared(dice, world, asked, fits),
@@ -75,7 +76,7 @@ fn plain(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> S
 /// A value of the kind that was asked for, or of another kind.
 fn bare(dice: &mut Dice, world: &World, asked: (usize, usize), fits: bool) -> String {
     let (subject, fact) = if fits { asked } else { other_fact(dice, world, asked) };
-    fill(*dice.pick(&BARE), &world.domain.facts[fact], "", world.value(subject, fact))
+    fill(dice.pick::<&str>(&BARE), &world.domain.facts[fact], "", world.value(subject, fact))
 }
 
 /// Another fact, of the same subject if one is told. The facts of a domain are of different kinds, so that it cannot be taken for the one

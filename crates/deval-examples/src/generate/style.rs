@@ -158,10 +158,10 @@ impl Style {
 
     fn filler(&self, dice: &mut Dice, domain: &Domain, is_first: bool) -> &'static str {
         match dice.below(3) {
-            0 => *dice.pick(&domain.fillers),
-            1 => *dice.pick(&FILLERS),
-            _ if is_first => *dice.pick(&self.tone.openers),
-            _ => *dice.pick(&self.tone.closers),
+            0 => dice.pick::<&str>(&domain.fillers),
+            1 => dice.pick::<&str>(&FILLERS),
+            _ if is_first => dice.pick::<&str>(&self.tone.openers),
+            _ => dice.pick::<&str>(&self.tone.closers),
         }
     }
 }

@@ -83,9 +83,9 @@ fn a_false_claim_is_true_of_no_subject_and_gives_the_value_of_another() {
         let right: HashSet<_> =
             told.iter().flat_map(|&(subject, fact, value)| claims_of(subject, fact, value)).collect();
         for paragraph in &world.paragraphs {
-            assert!(right.contains(&world.claim(&mut dice, paragraph, 0, true)));
-            let wrong = world.claim(&mut dice, paragraph, 0, false);
-            let fact = paragraph.facts[0];
+            assert!(right.contains(&world.near_claim(&mut dice, paragraph, true)));
+            let (_, fact) = *dice.pick(&paragraph.told());
+            let wrong = world.claim(&mut dice, (paragraph.subjects[0], fact), false, world.told());
             let values = || told.iter().filter(|told| told.1 == fact).map(|told| told.2);
             let swapped = paragraph.subjects.iter().flat_map(|s| values().flat_map(|value| claims_of(*s, fact, value)));
             assert!(!right.contains(&wrong) && swapped.collect::<HashSet<_>>().contains(&wrong), "{wrong}");
@@ -161,7 +161,7 @@ fn counts_are_upstreams() {
         match example.task {
             Task::SummaryCompleteness if is_article => assert_eq!((example.reference, left_out), (1.0, 0)),
             Task::SummaryCompleteness => assert!((3..=20).contains(&kept) && (3..=20).contains(&(kept + left_out))),
-            Task::Hallucination => assert!((1..=30).contains(&(kept + left_out)), "{}", example.id),
+            Task::Hallucination => assert!((1..=60).contains(&(kept + left_out)), "{}", example.id),
             Task::Attribution => {
                 assert!((1..=5).contains(&(kept + left_out)));
                 participants.insert(example.source["participants"].as_u64().unwrap());

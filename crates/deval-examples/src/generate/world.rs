@@ -14,8 +14,8 @@ use super::style::Style;
 
 /// Subjects from which on no new one is introduced.
 const MANY_SUBJECTS: usize = 30;
-/// Share of the false claims that take their value from another paragraph.
-const FAR_SWAPS: f64 = 0.04;
+/// Share of the false claims about an article that may take their value from anywhere in it.
+const FAR_SWAPS: f64 = 0.08;
 /// Words of a summary at most.
 const SUMMARY_WORDS: usize = 40;
 
@@ -26,6 +26,13 @@ pub(super) struct Paragraph {
     /// Places in the domain's facts.
     pub(super) facts: Vec<usize>,
     pub(super) text: String,
+}
+
+impl Paragraph {
+    /// What is told, as subject and fact.
+    pub(super) fn told(&self) -> Vec<(usize, usize)> {
+        self.facts.iter().flat_map(|fact| self.subjects.iter().map(|subject| (*subject, *fact))).collect()
+    }
 }
 
 /// Everything that a context tells.
@@ -78,7 +85,8 @@ impl World {
     }
 
     fn paragraph(&mut self, dice: &mut Dice) -> Paragraph {
-        let wanted = self.style.facts(dice);
+        // Two at first, so that every context tells of more than one fact.
+        let wanted = if self.told.is_empty() { 2 } else { self.style.facts(dice) };
         let facts = dice.sample(self.domain.facts.len(), wanted);
         let subjects = self.pick_subjects(dice, &facts);
         let mut sentences = Vec::new();
@@ -135,15 +143,36 @@ impl World {
         self.told.keys().copied().collect()
     }
 
-    /// A claim about one subject of a paragraph, about the fact at this place of its list. A false one has another subject's value.
-    pub(super) fn claim(&self, dice: &mut Dice, paragraph: &Paragraph, place: usize, is_true: bool) -> String {
-        let fact = paragraph.facts[place % paragraph.facts.len()];
-        let order = dice.sample(paragraph.subjects.len(), 2);
-        let (subject, neighbour) = (paragraph.subjects[order[0]], paragraph.subjects[order[1]]);
-        let far: Vec<_> = self.told().into_iter().filter(|(other, told)| *told == fact && *other != subject).collect();
-        let stranger = if dice.unit() < FAR_SWAPS { dice.pick(&far).0 } else { neighbour };
+    /// A claim about one subject and fact. A false one has the value of another subject, out of those that are told `among`.
+    pub(super) fn claim(
+        &self,
+        dice: &mut Dice,
+        (subject, fact): (usize, usize),
+        is_true: bool,
+        among: Vec<(usize, usize)>,
+    ) -> String {
+        let others = among.into_iter().filter(|(other, told)| *told == fact && *other != subject);
+        let (stranger, _) = *dice.pick(&others.collect::<Vec<_>>());
         let value = self.value(if is_true { subject } else { stranger }, fact);
         claim(dice, &self.domain.facts[fact], &self.name(subject), value)
+    }
+
+    /// A claim about any subject and fact of a paragraph, with a value out of the same paragraph.
+    pub(super) fn near_claim(&self, dice: &mut Dice, paragraph: &Paragraph, is_true: bool) -> String {
+        let told = *dice.pick(&paragraph.told());
+        self.claim(dice, told, is_true, paragraph.told())
+    }
+
+    /// A claim about a paragraph, now and then with a value out of another one; both must be shown.
+    pub(super) fn far_claim(
+        &self,
+        dice: &mut Dice,
+        paragraph: &Paragraph,
+        told: (usize, usize),
+        is_true: bool,
+    ) -> String {
+        let among = if dice.unit() < FAR_SWAPS { self.told() } else { paragraph.told() };
+        self.claim(dice, told, is_true, among)
     }
 
     /// One sentence about a paragraph: with all values where that is short enough, else with the names of what is told.
