@@ -3,18 +3,24 @@ use deval_report::Severity;
 use super::*;
 use crate::generate_set;
 
-/// The AUC of 300 examples has a standard error of 0.03 to 0.05, so this holds the generator, not every seed.
+/// Over four seeds: the AUC of one set of 200 examples has a standard error of 0.03 to 0.06, and some seeds go beyond the bounds by chance.
 #[test]
 fn surface_cues_do_not_give_generated_examples_away() {
-    let audit = audit(&generate_set(101, 300, &Task::ALL), AuditOptions::default());
-    assert_eq!(audit.tasks.len(), 4);
-    for task in &audit.tasks {
-        let (learned, best) = (task.learned.unwrap(), task.best_constant().unwrap());
-        assert!((0.44..0.56).contains(&learned.auc.unwrap()), "{}: {learned:?}", task.task);
-        assert!(learned.reward < best.reward + 0.05, "{}: {learned:?} {best:?}", task.task);
-        let overlap = task.baselines.iter().find(|row| row.baseline == Baseline::WordOverlap).unwrap();
-        assert!(overlap.reward < best.reward + 0.05, "{}: {overlap:?} {best:?}", task.task);
-        assert_eq!((task.duplicates, task.unlabelled, task.verbatim.0), (0, 0, task.verbatim.1));
+    let audits = [1, 2, 3, 4].map(|seed| audit(&generate_set(seed, 200, &Task::ALL), AuditOptions::default()));
+    for (place, task) in Task::ALL.into_iter().enumerate() {
+        let of_task = || audits.iter().map(|audit| &audit.tasks[place]);
+        let mean = |value: &dyn Fn(&TaskAudit) -> f64| of_task().map(value).sum::<f64>() / audits.len() as f64;
+        let best = |task: &TaskAudit| task.best_constant().unwrap().reward;
+        let overlap = |task: &TaskAudit| {
+            task.baselines.iter().find(|row| row.baseline == Baseline::WordOverlap).unwrap().reward
+        };
+        let auc = mean(&|task| task.learned.unwrap().auc.unwrap());
+        let learned = mean(&|task| task.learned.unwrap().reward - best(task));
+        let words = mean(&|task| overlap(task) - best(task));
+        println!("{task}: AUC {auc:.3}, learner {learned:+.3} and word overlap {words:+.3} over the best constant");
+        assert!((0.44..0.56).contains(&auc), "{task}: AUC {auc}");
+        assert!(learned < 0.05 && words < 0.05, "{task}: {learned:+} {words:+}");
+        assert!(of_task().all(|task| task.duplicates + task.unlabelled == 0 && task.verbatim.0 == task.verbatim.1));
     }
 }
 
