@@ -48,10 +48,8 @@ pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode
             "a snapshot is accepted by a person, never in CI: run `cargo xtask evaluate --snapshot update` on your machine and commit it"
         );
     }
-    let answers = match context.manifest.evaluate.reading {
-        Reading::Generate => Answers::Sampled,
-        Reading::Constrained | Reading::Likelihood => Answers::Greedy,
-    };
+    let is_sampled = evaluation.backend.reading.as_deref() == Some(Reading::Generate.name());
+    let answers = if is_sampled { Answers::Sampled } else { Answers::Greedy };
     let snapshot = Snapshot::of(evaluation, context.device_class(), answers);
     let folder = context.root().join(FOLDER);
     let unreferenced = unreferenced(&folder, &snapshot)?;

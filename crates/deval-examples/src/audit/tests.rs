@@ -11,9 +11,8 @@ fn surface_cues_do_not_give_generated_examples_away() {
         let of_task = || audits.iter().map(|audit| &audit.tasks[place]);
         let mean = |value: &dyn Fn(&TaskAudit) -> f64| of_task().map(value).sum::<f64>() / audits.len() as f64;
         let best = |task: &TaskAudit| task.best_constant().unwrap().reward;
-        let overlap = |task: &TaskAudit| {
-            task.baselines.iter().find(|row| row.baseline == Baseline::WordOverlap).unwrap().reward
-        };
+        let overlap =
+            |task: &TaskAudit| task.baselines.iter().find(|row| row.baseline == Baseline::WordOverlap).unwrap().reward;
         let auc = mean(&|task| task.learned.unwrap().auc.unwrap());
         let learned = mean(&|task| task.learned.unwrap().reward - best(task));
         let words = mean(&|task| overlap(task) - best(task));
