@@ -68,6 +68,9 @@ pub(crate) enum Command {
         /// Compare the examples that both hold, where the sets differ.
         #[arg(long)]
         common: bool,
+        /// Tell how many rounds settle a lead of this size, in place of the measured one.
+        #[arg(long, value_name = "REWARD")]
+        lead: Option<f64>,
     },
     /// Tier and weight to expect in the contest.
     Forecast(ForecastArgs),
@@ -158,6 +161,9 @@ pub(crate) struct EvaluateArgs {
     /// Reward recorded answers (JSON Lines with `id`, `score`, `mistakes`) in place of asking a model.
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: Option<PathBuf>,
+    /// Tell how many examples and rounds settle a lead of this size over another model.
+    #[arg(long, value_name = "REWARD")]
+    pub(crate) lead: Option<f64>,
     /// Write the report to this file too.
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
@@ -169,8 +175,19 @@ pub(crate) struct EvaluateArgs {
 impl EvaluateArgs {
     /// Whether the run asks the same as the manifest does.
     pub(crate) fn ask_nothing_else(&self) -> bool {
-        let Self { examples, per_task, seed, reading, samples, label_noise, until, answers, save: _, snapshot: _ } =
-            self;
+        let Self {
+            examples,
+            per_task,
+            seed,
+            reading,
+            samples,
+            label_noise,
+            until,
+            answers,
+            lead: _,
+            save: _,
+            snapshot: _,
+        } = self;
         let numbers = per_task.is_none() && seed.is_none() && samples.is_none() && label_noise.is_none();
         numbers && examples.is_none() && reading.is_none() && until.is_none() && answers.is_none()
     }

@@ -11,13 +11,13 @@ use deval_report::{Inputs, Report, SCHEMA};
 
 use crate::{Verdict, ui::Ui};
 
-pub(crate) fn run(a: &Path, b: &Path, common_only: bool, ui: Ui) -> anyhow::Result<Verdict> {
+pub(crate) fn run(a: &Path, b: &Path, common_only: bool, lead: Option<f64>, ui: Ui) -> anyhow::Result<Verdict> {
     let [of_a, of_b] = [read(a)?, read(b)?];
     let mut inputs = Inputs::default();
     inputs.add("a", &of_a.fingerprint);
     inputs.add("b", &of_b.fingerprint);
     let [a, b] = [evaluation(a, of_a)?, evaluation(b, of_b)?];
-    let paired = compare(&a, &b, CompareOptions { seed: a.seed, common_only })?;
+    let paired = compare(&a, &b, CompareOptions { seed: a.seed, common_only, lead })?;
     let sections = paired.sections();
     ui.report(&Report::new("compare", inputs, Vec::new(), Some(paired)), &sections);
     Ok(Verdict::Ok)

@@ -66,7 +66,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Package => pure::<steps::Package>(&open()?),
         Command::Hash => pure::<steps::Hash>(&open()?),
         Command::Evaluate(flags) => steps::evaluate(&open()?.with_flags(flags.clone())?),
-        Command::Compare { a, b, common } => compare::run(a, b, *common, ui),
+        Command::Compare { a, b, common, lead } => compare::run(a, b, *common, *lead, ui),
         Command::Forecast(arguments) => forecast::run(&open()?, arguments),
         Command::Examples(command) => examples::run(command, ui),
         Command::Publish(effect) => {

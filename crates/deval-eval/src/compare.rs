@@ -21,12 +21,14 @@ const MOST_CHANGED: usize = 10;
 const POSSIBLE_DIFFERENCE: (f64, f64) = (-1.0, 1.0);
 
 /// How two evaluations are compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CompareOptions {
     /// Seed of the bootstrap.
     pub seed: u64,
     /// Whether to compare the examples that both answered when the others differ.
     pub common_only: bool,
+    /// The lead to plan for; the measured one when absent.
+    pub lead: Option<f64>,
 }
 
 /// One of the two.
@@ -114,7 +116,7 @@ pub fn compare(a: &Evaluation, b: &Evaluation, options: CompareOptions) -> Resul
     let overall = difference(&differences(None), options.seed);
     let tasks = Task::ALL.into_iter().map(|task| (task, differences(Some(task))));
     let tasks = tasks.filter(|(_, differences)| !differences.is_empty());
-    let goal = Goal::new(overall.difference.mean);
+    let goal = Goal::new(options.lead.unwrap_or(overall.difference.mean));
     Ok(Paired {
         a: side(a, &changes, |change| change.a),
         b: side(b, &changes, |change| change.b),

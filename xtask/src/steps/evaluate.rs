@@ -6,7 +6,10 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use deval_backend::{Native, NativeOptions, Prompts, Replay};
-use deval_eval::{Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate};
+use deval_eval::{
+    Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate,
+    stats::plan::{self, Goal},
+};
 use deval_examples::generate_set;
 use deval_llama::Engine;
 use deval_report::{Diagnostic, Inputs, Report, Section, Step};
@@ -84,6 +87,9 @@ impl Pure for Evaluate {
 pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
     let mut report = ensure::<Evaluate>(context)?;
     let mut sections = report.result.as_ref().map(view::sections).unwrap_or_default();
+    if let (Some(lead), Some(evaluation)) = (context.flags.lead, &report.result) {
+        sections.extend(plan::sections(&evaluation.plans(Goal::new(lead))));
+    }
     if let Some(file) = &context.flags.save {
         save(&report, file)?;
         context.ui.say(format!("written to {}", file.display()));
