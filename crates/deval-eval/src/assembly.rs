@@ -5,12 +5,12 @@ use serde_json::{Map, Value};
 
 use crate::abort::{PythonException, ValidatorAborts};
 use crate::python::{self, json::NotLoaded};
-use crate::task::Task;
+use crate::task::{Example, Task};
 
 /// Text put after each piece of a context or a response, drawn evenly.
 pub const JOINERS: [&str; 7] = ["\n", " ", "  ", "\t", "\n\n", "", "..."];
 /// Summaries that are shown at least.
-const MIN_SUMMARIES: usize = 3;
+pub const MIN_SUMMARIES: usize = 3;
 
 /// The validator's task generators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,26 @@ pub struct Assembled {
     pub reference_mistakes: Vec<String>,
     /// The claims that are none.
     pub reference_true_values: Vec<String>,
+}
+
+impl Assembled {
+    /// The task with the labels that make it an example.
+    pub fn into_example(self, id: String, source: Value) -> Example {
+        let Self { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values } =
+            self;
+        Example {
+            id,
+            task,
+            rag_context,
+            query,
+            llm_response,
+            reference,
+            reference_mistakes,
+            reference_true_values,
+            mistakes_unknown: false,
+            source,
+        }
+    }
 }
 
 /// `round(num_true / (num_claims + 1e-10), 2)`; may fall below zero for summaries.

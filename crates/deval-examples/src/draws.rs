@@ -1,11 +1,11 @@
 //! The random part of a task that [`assemble`] is given, and the example that comes of it.
 
 use deval_eval::Example;
-use deval_eval::assembly::{Draws, Generator, JOINERS, assemble};
+use deval_eval::assembly::{Draws, Generator, JOINERS, MIN_SUMMARIES, assemble};
 use deval_eval::dice::Dice;
 use serde_json::Value;
 
-/// Draws `wanted` of the usable replies, their order in the response, and all joiners.
+/// Draws `wanted` of the usable replies less one for each that is not, their order in the response, and all joiners.
 pub(crate) fn selected(
     dice: &mut Dice,
     generator: Generator,
@@ -13,11 +13,19 @@ pub(crate) fn selected(
     flags: Vec<bool>,
     wanted: usize,
 ) -> Draws {
-    let usable = if generator == Generator::SummaryWikipedia { replies.len() - 1 } else { replies.len() };
-    let selected = dice.sample(usable, wanted);
-    let response_order = dice.sample(wanted, wanted).into_iter().map(|place| selected[place]).collect();
+    let failed = replies.iter().filter(|reply| reply.is_empty()).count();
+    let has_list = matches!(generator, Generator::SummaryWikipedia | Generator::HallucinationWikipediaTopics);
+    let usable = replies.len() - failed - usize::from(has_list);
+    let least = match generator {
+        Generator::RelevancyWikipedia => 0,
+        Generator::SummaryGeneration | Generator::SummaryWikipedia => MIN_SUMMARIES,
+        _ => 1,
+    };
+    let shown = wanted.saturating_sub(failed).max(least).min(usable);
+    let selected = dice.sample(usable, shown);
+    let response_order = dice.sample(shown, shown).into_iter().map(|place| selected[place]).collect();
     let joiners = |dice: &mut Dice, n| (0..n).map(|_| (*dice.pick(&JOINERS)).to_owned()).collect();
-    let (context_joiners, response_joiners) = (joiners(dice, usable), joiners(dice, wanted));
+    let (context_joiners, response_joiners) = (joiners(dice, usable), joiners(dice, shown));
     let (content, initial_count) = (String::new(), wanted as i64);
     Draws {
         generator,
@@ -34,17 +42,5 @@ pub(crate) fn selected(
 
 /// The example of these draws; every draw lies within the replies.
 pub(crate) fn example(id: String, draws: &Draws, source: Value) -> Example {
-    let made = assemble(draws).expect("every draw lies within the replies");
-    Example {
-        id,
-        task: made.task,
-        rag_context: made.rag_context,
-        query: made.query,
-        llm_response: made.llm_response,
-        reference: made.reference,
-        reference_mistakes: made.reference_mistakes,
-        reference_true_values: made.reference_true_values,
-        mistakes_unknown: false,
-        source,
-    }
+    assemble(draws).expect("every draw lies within the replies").into_example(id, source)
 }

@@ -2,7 +2,7 @@
 //!
 //! Every context tells the same facts of several subjects. A false claim gives one of them the value of another, so that it has as many words
 //! in common with the context as a true one; an action item is given to somebody else of the same dialogue. The pieces then go through
-//! [`assemble`], so joiners, counts and references come out as the validator makes them.
+//! [`assemble`](deval_eval::assembly::assemble), so joiners, counts and references come out as the validator makes them.
 
 mod dialogue;
 mod domains;
@@ -12,11 +12,12 @@ mod questions;
 mod style;
 mod world;
 
-use deval_eval::assembly::{Assembled, Draws, Generator, JOINERS, assemble, join};
+use deval_eval::assembly::{Draws, Generator, JOINERS, MIN_SUMMARIES, join};
 use deval_eval::dice::Dice;
 use deval_eval::{Example, ExampleSet, SetInfo, Task};
 use serde_json::{Value, json};
 
+use crate::draws::{self, selected};
 use world::{Paragraph, World};
 
 /// What makes these examples; another version makes others of the same seed.
@@ -31,8 +32,6 @@ const DIALOGUES: usize = 5;
 const PARTICIPANTS: (usize, usize) = (2, 20);
 /// Claims about a section of an article, as upstream.
 const CLAIMS_PER_SECTION: (usize, usize) = (1, 3);
-/// Summaries that are shown at least.
-const MIN_SUMMARIES: usize = 3;
 /// Share of the model's replies that cannot be used.
 const UNUSABLE: f64 = 0.02;
 
@@ -67,24 +66,7 @@ fn example(seed: u64, task: Task, index: usize) -> Example {
     if let (Some(source), Value::Object(labels)) = (source.as_object_mut(), labels) {
         source.extend(labels);
     }
-    labelled(format!("{task}-{seed}-{index:03}"), assemble(&draws).expect("every draw lies within the replies"), source)
-}
-
-fn labelled(id: String, made: Assembled, source: Value) -> Example {
-    let Assembled { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values } =
-        made;
-    Example {
-        id,
-        task,
-        rag_context,
-        query,
-        llm_response,
-        reference,
-        reference_mistakes,
-        reference_true_values,
-        mistakes_unknown: false,
-        source,
-    }
+    draws::example(format!("{task}-{seed}-{index:03}"), &draws, source)
 }
 
 /// What a draw is about, for the example's source.
@@ -253,35 +235,6 @@ fn with_failures(dice: &mut Dice, mut replies: Vec<String>, keep: usize) -> Vec<
 fn all_shown(dice: &mut Dice, generator: Generator, replies: Vec<String>, flags: Vec<bool>) -> Draws {
     let wanted = replies.len();
     selected(dice, generator, replies, flags, wanted)
-}
-
-/// Draws `wanted` of the usable replies less one for each that is not, their order in the response, and all joiners.
-fn selected(dice: &mut Dice, generator: Generator, replies: Vec<String>, flags: Vec<bool>, wanted: usize) -> Draws {
-    let failed = replies.iter().filter(|reply| reply.is_empty()).count();
-    let has_list = matches!(generator, Generator::SummaryWikipedia | Generator::HallucinationWikipediaTopics);
-    let usable = replies.len() - failed - usize::from(has_list);
-    let least = match generator {
-        Generator::RelevancyWikipedia => 0,
-        Generator::SummaryGeneration | Generator::SummaryWikipedia => MIN_SUMMARIES,
-        _ => 1,
-    };
-    let shown = wanted.saturating_sub(failed).max(least).min(usable);
-    let selected = dice.sample(usable, shown);
-    let response_order = dice.sample(shown, shown).into_iter().map(|place| selected[place]).collect();
-    let joiners = |dice: &mut Dice, n| (0..n).map(|_| (*dice.pick(&JOINERS)).to_owned()).collect();
-    let (context_joiners, response_joiners) = (joiners(dice, usable), joiners(dice, shown));
-    let (content, initial_count) = (String::new(), wanted as i64);
-    Draws {
-        generator,
-        replies,
-        content,
-        initial_count,
-        flags,
-        selected,
-        response_order,
-        context_joiners,
-        response_joiners,
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod write;
 
 use std::sync::Mutex;
 
-use deval_eval::assembly::{Assembled, Generator, assemble};
+use deval_eval::assembly::{Generator, assemble};
 use deval_eval::{Dice, Example, ExampleSet, SetInfo, Task};
 use futures::StreamExt;
 use serde_json::json;
@@ -241,7 +241,7 @@ impl<'a, C: Chat> Run<'a, C> {
             "try": number,
         });
         let id = format!("{}-llm-{}-{index:03}", generator.task(), self.plan.seed);
-        Ok(Ok(labelled(id, made, source)))
+        Ok(Ok(made.into_example(id, source)))
     }
 
     fn tell(&self, is_made: bool) {
@@ -291,23 +291,6 @@ impl<'a, C: Chat> Run<'a, C> {
             stopped: stopped.map(|error| error.to_string()),
         };
         Ok(Generated { set: ExampleSet::new(info, examples), tally })
-    }
-}
-
-fn labelled(id: String, made: Assembled, source: serde_json::Value) -> Example {
-    let Assembled { task, rag_context, query, llm_response, reference, reference_mistakes, reference_true_values } =
-        made;
-    Example {
-        id,
-        task,
-        rag_context,
-        query,
-        llm_response,
-        reference,
-        reference_mistakes,
-        reference_true_values,
-        mistakes_unknown: false,
-        source,
     }
 }
 

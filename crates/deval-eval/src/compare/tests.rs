@@ -100,7 +100,7 @@ fn other_examples_are_refused_or_reduced_to_the_common_ones() {
     let refused = compare(&whole, &part, CompareOptions::default()).unwrap_err();
     assert!(matches!(refused, CompareError::OtherExamples { .. }));
     assert!(refused.to_string().contains("in common"), "{refused}");
-    let common_only = CompareOptions { seed: 1, common_only: true };
+    let common_only = CompareOptions { seed: 1, common_only: true, lead: None };
     let made = compare(&whole, &part, common_only).unwrap();
     assert_eq!(made.overall.difference.examples, set.examples.len() - 3);
     assert!((made.b.mean - part.rewards.overall.mean).abs() < 1e-12);
@@ -117,7 +117,7 @@ fn an_edited_example_and_another_embedder_are_told() {
     edited.examples[1].rag_context.push('!');
     let edited = ExampleSet::new(edited.info, edited.examples);
     let (a, b) = (run(&set, 1, overlap), run(&edited, 1, overlap));
-    let told = compare(&a, &b, CompareOptions { seed: 1, common_only: true }).unwrap_err();
+    let told = compare(&a, &b, CompareOptions { seed: 1, common_only: true, lead: None }).unwrap_err();
     assert!(matches!(&told, CompareError::Edited { example } if *example == set.examples[1].id), "{told}");
     let elsewhere = Evaluation { embedder: "another".to_owned(), ..a.clone() };
     let told = compare(&a, &elsewhere, CompareOptions::default()).unwrap_err();

@@ -4,7 +4,7 @@
 //! The true pieces are verbatim, so these examples are easier than the validator's: a rule that looks for a sentence in the context solves the
 //! hallucination and summary tasks, and a name that is asked for gives the fitting answer away. They are worth something for real contexts, lengths and layouts.
 
-use deval_eval::assembly::{Draws, Generator};
+use deval_eval::assembly::{Draws, Generator, MIN_SUMMARIES};
 use deval_eval::{Dice, Example, Task, claims, python};
 use deval_report::Diagnostic;
 use serde_json::json;
@@ -17,8 +17,6 @@ use crate::draws;
 const TRIES: usize = 10;
 /// Claims from one section, as upstream.
 const CLAIMS: (usize, usize) = (1, 3);
-/// Summaries of a response at least.
-const MIN_SUMMARIES: usize = 3;
 /// Paragraphs of a generated summary's context at most.
 const MAX_PARAGRAPHS: usize = 20;
 /// Words of a sentence that can stand alone.
