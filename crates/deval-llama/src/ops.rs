@@ -94,7 +94,7 @@ impl InplaceOp1 for CausalSoftmax {
     }
 }
 
-pub(crate) fn softmax(scores: &mut [f32]) {
+fn softmax(scores: &mut [f32]) {
     let peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for score in scores.iter_mut() {
         *score = (*score - peak).exp();
