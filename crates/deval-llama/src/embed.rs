@@ -4,6 +4,7 @@
 //! the last hidden state, no normalisation, no prompt, at most 512 tokens. Directories in sentence-transformers' layout
 //! may ask for mean pooling.
 
+use std::cmp::Reverse;
 use std::path::Path;
 
 use crate::LlamaError;
@@ -11,7 +12,6 @@ use crate::weights::Weights;
 
 mod config;
 mod encoder;
-mod kernels;
 mod pooling;
 mod tokenizer;
 
@@ -23,7 +23,8 @@ use tokenizer::SentenceTokenizer;
 /// Upstream's `max_length`.
 const MAX_TOKENS: usize = 512;
 
-/// Tokens that go through the layers together: enough to keep the matrix products busy, few enough to bound memory.
+/// Tokens, padding included, that go through the layers together: enough to keep the matrix products busy, few enough to
+/// bound memory.
 const TOKENS_PER_PASS: usize = 2048;
 
 /// A loaded sentence encoder.
@@ -46,7 +47,7 @@ impl Embedder {
         let Modules { encoder, pooling } = Modules::load(dir)?;
         let config = EncoderConfig::load(&encoder)?;
         let tokenizer = SentenceTokenizer::load(&encoder, &config, config.max_tokens().min(MAX_TOKENS))?;
-        let encoder = Encoder::load(config, &Weights::open(&encoder)?)?;
+        let encoder = Encoder::load(&config, &Weights::open(&encoder)?)?;
         Ok(Self { name: folder_name(dir), tokenizer, encoder, pooling })
     }
 
@@ -65,35 +66,36 @@ impl Embedder {
     }
 
     /// The embeddings of texts, in their order, each as [`Embedder::embed`] gives it (but for the last bits of a sum);
-    /// several short texts go through the model together.
+    /// texts of like length go through the model together.
     ///
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, LlamaError> {
         let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.ids(text)).collect::<Result<_, _>>()?;
-        let mut embeddings = Vec::with_capacity(texts.len());
-        let mut rest = &ids[..];
-        while !rest.is_empty() {
-            let (pass, after) = rest.split_at(texts_of_a_pass(rest));
-            embeddings.extend(self.embed_pass(pass)?);
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|text| Reverse(ids[*text].len()));
+        let mut embeddings = vec![Vec::new(); ids.len()];
+        let mut rest = &order[..];
+        while let Some(longest) = rest.first() {
+            let count = (TOKENS_PER_PASS / ids[*longest].len()).clamp(1, rest.len());
+            let (pass, after) = rest.split_at(count);
+            let pass_ids: Vec<&[u32]> = pass.iter().map(|text| &ids[*text][..]).collect();
+            for (text, embedding) in pass.iter().zip(self.embed_pass(&pass_ids)?) {
+                embeddings[*text] = embedding;
+            }
             rest = after;
         }
         Ok(embeddings)
     }
 
-    fn embed_pass(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, LlamaError> {
+    fn embed_pass(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, LlamaError> {
         let states = self.encoder.hidden_states(texts)?;
-        let vector = |rows: std::ops::Range<usize>| {
-            let vector: Vec<f32> = self.pooling.apply(&states.narrow(0, rows.start, rows.len())?)?.to_vec1()?;
+        let vector = |(text, ids): (usize, &&[u32])| {
+            let vector: Vec<f32> = self.pooling.apply(&states.get(text)?.narrow(0, 0, ids.len())?)?.to_vec1()?;
             if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(LlamaError::NotANumber) }
         };
-        encoder::ranges(texts).into_iter().map(vector).collect()
+        texts.iter().enumerate().map(vector).collect()
     }
-}
-
-/// How many of the first texts fit [`TOKENS_PER_PASS`]; at least one.
-fn texts_of_a_pass(texts: &[Vec<u32>]) -> usize {
-    encoder::ranges(texts).iter().take_while(|rows| rows.end <= TOKENS_PER_PASS).count().max(1)
 }
 
 /// Also for `.` and the like, which have none of their own.
