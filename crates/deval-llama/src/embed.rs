@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::LlamaError;
 use crate::weights::Weights;
 
@@ -25,7 +27,7 @@ const MAX_TOKENS: usize = 512;
 
 /// Tokens, padding included, that go through the layers together: enough to keep the matrix products busy, few enough to
 /// bound memory.
-const TOKENS_PER_PASS: usize = 2048;
+const TOKENS_PER_PASS: usize = 1024;
 
 /// A loaded sentence encoder.
 pub struct Embedder {
@@ -66,7 +68,8 @@ impl Embedder {
     }
 
     /// The embeddings of texts, in their order, each as [`Embedder::embed`] gives it (but for the last bits of a sum);
-    /// texts of like length go through the model together.
+    /// texts of like length go through the model together. The passes run on all cores, as candle computes all but the
+    /// matrix products on one thread.
     ///
     /// # Errors
     /// As [`Embedder::embed`].
@@ -74,28 +77,37 @@ impl Embedder {
         let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.ids(text)).collect::<Result<_, _>>()?;
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|text| Reverse(ids[*text].len()));
+        let embedded: Vec<Vec<Vec<f32>>> =
+            passes(&ids, &order).into_par_iter().map(|pass| self.embed_pass(&ids, pass)).collect::<Result<_, _>>()?;
         let mut embeddings = vec![Vec::new(); ids.len()];
-        let mut rest = &order[..];
-        while let Some(longest) = rest.first() {
-            let count = (TOKENS_PER_PASS / ids[*longest].len()).clamp(1, rest.len());
-            let (pass, after) = rest.split_at(count);
-            let pass_ids: Vec<&[u32]> = pass.iter().map(|text| &ids[*text][..]).collect();
-            for (text, embedding) in pass.iter().zip(self.embed_pass(&pass_ids)?) {
-                embeddings[*text] = embedding;
-            }
-            rest = after;
+        for (text, embedding) in order.into_iter().zip(embedded.into_iter().flatten()) {
+            embeddings[text] = embedding;
         }
         Ok(embeddings)
     }
 
-    fn embed_pass(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, LlamaError> {
-        let states = self.encoder.hidden_states(texts)?;
+    /// The embeddings of the texts that `pass` names, in its order.
+    fn embed_pass(&self, ids: &[Vec<u32>], pass: &[usize]) -> Result<Vec<Vec<f32>>, LlamaError> {
+        let texts: Vec<&[u32]> = pass.iter().map(|text| &ids[*text][..]).collect();
+        let states = self.encoder.hidden_states(&texts)?;
         let vector = |(text, ids): (usize, &&[u32])| {
             let vector: Vec<f32> = self.pooling.apply(&states.get(text)?.narrow(0, 0, ids.len())?)?.to_vec1()?;
             if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(LlamaError::NotANumber) }
         };
         texts.iter().enumerate().map(vector).collect()
     }
+}
+
+/// Cuts the order, longest text first, so that each pass but that of a single text keeps to [`TOKENS_PER_PASS`].
+fn passes<'a>(ids: &[Vec<u32>], mut order: &'a [usize]) -> Vec<&'a [usize]> {
+    let mut passes = Vec::new();
+    while let Some(longest) = order.first() {
+        let count = (TOKENS_PER_PASS / ids[*longest].len()).clamp(1, order.len());
+        let (pass, after) = order.split_at(count);
+        passes.push(pass);
+        order = after;
+    }
+    passes
 }
 
 /// Also for `.` and the like, which have none of their own.

@@ -394,6 +394,22 @@ fn damaged_weights_are_named() {
 }
 
 #[test]
+fn every_tensor_is_required_under_the_name_that_its_type_gives_it() {
+    for (model, all) in [
+        (Model::new(), numbers()),
+        (Model::roberta(), prefixed(numbers(), "roberta.")),
+        (Model::distilbert(), distilbert_numbers()),
+    ] {
+        for absent in &all {
+            let rest: Vec<Numbers> = all.iter().filter(|tensor| tensor.name != absent.name).cloned().collect();
+            model.store(&rest, Dtype::F32);
+            let message = model.refusal();
+            assert!(message.contains(&format!("`{}` is missing (expected shape", absent.name)), "{message}");
+        }
+    }
+}
+
+#[test]
 fn a_configuration_that_the_other_files_contradict_is_refused() {
     let model = Model::new();
     let cases = [
