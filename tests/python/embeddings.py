@@ -5,8 +5,8 @@ Where a model has fewer positions, AnglE would fail; the text is cut to them ins
 embeddings.py TEXTS OUT [MODEL_DIR…]
 embeddings.py TEXTS OUT --tiny DIR
 
-TEXTS is a JSON list. OUT becomes {model directory: {"cls": vectors, "mean": vectors, "seconds": number}}. `--tiny` first
-makes small random encoders of every supported type below DIR.
+TEXTS is a JSON list. OUT becomes {model directory: {"cls": vectors, "mean": vectors, "seconds": number}}.
+`--tiny` first makes small random encoders of every supported type below DIR.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+ROBERTA_SPECIAL = {
+    "bos_token": "<s>",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
 
 
 @torch.no_grad()
@@ -65,9 +71,8 @@ def tiny(root: Path, texts: list[str]) -> Iterator[Path]:
         numbers = {**SIZE, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 514}
         config = getattr(transformers, f"{kind}Config")(**numbers, layer_norm_eps=1e-5, type_vocab_size=1)
         directory = save(root / name, f"{kind}ForMaskedLM" if name == "roberta" else f"{kind}Model", config, {})
-        special = dict(zip(["bos_token", "pad_token", "eos_token", "unk_token", "mask_token"], ROBERTA_SPECIAL, strict=True))
-        names = ["input_ids", "attention_mask"]
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special).save_pretrained(directory)
+        how = {"model_input_names": ["input_ids", "attention_mask"], **ROBERTA_SPECIAL}
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **how).save_pretrained(directory)
         yield directory
 
 
@@ -88,12 +93,12 @@ def save(directory: Path, architecture: str, config: transformers.PretrainedConf
 
 def roberta_like(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ROBERTA_SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ROBERTA_SPECIAL.values()])
     return tokenizer
 
 
 def bytes_tokenizer(alphabet: list[str]) -> Tokenizer:
-    vocabulary = {token: index for index, token in enumerate([*ROBERTA_SPECIAL, *alphabet, "th", "the"])}
+    vocabulary = {token: index for index, token in enumerate([*ROBERTA_SPECIAL.values(), *alphabet, "th", "the"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("t", "h"), ("th", "e")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -101,7 +106,7 @@ def bytes_tokenizer(alphabet: list[str]) -> Tokenizer:
 
 
 def unigram_tokenizer(letters: list[str]) -> Tokenizer:
-    scores = [(token, 0.0) for token in ROBERTA_SPECIAL] + [("▁", -2.0), ("▁the", -3.0), ("ing", -4.0)]
+    scores = [(token, 0.0) for token in ROBERTA_SPECIAL.values()] + [("▁", -2.0), ("▁the", -3.0), ("ing", -4.0)]
     tokenizer = Tokenizer(models.Unigram([*scores, *((c, -5.0) for c in letters if c != "▁")], unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

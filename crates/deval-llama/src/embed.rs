@@ -4,14 +4,16 @@
 //! the last hidden state, no normalisation, no prompt, at most 512 tokens. Directories in sentence-transformers' layout
 //! may ask for mean pooling.
 
+use std::cmp::Reverse;
 use std::path::Path;
+
+use rayon::prelude::*;
 
 use crate::LlamaError;
 use crate::weights::Weights;
 
 mod config;
 mod encoder;
-mod kernels;
 mod pooling;
 mod tokenizer;
 
@@ -23,8 +25,9 @@ use tokenizer::SentenceTokenizer;
 /// Upstream's `max_length`.
 const MAX_TOKENS: usize = 512;
 
-/// Tokens that go through the layers together: enough to keep the matrix products busy, few enough to bound memory.
-const TOKENS_PER_PASS: usize = 2048;
+/// Tokens, padding included, that go through the layers together: enough to keep the matrix products busy, few enough to
+/// bound memory.
+const TOKENS_PER_PASS: usize = 1024;
 
 /// A loaded sentence encoder.
 pub struct Embedder {
@@ -46,7 +49,7 @@ impl Embedder {
         let Modules { encoder, pooling } = Modules::load(dir)?;
         let config = EncoderConfig::load(&encoder)?;
         let tokenizer = SentenceTokenizer::load(&encoder, &config, config.max_tokens().min(MAX_TOKENS))?;
-        let encoder = Encoder::load(config, &Weights::open(&encoder)?)?;
+        let encoder = Encoder::load(&config, &Weights::open(&encoder)?)?;
         Ok(Self { name: folder_name(dir), tokenizer, encoder, pooling })
     }
 
@@ -65,35 +68,46 @@ impl Embedder {
     }
 
     /// The embeddings of texts, in their order, each as [`Embedder::embed`] gives it (but for the last bits of a sum);
-    /// several short texts go through the model together.
+    /// texts of like length go through the model together. The passes run on all cores, as candle computes all but the
+    /// matrix products on one thread.
     ///
     /// # Errors
     /// As [`Embedder::embed`].
     pub fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, LlamaError> {
         let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.ids(text)).collect::<Result<_, _>>()?;
-        let mut embeddings = Vec::with_capacity(texts.len());
-        let mut rest = &ids[..];
-        while !rest.is_empty() {
-            let (pass, after) = rest.split_at(texts_of_a_pass(rest));
-            embeddings.extend(self.embed_pass(pass)?);
-            rest = after;
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_by_key(|text| Reverse(ids[*text].len()));
+        let embedded: Vec<Vec<Vec<f32>>> =
+            passes(&ids, &order).into_par_iter().map(|pass| self.embed_pass(&ids, pass)).collect::<Result<_, _>>()?;
+        let mut embeddings = vec![Vec::new(); ids.len()];
+        for (text, embedding) in order.into_iter().zip(embedded.into_iter().flatten()) {
+            embeddings[text] = embedding;
         }
         Ok(embeddings)
     }
 
-    fn embed_pass(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, LlamaError> {
-        let states = self.encoder.hidden_states(texts)?;
-        let vector = |rows: std::ops::Range<usize>| {
-            let vector: Vec<f32> = self.pooling.apply(&states.narrow(0, rows.start, rows.len())?)?.to_vec1()?;
+    /// The embeddings of the texts that `pass` names, in its order.
+    fn embed_pass(&self, ids: &[Vec<u32>], pass: &[usize]) -> Result<Vec<Vec<f32>>, LlamaError> {
+        let texts: Vec<&[u32]> = pass.iter().map(|text| &ids[*text][..]).collect();
+        let states = self.encoder.hidden_states(&texts)?;
+        let vector = |(text, ids): (usize, &&[u32])| {
+            let vector: Vec<f32> = self.pooling.apply(&states.get(text)?.narrow(0, 0, ids.len())?)?.to_vec1()?;
             if vector.iter().all(|value| value.is_finite()) { Ok(vector) } else { Err(LlamaError::NotANumber) }
         };
-        encoder::ranges(texts).into_iter().map(vector).collect()
+        texts.iter().enumerate().map(vector).collect()
     }
 }
 
-/// How many of the first texts fit [`TOKENS_PER_PASS`]; at least one.
-fn texts_of_a_pass(texts: &[Vec<u32>]) -> usize {
-    encoder::ranges(texts).iter().take_while(|rows| rows.end <= TOKENS_PER_PASS).count().max(1)
+/// Cuts the order, longest text first, so that each pass but that of a single text keeps to [`TOKENS_PER_PASS`].
+fn passes<'a>(ids: &[Vec<u32>], mut order: &'a [usize]) -> Vec<&'a [usize]> {
+    let mut passes = Vec::new();
+    while let Some(longest) = order.first() {
+        let count = (TOKENS_PER_PASS / ids[*longest].len()).clamp(1, order.len());
+        let (pass, after) = order.split_at(count);
+        passes.push(pass);
+        order = after;
+    }
+    passes
 }
 
 /// Also for `.` and the like, which have none of their own.

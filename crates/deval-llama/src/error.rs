@@ -73,7 +73,7 @@ pub enum LlamaError {
     /// The tokenizer could not be loaded or failed on a text.
     #[error("{path}: {message}")]
     Tokenizer {
-        /// `tokenizer.json`.
+        /// `tokenizer.json` or `vocab.txt`, or the directory that should hold one.
         path: PathBuf,
         /// What the tokenizer said.
         message: String,

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Error, InplaceOp1, InplaceOp2, Layout, 
 use rayon::prelude::*;
 
 /// Numbers that one task of a parallel loop handles at least.
-pub(crate) const GRAIN: usize = 1 << 14;
+const GRAIN: usize = 1 << 14;
 
 /// Accumulators of a dot product: enough to hide the latency of the additions at any vector width.
 const LANES: usize = 32;
@@ -94,7 +94,7 @@ impl InplaceOp1 for CausalSoftmax {
     }
 }
 
-pub(crate) fn softmax(scores: &mut [f32]) {
+fn softmax(scores: &mut [f32]) {
     let peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for score in scores.iter_mut() {
         *score = (*score - peak).exp();
@@ -105,12 +105,12 @@ pub(crate) fn softmax(scores: &mut [f32]) {
     }
 }
 
-pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "cpu-kernel" })?;
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
-pub(crate) fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
     let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "cpu-kernel" })?;
     match storage {
         CpuStorage::F32(numbers) => Ok(&mut numbers[start..end]),

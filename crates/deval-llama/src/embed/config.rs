@@ -54,7 +54,7 @@ pub(super) struct EncoderConfig {
     pub(super) positions: usize,
     /// Rows of the table of token types; of no meaning for DistilBERT.
     pub(super) token_types: usize,
-    pub(super) norm_eps: f32,
+    pub(super) norm_eps: f64,
     pub(super) padding: u32,
 }
 
@@ -160,7 +160,7 @@ impl RawEncoder {
             activation: activation(self.hidden_act.as_deref().unwrap_or("gelu"))?,
             positions: dimension("max_position_embeddings", self.max_position_embeddings.unwrap_or(512))?,
             token_types: dimension("type_vocab_size", self.type_vocab_size.unwrap_or(2))?,
-            norm_eps: positive("layer_norm_eps", self.layer_norm_eps.unwrap_or(1e-12))? as f32,
+            norm_eps: positive("layer_norm_eps", self.layer_norm_eps.unwrap_or(1e-12))?,
             padding: self.pad_token_id.unwrap_or(default_padding),
         };
         if !config.hidden.is_multiple_of(config.heads) {

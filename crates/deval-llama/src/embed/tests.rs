@@ -142,6 +142,30 @@ impl Model {
         write_safetensors(&self.0.path().join("model.safetensors"), tensors).unwrap();
     }
 
+    /// The numbers of `new`, with RoBERTa's positions.
+    fn roberta() -> Self {
+        let model = Self::new();
+        let mut tensors = prefixed(numbers(), "roberta.");
+        let positions = find(&mut tensors, "position");
+        let mut shifted = vec![7.0; HIDDEN];
+        shifted.extend(&positions.values[..HIDDEN * (POSITIONS - 1)]);
+        positions.values = shifted;
+        model.store(&tensors, Dtype::F32);
+        model.write_with("config.json", config(), json!({"model_type": "roberta", "pad_token_id": 0}));
+        model
+    }
+
+    /// The numbers of `new`, under DistilBERT's names.
+    fn distilbert() -> Self {
+        let model = Self::new();
+        model.store(&distilbert_numbers(), Dtype::F32);
+        let own = json!({
+            "model_type": "distilbert", "dim": HIDDEN, "n_layers": 1, "n_heads": 2, "hidden_dim": HIDDEN
+        });
+        model.write_with("config.json", config(), own);
+        model
+    }
+
     fn mean(self) -> Self {
         self.write("1_Pooling/config.json", &json!({"pooling_mode_mean_tokens": true}));
         self
@@ -170,6 +194,27 @@ fn renamed(mut tensors: Vec<Numbers>, names: &[(&str, &str)]) -> Vec<Numbers> {
 fn prefixed(mut tensors: Vec<Numbers>, prefix: &str) -> Vec<Numbers> {
     tensors.iter_mut().for_each(|tensor| tensor.name.insert_str(0, prefix));
     tensors
+}
+
+fn distilbert_numbers() -> Vec<Numbers> {
+    let mut tensors = numbers();
+    let types = find(&mut tensors, "token_type").values.clone();
+    for row in find(&mut tensors, "position").values.chunks_exact_mut(HIDDEN) {
+        row.iter_mut().zip(&types).for_each(|(position, kind)| *position += kind);
+    }
+    tensors.retain(|tensor| !tensor.name.contains("token_type"));
+    let names = [
+        ("encoder.layer", "transformer.layer"),
+        ("attention.self.query", "attention.q_lin"),
+        ("attention.self.key", "attention.k_lin"),
+        ("attention.self.value", "attention.v_lin"),
+        ("attention.output.dense", "attention.out_lin"),
+        ("attention.output.LayerNorm", "sa_layer_norm"),
+        ("intermediate.dense", "ffn.lin1"),
+        ("output.dense", "ffn.lin2"),
+        ("output.LayerNorm", "output_layer_norm"),
+    ];
+    renamed(tensors, &names)
 }
 
 fn find<'a>(tensors: &'a mut [Numbers], name: &str) -> &'a mut Numbers {
@@ -216,9 +261,10 @@ fn only_the_first_512_tokens_count_whatever_the_tokenizer_file_says() {
 
 #[test]
 fn a_batch_gives_what_each_text_gives_alone() {
-    for model in [Model::new(), Model::new().mean()] {
+    let new = [Model::new, Model::roberta, Model::distilbert];
+    for model in new.into_iter().flat_map(|new| [new(), new().mean()]) {
         let embedder = model.load();
-        let long = "a b c d ".repeat(100);
+        let long = "a b [PAD] d ".repeat(100);
         let texts: Vec<String> = (0..60).map(|n| long[..(n * 37) % long.len()].to_owned()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let together = embedder.embed_batch(&texts).unwrap();
@@ -270,16 +316,8 @@ fn every_layout_of_the_same_numbers_is_the_same_encoder() {
 
 #[test]
 fn roberta_counts_positions_from_the_padding_id() {
-    let model = Model::new();
-    let expected = model.embed("a b c");
-    let mut tensors = prefixed(numbers(), "roberta.");
-    let positions = find(&mut tensors, "position");
-    let mut shifted = vec![7.0; HIDDEN];
-    shifted.extend(&positions.values[..HIDDEN * (POSITIONS - 1)]);
-    positions.values = shifted;
-    model.store(&tensors, Dtype::F32);
-    model.write_with("config.json", config(), json!({"model_type": "roberta", "pad_token_id": 0}));
-    assert_eq!(model.embed("a b c"), expected);
+    let model = Model::roberta();
+    assert!(distance(&model.embed("a b c"), &Model::new().embed("a b c")) < 1e-5);
     assert!(distance(&model.embed("a [PAD] b"), &model.embed("a d b")) > 0.01);
     model.write_with("config.json", config(), json!({"model_type": "roberta", "max_position_embeddings": 4}));
     assert!(model.refusal().contains("leave no room"), "{}", model.refusal());
@@ -287,31 +325,23 @@ fn roberta_counts_positions_from_the_padding_id() {
 
 #[test]
 fn distilbert_is_bert_under_other_names() {
-    let model = Model::new();
-    let expected = model.embed("a b c");
-    let mut tensors = numbers();
-    let types = find(&mut tensors, "token_type").values.clone();
-    for row in find(&mut tensors, "position").values.chunks_exact_mut(HIDDEN) {
-        row.iter_mut().zip(&types).for_each(|(position, kind)| *position += kind);
+    assert!(distance(&Model::distilbert().embed("a b c"), &Model::new().embed("a b c")) < 1e-5);
+}
+
+#[test]
+fn activations_are_told_apart() {
+    for new in [Model::new, Model::roberta, Model::distilbert] {
+        let model = new();
+        let config: Value = serde_json::from_slice(&fs::read(model.0.path().join("config.json")).unwrap()).unwrap();
+        let embed = |name: &str| {
+            model.write_with("config.json", config.clone(), json!({"hidden_act": name, "activation": name}));
+            model.embed("a b c")
+        };
+        let (exact, tanh, relu) = (embed("gelu"), embed("gelu_new"), embed("relu"));
+        assert!((1e-7..1e-3).contains(&distance(&exact, &tanh)), "{}", distance(&exact, &tanh));
+        assert!(distance(&exact, &relu) > 1e-3);
+        assert_eq!(tanh, embed("gelu_pytorch_tanh"));
     }
-    tensors.retain(|tensor| !tensor.name.contains("token_type"));
-    let names = [
-        ("encoder.layer", "transformer.layer"),
-        ("attention.self.query", "attention.q_lin"),
-        ("attention.self.key", "attention.k_lin"),
-        ("attention.self.value", "attention.v_lin"),
-        ("attention.output.dense", "attention.out_lin"),
-        ("attention.output.LayerNorm", "sa_layer_norm"),
-        ("intermediate.dense", "ffn.lin1"),
-        ("output.dense", "ffn.lin2"),
-        ("output.LayerNorm", "output_layer_norm"),
-    ];
-    model.store(&renamed(tensors, &names), Dtype::F32);
-    let own = json!({
-        "model_type": "distilbert", "dim": HIDDEN, "n_layers": 1, "n_heads": 2, "hidden_dim": HIDDEN
-    });
-    model.write_with("config.json", config(), own);
-    assert_eq!(model.embed("a b c"), expected);
 }
 
 #[test]
@@ -361,6 +391,22 @@ fn damaged_weights_are_named() {
     find(&mut tensors, "output.dense.bias").values[0] = f32::NAN;
     model.store(&tensors, Dtype::F32);
     assert!(matches!(model.load().embed("a"), Err(LlamaError::NotANumber)));
+}
+
+#[test]
+fn every_tensor_is_required_under_the_name_that_its_type_gives_it() {
+    for (model, all) in [
+        (Model::new(), numbers()),
+        (Model::roberta(), prefixed(numbers(), "roberta.")),
+        (Model::distilbert(), distilbert_numbers()),
+    ] {
+        for absent in &all {
+            let rest: Vec<Numbers> = all.iter().filter(|tensor| tensor.name != absent.name).cloned().collect();
+            model.store(&rest, Dtype::F32);
+            let message = model.refusal();
+            assert!(message.contains(&format!("`{}` is missing (expected shape", absent.name)), "{message}");
+        }
+    }
 }
 
 #[test]
