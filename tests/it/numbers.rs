@@ -214,7 +214,7 @@ fn a_snapshot_is_accepted_by_a_person_and_then_holds() {
         let output = command.output().expect("the program runs");
         (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
     };
-    let files = || fs::read_dir(project.path("snapshots")).map_or(0, Iterator::count);
+    let files = || fs::read_dir(project.path("tests/snapshots")).map_or(0, Iterator::count);
     let (code, said) = run("check", true);
     assert!(code == Some(1) && said.contains("snapshot.new") && files() == 0, "{said}");
     let (code, said) = run("update", true);

@@ -22,8 +22,8 @@ use serde::Serialize;
 
 use crate::{cli::SnapshotMode, context::Context};
 
-/// Folder of the snapshots, beside the manifest.
-const FOLDER: &str = "snapshots";
+/// Folder of the snapshots, beside the manifest; `cargo insta review` looks into packages, and `tests` is one.
+const FOLDER: &str = "tests/snapshots";
 /// Hidden command that runs the assertion.
 pub(crate) const ASSERT_COMMAND: &str = "assert-snapshot";
 
