@@ -4,12 +4,17 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use deval_hub::{HubClient, Journal, LocalFile, RepoId, Token};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Project, Ran, repository};
+use crate::{
+    harness::{Project, Ran, repository, skip},
+    way::Localnet,
+};
 
 /// A generated set without summaries, which would need an encoder.
 fn generated(project: &Project, per_task: &str) -> Vec<Value> {
@@ -231,6 +236,59 @@ fn a_snapshot_is_accepted_by_a_person_and_then_holds() {
     answered(&project, "answers.jsonl", &edited, |example, _| right(example));
     let (code, said) = run("check", true);
     assert!(code == Some(1) && said.contains("snapshot.unreferenced"), "{said}");
+}
+
+/// Publishes the sentence encoder of the demo on a local Hub, for everybody to read.
+fn publish_encoder(project: &Project, hub: &str, encoder: &Path) {
+    let files = ["config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"].map(|path| {
+        let bytes = fs::read(encoder.join(path)).expect("it was unpacked");
+        LocalFile {
+            path: path.into(),
+            source: encoder.join(path),
+            size: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(&bytes)),
+            git_sha1: String::new(),
+        }
+    });
+    let owner =
+        HubClient::new(hub, Some(Token::new("hf_local").expect("a token")), &project.path("work")).expect("a client");
+    let (repo, journal) =
+        (RepoId::parse("demo/encoder").expect("an id"), Journal::open(&project.path("journal")).expect("writable"));
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let plan = HubClient::plan(&files, &owner.remote_state(&repo).await.expect("it answers"));
+        owner.upload(&repo, &plan, &files, &journal, &|_| {}).await.expect("it takes files");
+        owner.set_private(&repo, false).await.expect("it does");
+    });
+}
+
+#[test]
+fn an_encoder_is_taken_from_the_hub_once_and_named_in_the_report() {
+    let encoder = repository().join("target/deval/demo/all-MiniLM-L6-v2");
+    if !encoder.join("config.json").exists() {
+        skip("wheels", "no encoder in target/deval/demo; `cargo xtask demo` unpacks one");
+        return;
+    }
+    let project = Project::new();
+    fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
+    let localnet = Localnet::start(&project);
+    publish_encoder(&project, &localnet.hub, &encoder);
+    project
+        .manifest(&format!("[hub]\nendpoint = {:?}\n\n[evaluate]\nembedder_repo = \"demo/encoder\"\n", localnet.hub));
+    let arguments = ["examples", "generate", "--out", "set.jsonl", "--per-task", "1", "--task", "summary_completeness"];
+    ok(&project.run(&arguments));
+    let text = fs::read_to_string(project.path("set.jsonl")).expect("it was written");
+    let examples: Vec<Value> =
+        text.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON Lines")).collect();
+    answered(&project, "answers.jsonl", &examples, |example, _| right(example));
+    let first = evaluate(&project, "answers.jsonl", &[]);
+    assert_eq!(first["result"]["embedder"], "demo/encoder", "{first}");
+    assert!(
+        first["result"]["reasons"].to_string().contains("WhereIsAI/UAE-Large-V1"),
+        "another encoder makes it an estimate"
+    );
+    drop(localnet);
+    let again = evaluate(&project, "answers.jsonl", &["--rerun"]);
+    assert_eq!(again["result"], first["result"], "the downloaded encoder is used again");
 }
 
 /// Answers one request as an OpenAI-compatible server that calls the tool it is given.

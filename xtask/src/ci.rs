@@ -14,6 +14,7 @@ pub(crate) fn run(job: Job, ui: Ui) -> anyhow::Result<Verdict> {
         Job::Test => testing::run(ui),
         Job::Demo => {
             run_cargo(&["xtask", "demo"])?;
+            run_cargo(&["xtask", "evaluate", "--snapshot", "check"])?;
             nothing_left_to_do(ui)
         }
     }

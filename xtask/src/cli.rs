@@ -109,7 +109,7 @@ pub(crate) enum Command {
     Test,
     /// Replay vector files produced by the upstream code.
     Oracle {
-        /// Files whose stem is the kind of vector.
+        /// Files whose stem is the kind of vector, or directories of such files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -269,7 +269,7 @@ pub(crate) enum Job {
     Lint,
     /// All tests.
     Test,
-    /// The demo, twice; the second run must find nothing left to do.
+    /// The demo, its evaluation against the accepted one, the demo again: the second run must find nothing left to do.
     Demo,
 }
 
