@@ -90,7 +90,7 @@ fn failed(path: &str, comparison: Option<&Comparison>) -> Diagnostic {
 
 fn no_longer_checked(name: String) -> Diagnostic {
     Diagnostic::error("snapshot.unreferenced", "no example set in use belongs to this snapshot any more")
-        .in_file(&format!("{FOLDER}/{name}"))
+        .in_file(format!("{FOLDER}/{name}"))
         .help("delete it, or bring back the example set that it was made from")
 }
 

@@ -24,8 +24,8 @@ use world::{Paragraph, World};
 pub const GENERATOR: &str = "offline/2";
 /// Paragraphs of a context, as upstream.
 const PARAGRAPHS: (usize, usize) = (5, 20);
-/// Paragraphs of an article that is summarised.
-const ARTICLE_PARAGRAPHS: (usize, usize) = (8, 22);
+/// Paragraphs of an article that is summed up.
+const ARTICLE_PARAGRAPHS: (usize, usize) = (8, 30);
 /// Dialogues of an attribution context, as upstream.
 const DIALOGUES: usize = 5;
 /// Participants of a meeting, as upstream.
@@ -166,24 +166,45 @@ fn key_topics(world: &World, sections: &[Vec<&Paragraph>]) -> String {
 
 fn summary(dice: &mut Dice) -> (Draws, Value) {
     let is_full = dice.flip();
-    let world = if is_full { article_world(dice) } else { world(dice) };
+    let world = summed_up_world(dice, is_full);
     let draws = if is_full { full_summary(dice, &world) } else { partial_summary(dice, &world) };
     (draws, labels(&world))
 }
 
-/// An article about a few topics. Between them stand paragraphs that tell nothing, as many as another summary may leave out.
-fn article_world(dice: &mut Dice) -> World {
-    let paragraphs = dice.between(ARTICLE_PARAGRAPHS.0, ARTICLE_PARAGRAPHS.1);
-    let topics = dice.between(MIN_SUMMARIES, (paragraphs * 3 / 4).max(PARAGRAPHS.0));
-    World::new(dice, topics, paragraphs - topics)
+/// What is summed up. Between the topics stand paragraphs that tell nothing: without them, the ratio of summaries to paragraphs would tell
+/// whether any is missing; where some are, there are fewer such paragraphs, so that the ratio is about the same.
+fn summed_up_world(dice: &mut Dice, is_full: bool) -> World {
+    if is_full {
+        let paragraphs = dice.between(ARTICLE_PARAGRAPHS.0, ARTICLE_PARAGRAPHS.1);
+        let topics = dice.between(MIN_SUMMARIES, (paragraphs * 3 / 4).max(PARAGRAPHS.0));
+        return World::new(dice, topics, paragraphs - topics);
+    }
+    let topics = dice.between(PARAGRAPHS.0, PARAGRAPHS.1);
+    let asides = dice.between(topics / 4, topics * 4 / 5);
+    World::new(dice, topics, asides)
 }
 
 fn partial_summary(dice: &mut Dice, world: &World) -> Draws {
-    let pair = |paragraph: &Paragraph| (paragraph.text.clone(), world.summary(dice, paragraph));
-    let pairs: Vec<_> = world.paragraphs.iter().map(pair).collect();
+    let pairs = summed_up(dice, world);
     let replies = replies(dice, "summary", pairs, MIN_SUMMARIES);
     let wanted = dice.between(PARAGRAPHS.0, replies.len());
     selected(dice, Generator::SummaryGeneration, replies, Vec::new(), wanted)
+}
+
+/// Every paragraph that tells something with its summary; those that tell nothing go with their neighbours.
+fn summed_up(dice: &mut Dice, world: &World) -> Vec<(String, String)> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut before = String::new();
+    for paragraph in &world.paragraphs {
+        if !paragraph.facts.is_empty() {
+            pairs.push((std::mem::take(&mut before) + &paragraph.text, world.summary(dice, paragraph)));
+        } else if let Some((context, _)) = pairs.last_mut() {
+            *context += &format!("{}{}", dice.pick(&JOINERS), paragraph.text);
+        } else {
+            before += &format!("{}{}", paragraph.text, dice.pick(&JOINERS));
+        }
+    }
+    pairs
 }
 
 fn full_summary(dice: &mut Dice, world: &World) -> Draws {
