@@ -238,6 +238,46 @@ fn a_snapshot_is_accepted_by_a_person_and_then_holds() {
     assert!(code == Some(1) && said.contains("snapshot.unreferenced"), "{said}");
 }
 
+#[test]
+fn what_makes_no_set_writes_no_file() {
+    let project = Project::new();
+    let refused = |arguments: &[&str], code: i32, said: &str| {
+        let ran = project.run(arguments);
+        assert!(ran.code == code && ran.stderr.contains(said), "{arguments:?}: {} {}", ran.code, ran.stderr);
+        assert!(!project.path("out.jsonl").exists(), "{arguments:?}");
+    };
+    fs::write(project.path("header.csv"), "task,api,model_id,rag_context,query,llm_response,reference\n")
+        .expect("writable");
+    fs::write(project.path("binary.jsonl"), b"{}\n\xff\xfe").expect("writable");
+    refused(&["examples", "import", "header.csv", "--out", "out.jsonl"], 1, "examples.none");
+    refused(&["examples", "import", "binary.jsonl", "--out", "out.jsonl"], 1, "binary.jsonl:2");
+    refused(&["examples", "generate", "--out", "out.jsonl", "--dry-run"], 2, "--llm");
+    refused(&["examples", "generate", "--out", "."], 2, "no regular file");
+    ok(&project.run(&[
+        "examples",
+        "generate",
+        "--out",
+        "set.jsonl",
+        "--per-task",
+        "1",
+        "--task",
+        "relevancy",
+        "--task",
+        "relevancy",
+    ]));
+    assert_eq!(
+        fs::read_to_string(project.path("set.jsonl")).expect("it was written").lines().count(),
+        2,
+        "a task counts once"
+    );
+    refused(&["examples", "import", "set.jsonl", "--upstream", "--out", "out.jsonl"], 2, ".csv");
+
+    std::os::unix::fs::symlink(project.path("target.jsonl"), project.path("link.jsonl")).expect("a link");
+    fs::write(project.path("target.jsonl"), "").expect("writable");
+    ok(&project.run(&["examples", "import", "set.jsonl", "--out", "link.jsonl"]));
+    assert!(fs::read_to_string(project.path("target.jsonl")).expect("it is there").contains("deval_examples"));
+}
+
 /// Publishes the sentence encoder of the demo on a local Hub, for everybody to read.
 fn publish_encoder(project: &Project, hub: &str, encoder: &Path) {
     let files = ["config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"].map(|path| {

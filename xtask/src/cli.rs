@@ -69,7 +69,7 @@ pub(crate) enum Command {
         #[arg(long)]
         common: bool,
         /// Tell how many rounds settle a lead of this size, in place of the measured one.
-        #[arg(long, value_name = "REWARD")]
+        #[arg(long, value_name = "REWARD", value_parser = reward)]
         lead: Option<f64>,
     },
     /// Tier and weight to expect in the contest.
@@ -162,7 +162,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: Option<PathBuf>,
     /// Tell how many examples and rounds settle a lead of this size over another model.
-    #[arg(long, value_name = "REWARD")]
+    #[arg(long, value_name = "REWARD", value_parser = reward)]
     pub(crate) lead: Option<f64>,
     /// Write the report to this file too.
     #[arg(long, value_name = "FILE")]
@@ -193,6 +193,11 @@ impl EvaluateArgs {
     }
 }
 
+fn reward(text: &str) -> Result<f64, String> {
+    let reward = text.parse::<f64>().ok().filter(|reward| *reward > 0.0 && *reward <= 1.0);
+    reward.ok_or_else(|| "expected a difference of rewards, above 0 and at most 1".to_owned())
+}
+
 /// `evaluate.reading`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadingArg {
@@ -218,7 +223,8 @@ pub(crate) enum SnapshotMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct ForecastArgs {
-    /// The leaderboard: JSON or CSV with `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`.
+    /// The leaderboard: CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
+    /// `{"deval_leaderboard":1,"name":"…","miners":[{"uid":3,"score":0.7},…]}`.
     #[arg(long, value_name = "FILE")]
     pub(crate) leaderboard: PathBuf,
     /// Evaluation report to take our reward from; the submission's own by default.

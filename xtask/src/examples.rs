@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use deval_eval::{ExampleSet, SetInfo, Task};
 use deval_examples::{
     AuditOptions,
@@ -18,7 +18,7 @@ use deval_examples::{
     import::{self, Format, Overrides},
     show,
 };
-use deval_report::{Diagnostic, Inputs, Report, Section};
+use deval_report::{Diagnostic, Inputs, Report, Section, render};
 use serde::Serialize;
 
 use crate::{
@@ -56,7 +56,7 @@ impl<T: Serialize> Outcome<T> {
 }
 
 fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
-    let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
+    let tasks = wanted(&arguments.tasks);
     let secrets = Secrets::beside(&std::env::current_dir().context("there is no current folder")?)?;
     let (articles, mut findings) = articles::read(arguments, ui)?;
     let mut sections = Vec::new();
@@ -66,6 +66,10 @@ fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
                 return Ok(Verdict::Ok);
             };
             sections.push(made.tally.section());
+            if made.set.examples.is_empty() {
+                ui.print(render::terminal(&sections));
+                bail!("no reply of the model made an example; nothing is written");
+            }
             findings.extend(made.tally.stopped.as_ref().map(|why| {
                 Diagnostic::error("examples.stopped", format!("the run stopped early: {why}"))
                     .found(format!("{} examples", made.tally.made))
@@ -108,6 +112,11 @@ fn from_articles(
     ExampleSet::new(info, examples)
 }
 
+/// Each task once, in the validator's order; all of them when none is named.
+fn wanted(tasks: &[Task]) -> Vec<Task> {
+    Task::ALL.into_iter().filter(|task| tasks.is_empty() || tasks.contains(task)).collect()
+}
+
 fn import_files(arguments: &Import, ui: Ui) -> anyhow::Result<Verdict> {
     let (mut sets, mut findings) = (Vec::new(), Vec::new());
     for file in &arguments.files {
@@ -129,7 +138,7 @@ fn import_files(arguments: &Import, ui: Ui) -> anyhow::Result<Verdict> {
         }
     };
     if arguments.per_task.is_some() || !arguments.tasks.is_empty() {
-        let tasks = if arguments.tasks.is_empty() { Task::ALL.to_vec() } else { arguments.tasks.clone() };
+        let tasks = wanted(&arguments.tasks);
         let per_task = arguments.per_task.unwrap_or(usize::MAX);
         let (selected, found) = import::select(&set, &tasks, per_task, arguments.seed);
         findings.extend(found);
@@ -188,7 +197,7 @@ fn in_set(file: &str, (id, finding): (&str, Diagnostic)) -> Diagnostic {
 }
 
 fn read(file: &Path, from: From) -> anyhow::Result<(ExampleSet, Vec<Diagnostic>)> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the examples {}", file.display()))?;
+    let text = text_of(file)?;
     let format = match from {
         From::Auto => Format::Auto,
         From::Csv => Format::Csv,
@@ -197,9 +206,35 @@ fn read(file: &Path, from: From) -> anyhow::Result<(ExampleSet, Vec<Diagnostic>)
     Ok(import::read(&file.to_string_lossy(), &text, format))
 }
 
+/// A file's text.
+///
+/// # Errors
+/// [`Findings`] for bytes that are no UTF-8; a file that cannot be read.
+pub(crate) fn text_of(file: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let finding = Diagnostic::error("text.not-utf8", "this is no UTF-8 text");
+        let finding = finding.at(file.to_string_lossy(), u32::try_from(line).unwrap_or(u32::MAX), 1);
+        Findings::from(
+            finding.found(format!("byte {at} does not belong to a character")).help("write the file as UTF-8"),
+        )
+        .into()
+    })
+}
+
 /// Writes the set; what the format does not hold is told.
 fn write(set: &ExampleSet, out: &Path, upstream: bool) -> anyhow::Result<Vec<Diagnostic>> {
-    let is_csv = upstream || out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    if set.examples.is_empty() {
+        let finding =
+            Diagnostic::error("examples.none", "the set would have no examples").in_file(out.to_string_lossy());
+        return Err(Findings::from(finding.help("nothing is written; look at the input and at the selection")).into());
+    }
+    let is_csv = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    if upstream && !is_csv {
+        bail!("upstream's seven columns are CSV: name {} with the extension `.csv`", out.display());
+    }
     let (text, lost) = match is_csv {
         true => (export::csv(set, upstream), export::lost(set, upstream)),
         false => (set.write(), Vec::new()),

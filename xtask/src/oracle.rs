@@ -27,6 +27,7 @@ pub(crate) fn run(paths: &[PathBuf], ui: Ui) -> anyhow::Result<Verdict> {
 
 /// Kind and path of the vector files that a path stands for: itself, or those of a directory in order of their names.
 fn vectors(path: &Path) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    anyhow::ensure!(path.exists(), "{} does not exist", path.display());
     if !path.is_dir() {
         let kind = kind(path).with_context(|| {
             format!("{} is named after no kind of vectors; the kinds are {}", path.display(), oracle::KINDS.join(", "))

@@ -38,12 +38,16 @@ pub(crate) struct Outcome {
     pub(crate) findings: Vec<Diagnostic>,
 }
 
+fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
+}
+
 /// Checks an evaluation against its accepted snapshot, or accepts it.
 ///
 /// # Errors
 /// Accepting where `CI` is set; a folder that cannot be written.
 pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode) -> anyhow::Result<Outcome> {
-    if mode == SnapshotMode::Update && env::var_os("CI").is_some() {
+    if mode == SnapshotMode::Update && is_ci() {
         bail!(
             "a snapshot is accepted by a person, never in CI: run `cargo xtask evaluate --snapshot update` on your machine and commit it"
         );
@@ -56,7 +60,12 @@ pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode
     let (passed, comparison) = assert_apart(context, &folder, &snapshot, mode)?;
     let path = format!("{FOLDER}/{}.snap", snapshot.name());
     let mut findings: Vec<_> = unreferenced.into_iter().map(no_longer_checked).collect();
-    if !passed {
+    if !passed && comparison.is_none() && context.root().join(&path).exists() {
+        let finding = Diagnostic::error("snapshot.unreadable", "the accepted result cannot be read").in_file(&path);
+        findings.push(
+            finding.help("bring it back from git, or accept a new one with `cargo xtask evaluate --snapshot update`"),
+        );
+    } else if !passed {
         findings.push(failed(&path, comparison.as_ref()));
     }
     Ok(Outcome { path, comparison, findings })
@@ -122,7 +131,7 @@ fn assert_apart(
     fs::write(&content, text).with_context(|| format!("cannot write {}", content.display()))?;
     let update = match mode {
         SnapshotMode::Update => "always",
-        SnapshotMode::Check if env::var_os("CI").is_some() => "no",
+        SnapshotMode::Check if is_ci() => "no",
         SnapshotMode::Check => "new",
     };
     let program = env::current_exe().context("cannot find this program")?;

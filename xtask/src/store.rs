@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use deval_report::{Report, SCHEMA};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -42,12 +43,21 @@ impl Store {
     }
 }
 
-/// Writes a file whole or not at all, so that a kill leaves the old content or the new.
+/// Writes a file whole or not at all, so that a kill leaves the old content or the new. A link stays one: its target is written.
+///
+/// # Errors
+/// Also for a path that is no regular file: a device or a pipe would be replaced by one.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let resolved = path.canonicalize();
+    let path = resolved.as_deref().unwrap_or(path);
+    ensure!(!path.exists() || path.is_file(), "{} is no regular file; name another one to write to", path.display());
     let dir = path.parent().context("a file has a folder")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let mut file =
-        tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    // As any program writes files; the umask takes away what it should.
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(dir)
+        .with_context(|| format!("cannot write in {}", dir.display()))?;
     file.write_all(content)
         .and_then(|()| file.as_file().sync_data())
         .with_context(|| format!("cannot write {}", path.display()))?;

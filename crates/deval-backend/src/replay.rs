@@ -36,6 +36,7 @@ impl Replay {
         let by_id: HashMap<_, _> = examples.iter().map(|example| (example.id.as_str(), example)).collect();
         let (mut answers, mut findings) = (HashMap::<Request, BTreeMap<u32, Answer>>::new(), Vec::new());
         let mut seen = HashSet::new();
+        let text = text.trim_start_matches('\u{feff}');
         for (number, line) in (1u32..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let line: Line = match serde_json::from_str(line) {
                 Ok(line) => line,

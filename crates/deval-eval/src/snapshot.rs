@@ -153,6 +153,13 @@ impl Snapshot {
             broken.push("one side is greedy, the other sampled".to_owned());
         } else if new.answers == Answers::Greedy {
             broken.extend((!flips.is_empty()).then(|| format!("{} answers changed", flips.len())));
+            let is_moved = (self.overall.mean - new.overall.mean).abs() > SCORE_TOLERANCE;
+            broken.extend((is_moved && flips.is_empty()).then(|| {
+                format!(
+                    "the mean reward is {:.4}, accepted {:.4}, with the same answers",
+                    new.overall.mean, self.overall.mean
+                )
+            }));
         } else {
             broken.extend(self.moved(new));
         }

@@ -180,7 +180,7 @@ fn summed_up_world(dice: &mut Dice, is_full: bool) -> World {
         return World::new(dice, topics, paragraphs - topics);
     }
     let topics = dice.between(PARAGRAPHS.0, PARAGRAPHS.1);
-    let asides = dice.between(topics / 4, topics * 4 / 5);
+    let asides = dice.between(topics / 5, topics * 3 / 4);
     World::new(dice, topics, asides)
 }
 

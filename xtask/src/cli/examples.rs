@@ -1,6 +1,9 @@
 //! `cargo xtask examples …`.
 
-use std::path::PathBuf;
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 use deval_eval::Task;
@@ -87,25 +90,25 @@ pub(crate) struct ModelArgs {
     #[arg(long, default_value = "us-east-1")]
     pub(crate) region: String,
     /// Send the key over plain HTTP to another machine.
-    #[arg(long)]
+    #[arg(long, requires = "llm")]
     pub(crate) allow_plain_http: bool,
     /// Stop before the cost passes this, in USD.
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", requires = "llm", value_parser = amount)]
     pub(crate) max_cost: Option<f64>,
     /// Price in USD per million tokens, `IN/OUT`, in place of the listed one.
-    #[arg(long, value_name = "IN/OUT")]
+    #[arg(long, value_name = "IN/OUT", requires = "llm")]
     pub(crate) price: Option<String>,
     /// Most requests a minute.
-    #[arg(long, value_name = "N")]
-    pub(crate) requests_per_minute: Option<u32>,
+    #[arg(long, value_name = "N", requires = "llm")]
+    pub(crate) requests_per_minute: Option<NonZeroU32>,
     /// Most tokens a minute.
-    #[arg(long, value_name = "N")]
-    pub(crate) tokens_per_minute: Option<u32>,
+    #[arg(long, value_name = "N", requires = "llm")]
+    pub(crate) tokens_per_minute: Option<NonZeroU32>,
     /// Requests at a time.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub(crate) concurrency: usize,
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub(crate) concurrency: NonZeroUsize,
     /// Only tell what it would cost.
-    #[arg(long)]
+    #[arg(long, requires = "llm")]
     pub(crate) dry_run: bool,
 }
 
@@ -150,6 +153,11 @@ pub(crate) enum From {
     Auto,
     Csv,
     Jsonl,
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    let amount = text.parse::<f64>().ok().filter(|amount| amount.is_finite() && *amount >= 0.0);
+    amount.ok_or_else(|| "expected an amount, 0 or more".to_owned())
 }
 
 fn task(name: &str) -> Result<Task, String> {

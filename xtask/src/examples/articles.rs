@@ -10,9 +10,10 @@ use anyhow::{Context as _, bail};
 use bzip2::read::MultiBzDecoder;
 use deval_examples::articles::{Article, MediaWiki, WikiExtractor, from_api, from_file};
 use deval_llm::{Settings, wikipedia};
-use deval_report::Diagnostic;
+use deval_report::{Diagnostic, Severity};
 
-use crate::{cli::Generate, ui::Ui};
+use super::text_of;
+use crate::{cli::Generate, findings::Findings, ui::Ui};
 
 /// Up to `--most-articles` articles of all sources, with what could not be read.
 pub(super) fn read(arguments: &Generate, ui: Ui) -> anyhow::Result<(Vec<Article>, Vec<Diagnostic>)> {
@@ -41,7 +42,9 @@ pub(super) fn read(arguments: &Generate, ui: Ui) -> anyhow::Result<(Vec<Article>
             collected.findings.first().map(|f| format!(": {}", f.message)).unwrap_or_default()
         );
     }
-    Ok((collected.articles, collected.findings))
+    // What could be read serves; the rest is told, and does not fail the command.
+    let told = |finding: Diagnostic| Diagnostic { severity: finding.severity.min(Severity::Warning), ..finding };
+    Ok((collected.articles, collected.findings.into_iter().map(told).collect()))
 }
 
 #[derive(Default)]
@@ -57,10 +60,13 @@ impl Collected {
         match kind(&name) {
             Kind::Dump => self.extend(MediaWiki::new(&name, open(file)?)),
             Kind::Lines => self.extend(WikiExtractor::new(&name, open(file)?)),
-            Kind::Text if self.articles.len() < self.most => {
-                let text = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-                self.articles.extend(from_file(&name, &text));
-            }
+            Kind::Text if self.articles.len() < self.most => match text_of(file) {
+                Ok(text) => self.articles.extend(from_file(&name, &text)),
+                Err(error) => match error.downcast::<Findings>() {
+                    Ok(findings) => self.findings.extend(findings.0),
+                    Err(error) => return Err(error),
+                },
+            },
             Kind::Text | Kind::Other => {}
         }
         Ok(())

@@ -1,13 +1,10 @@
 //! Examples written by a language model.
 
-use std::{
-    num::{NonZeroU32, NonZeroUsize},
-    str::FromStr as _,
-};
+use std::str::FromStr as _;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use deval_eval::Task;
-use deval_llm::{AwsAuth, Bedrock, Client, Generated, Limits, OpenAi, Plan, Price, Secret, Settings};
+use deval_llm::{AwsAuth, Bedrock, Client, Generated, Limits, OPENAI_BASE_URL, OpenAi, Plan, Price, Secret, Settings};
 use deval_report::render;
 
 use crate::{
@@ -29,7 +26,7 @@ pub(super) fn generate(
     let client = client(model, api, secrets)?;
     let mut plan = Plan::new(arguments.seed, arguments.per_task as usize, articles.into_iter().map(article).collect());
     plan.tasks = tasks.to_vec();
-    plan.concurrent = model.concurrency;
+    plan.concurrent = model.concurrency.get();
     plan.max_cost = model.max_cost;
     plan.price = match &model.price {
         Some(price) => Some(Price::from_str(price)?),
@@ -55,6 +52,11 @@ fn client(model: &ModelArgs, api: Api, secrets: &Secrets) -> anyhow::Result<Clie
     let settings = Settings { limits: limits(model), ..Settings::default() };
     Ok(match api {
         Api::Openai => {
+            if model.base_url == OPENAI_BASE_URL && key("OPENAI_API_KEY")?.is_none() {
+                bail!(
+                    "{OPENAI_BASE_URL} asks for a key: set OPENAI_API_KEY in the environment or in `.env`, or name your own server with --base-url"
+                );
+            }
             let openai = OpenAi::new(&model.base_url, key("OPENAI_API_KEY")?, &model.name, model.allow_plain_http)?;
             Client::openai(openai, settings)?
         }
@@ -67,9 +69,9 @@ fn client(model: &ModelArgs, api: Api, secrets: &Secrets) -> anyhow::Result<Clie
 
 fn limits(model: &ModelArgs) -> Limits {
     Limits {
-        requests_per_minute: model.requests_per_minute.and_then(NonZeroU32::new),
-        tokens_per_minute: model.tokens_per_minute.and_then(NonZeroU32::new),
-        concurrent: NonZeroUsize::new(model.concurrency).unwrap_or(NonZeroUsize::MIN),
+        requests_per_minute: model.requests_per_minute,
+        tokens_per_minute: model.tokens_per_minute,
+        concurrent: model.concurrency,
     }
 }
 

@@ -15,7 +15,7 @@ use deval_llama::Engine;
 use deval_report::{Diagnostic, Inputs, Report, Section, Step};
 
 use super::{Outcome, Pure, ensure};
-use crate::{Verdict, context::Context, embedder, findings::Findings, snapshot, store, ui::Unit};
+use crate::{Verdict, context::Context, embedder, examples::text_of, findings::Findings, snapshot, store, ui::Unit};
 
 /// The step.
 pub(crate) struct Evaluate;
@@ -128,7 +128,7 @@ fn example_set(context: &Context) -> anyhow::Result<ExampleSet> {
         return Ok(generate_set(settings.seed, settings.examples_per_task as usize, &Task::ALL));
     };
     let path = context.path(file);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read the examples {}", path.display()))?;
+    let text = text_of(&path)?;
     let (set, diagnostics) = ExampleSet::read(file, &text);
     if diagnostics.iter().any(Diagnostic::is_error) { Err(Findings(diagnostics).into()) } else { Ok(set) }
 }
@@ -152,7 +152,7 @@ fn needs_encoder(context: &Context, set: &ExampleSet) -> Result<(), Findings> {
 fn backend(context: &Context, set: &ExampleSet) -> anyhow::Result<Box<dyn Backend>> {
     let settings = &context.manifest.evaluate;
     if let Some(file) = &context.flags.answers {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read the answers {}", file.display()))?;
+        let text = text_of(file)?;
         let replay = Replay::read(&file.to_string_lossy(), &text, &set.examples, settings.samples).map_err(Findings)?;
         return Ok(Box::new(replay));
     }

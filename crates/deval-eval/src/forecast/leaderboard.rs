@@ -86,6 +86,7 @@ impl Leaderboard {
     /// Reads a leaderboard, JSON or CSV. `file` names it in the findings, all of which are returned at once, beside the miners that could
     /// be read; only findings that are errors make it unusable.
     pub fn read(file: &str, text: &str) -> (Self, Vec<Diagnostic>) {
+        let text = text.trim_start_matches('\u{feff}');
         let mut findings = Vec::new();
         let read = if text.trim_start().starts_with('{') { read_json(file, text) } else { read_csv(file, text) };
         let (mut board, values) = match read {
