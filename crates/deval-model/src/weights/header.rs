@@ -46,6 +46,13 @@ pub struct Tensor {
     pub end: u64,
 }
 
+impl Tensor {
+    /// Bytes of its data.
+    pub fn bytes(&self) -> u64 {
+        self.end - self.begin
+    }
+}
+
 type Checked<T> = Result<T, Box<Diagnostic>>;
 
 /// Reads and checks one header; the inner error is the finding.
