@@ -10,6 +10,7 @@ mod error;
 mod files;
 #[cfg(test)]
 mod golden;
+pub mod lineage;
 mod outline;
 mod package;
 pub mod python_source;
