@@ -8,6 +8,7 @@ mod config_check;
 mod digest;
 mod error;
 mod files;
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 pub mod lineage;

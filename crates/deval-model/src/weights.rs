@@ -10,7 +10,8 @@ use deval_report::Diagnostic;
 use safetensors::Dtype;
 
 pub(crate) use header::read as read_header;
-pub use header::{Shard, Tensor};
+pub use header::{Shard, Tensor, read_bytes as read_header_bytes};
+pub use index::check_bytes as check_index_bytes;
 
 use crate::ModelError;
 use crate::files::{self, Entry, Label};
