@@ -1,6 +1,6 @@
 //! Two tensors of equal shape, read side by side.
 
-use std::iter::Sum;
+use std::iter::{self, Sum};
 use std::ops::{Add, Range};
 
 use deval_eval::Dice;
@@ -98,7 +98,7 @@ fn decode(dtype: Dtype, raw: &[u8], values: &mut Vec<f32>) {
 
 /// All elements of a tensor.
 pub(super) fn whole(side: &Side<'_>) -> Vec<Range<u64>> {
-    vec![0..side.elements()]
+    iter::once(0..side.elements()).collect()
 }
 
 /// Compares two tensors of equal shape; identical ones give nothing.
@@ -161,7 +161,7 @@ pub(super) fn equal(a: &Side<'_>, b: &Side<'_>, ranges: &[Range<u64>]) -> Result
     let width = a.width();
     let bytes: Vec<Range<u64>> = match ranges {
         // A type of less than a byte has fewer bytes than elements.
-        [all] if all.end == a.elements() && all.start == 0 => vec![0..a.tensor.bytes()],
+        [all] if all.end == a.elements() && all.start == 0 => iter::once(0..a.tensor.bytes()).collect(),
         some => some.iter().map(|range| range.start * width..range.end * width).collect(),
     };
     for piece in pieces(&bytes) {

@@ -38,7 +38,7 @@ pub struct Spectrum {
     pub rows: usize,
     /// Share of the energy that rounding to the element type explains.
     pub rounding_share: f64,
-    /// Largest eigenvalue of the rows, scaled to one length, over the edge for independent noise: 1 for noise, more for structure.
+    /// Largest eigenvalue of the rows, once columns and rows are scaled to one length each, over the edge for independent noise: 1 for noise, more for structure.
     pub over_noise: f64,
 }
 
@@ -106,14 +106,12 @@ impl Sample {
         self.rounding += a.iter().map(|x| unit(*x, dtype).powi(2)).sum::<f64>() / 4.0;
     }
 
-    fn spectrum(&self) -> Option<Spectrum> {
+    fn spectrum(mut self) -> Option<Spectrum> {
         let gram = self.gram();
-        let lengths: Vec<f64> = (0..self.rows).map(|i| gram[i * self.rows + i].sqrt()).collect();
-        if lengths.iter().all(|length| *length == 0.0) {
+        if (0..self.rows).all(|i| gram[i * self.rows + i] == 0.0) {
             return None;
         }
-        let over_noise = self.over_noise(&gram, &lengths);
-        let values = eigenvalues(gram, self.rows);
+        let values = eigenvalues(gram, self.rows, self.rows);
         let total: f64 = values.iter().sum();
         // The lower half is a floor that rounding may explain, up to its bound.
         let floor = values[self.rows / 2].clamp(0.0, self.rounding / self.rows as f64);
@@ -121,7 +119,21 @@ impl Sample {
         let signal: Vec<f64> = values.iter().map(|value| (value - edge).max(0.0)).collect();
         let rank = if signal.iter().sum::<f64>() > 0.0 { rank(&signal) } else { self.rows };
         let rounding_share = (floor * self.rows as f64 / total).min(1.0);
-        Some(Spectrum { rank, rows: self.rows, rounding_share, over_noise })
+        self.equalise_columns();
+        Some(Spectrum { rank, rows: self.rows, rounding_share, over_noise: self.over_noise() })
+    }
+
+    /// Scales every column to the same length: noise that grows with the weights has strong columns, which are no structure.
+    fn equalise_columns(&mut self) {
+        let mut squares = vec![0f32; self.columns];
+        for row in self.values.chunks(self.columns) {
+            squares.iter_mut().zip(row).for_each(|(square, d)| *square += d * d);
+        }
+        let scales: Vec<f32> =
+            squares.iter().map(|square| if *square > 0.0 { square.sqrt().recip() } else { 0.0 }).collect();
+        for row in self.values.chunks_mut(self.columns) {
+            row.iter_mut().zip(&scales).for_each(|(d, scale)| *d *= scale);
+        }
     }
 
     /// D Dᵀ.
@@ -138,13 +150,14 @@ impl Sample {
         gram
     }
 
-    fn over_noise(&self, gram: &[f64], lengths: &[f64]) -> f64 {
-        let n = self.rows;
+    fn over_noise(&self) -> f64 {
+        let (n, gram) = (self.rows, self.gram());
+        let lengths: Vec<f64> = (0..n).map(|i| gram[i * n + i].sqrt()).collect();
         let scaled = |at: usize| {
             let length = lengths[at / n] * lengths[at % n];
             if length > 0.0 { gram[at] / length } else { 0.0 }
         };
-        let largest = eigenvalues((0..n * n).map(scaled).collect(), n)[0];
+        let largest = eigenvalues((0..n * n).map(scaled).collect(), n, 1)[0];
         largest / edge(n as f64 / self.effective_columns())
     }
 
