@@ -89,6 +89,12 @@ pub(crate) enum Command {
     Verdict,
     /// One HTML page of all reports.
     Report,
+    /// How the model comes from its base, tensor by tensor.
+    Lineage {
+        /// Folder of the base model.
+        #[arg(long, value_name = "DIR")]
+        against: PathBuf,
+    },
     /// Download a repository into an empty folder and check every file against the Hub's digests.
     Fetch {
         /// `namespace/name`.

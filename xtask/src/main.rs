@@ -14,6 +14,7 @@ mod examples;
 mod findings;
 mod forecast;
 mod hub;
+mod lineage;
 mod localnet;
 mod oracle;
 mod python;
@@ -77,6 +78,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
         Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
+        Command::Lineage { against } => lineage::run(&open()?, against),
         Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),
         Command::Explain { gate } => views::explain(gate, ui),
         Command::Demo => demo::run(&open()?),

@@ -1,11 +1,13 @@
 //! One read of the weights: the model hash, each file's SHA-256 and the health of every tensor.
 //!
-//! The model hash is one stream over all files and cannot be split, so it sets the pace: another thread reads, a third counts NaN
-//! and infinities, a fourth hashes the files after the first (the first file's digest is the stream's own, half-way).
+//! The model hash is one stream over all files and cannot be split, so it sets the pace: another thread reads, a third digests the
+//! tensors and counts NaN and infinities, a fourth hashes the files after the first (the first file's digest is the stream's own, half-way).
 
 mod blocks;
 mod cache;
+mod explain;
 mod health;
+mod tensors;
 
 use std::fs::File;
 use std::path::Path;
@@ -21,6 +23,8 @@ use sha2::{Digest, Sha256};
 use self::blocks::{Block, Pool};
 use self::cache::Stamp;
 pub use self::health::{Counts, Health, TensorHealth};
+use self::tensors::Seen;
+pub use self::tensors::TensorDigest;
 use crate::ModelError;
 use crate::files::{self, Entry};
 
@@ -36,6 +40,9 @@ pub struct WeightsDigest {
     pub files: Vec<FileDigest>,
     /// NaN, infinities and zeros.
     pub health: Health,
+    /// Each tensor of the files with a sound header, in the order of the read.
+    #[serde(default)]
+    pub tensors: Vec<TensorDigest>,
     /// Whether the digests come from the side cache, so that no weight byte was read.
     #[serde(default)]
     pub from_cache: bool,
@@ -50,6 +57,13 @@ pub struct FileDigest {
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal, which is also the Hub's LFS oid.
     pub sha256: String,
+    /// Where the file begins in the stream that the model hash is made of.
+    #[serde(default)]
+    pub offset: u64,
+    /// The hash of the stream up to the file's end. A validator whose hash differs went another way in the first file where its
+    /// own differs from this one; after the last file it is the model hash.
+    #[serde(default)]
+    pub stream_sha256: String,
 }
 
 /// Digests the weights of a model folder in one streaming read, or not at all when `cache` (a JSON file of the caller's choice)
@@ -83,25 +97,36 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
     let bytes = stamps.iter().map(|stamp| stamp.size).sum();
     let (to_hash, hashing) = channel();
     let (to_files, filing) = channel();
-    let (to_health, examining) = channel();
-    let (model, rest, health, reading) = thread::scope(|scope| {
-        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_files, to_health]));
+    let (to_tensors, examining) = channel();
+    let (model, rest, seen, reading) = thread::scope(|scope| {
+        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_files, to_tensors]));
         let rest = scope.spawn(|| hash_files(filing));
-        let health = scope.spawn(|| health::examine(entries, examining));
+        let seen = scope.spawn(|| tensors::examine(entries, examining));
         let model = hash_model(hashing, |done| progress(done, bytes));
         let joined = "the digest threads do not panic";
-        (model, rest.join().expect(joined), health.join().expect(joined), reader.join().expect(joined))
+        (model, rest.join().expect(joined), seen.join().expect(joined), reader.join().expect(joined))
     });
     reading?;
     let now = cache::stamp(entries)?;
     if let Some(changed) = (0..entries.len()).find(|&at| now[at] != stamps[at]) {
         return Err(ModelError::Changed(entries[changed].path.clone()));
     }
-    let digests = model.first_file.into_iter().chain(rest);
-    let files = stamps.iter().zip(digests);
-    let files =
-        files.map(|(stamp, sha256)| FileDigest { name: stamp.name.clone(), size: stamp.size, sha256 }).collect();
-    Ok(WeightsDigest { model_hash: model.hash, bytes, files, health: health?, from_cache: false })
+    let Seen { health, tensors } = seen?;
+    let files = file_digests(stamps, &model.ends, rest);
+    Ok(WeightsDigest { model_hash: model.hash, bytes, files, health, tensors, from_cache: false })
+}
+
+/// The files with their place in the stream. The first file's own digest is the stream's at its end.
+fn file_digests(stamps: &[Stamp], ends: &[String], rest: Vec<String>) -> Vec<FileDigest> {
+    let digests = ends.first().cloned().into_iter().chain(rest);
+    let mut offset = 0;
+    let files = stamps.iter().zip(ends).zip(digests).map(|((stamp, end), sha256)| {
+        let (name, size) = (stamp.name.clone(), stamp.size);
+        let file = FileDigest { name, size, sha256, offset, stream_sha256: end.clone() };
+        offset += size;
+        file
+    });
+    files.collect()
 }
 
 /// Reads every file once and hands each block to every consumer.
@@ -127,22 +152,23 @@ fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), M
 
 struct ModelHash {
     hash: String,
-    first_file: Option<String>,
+    /// The stream's hash at the end of each file.
+    ends: Vec<String>,
 }
 
 fn hash_model(blocks: Receiver<Arc<Block>>, mut progress: impl FnMut(u64)) -> ModelHash {
     let mut stream = Sha256::new();
-    let mut first_file = None;
+    let mut ends = Vec::new();
     let mut done = 0;
     for block in blocks {
         stream.update(block.bytes());
         done += block.bytes().len() as u64;
         progress(done);
-        if block.last && block.file == 0 {
-            first_file = Some(hex::encode(stream.clone().finalize()));
+        if block.last {
+            ends.push(hex::encode(stream.clone().finalize()));
         }
     }
-    ModelHash { hash: hex::encode(stream.finalize()), first_file }
+    ModelHash { hash: hex::encode(stream.finalize()), ends }
 }
 
 /// Digests of all files but the first.

@@ -20,6 +20,14 @@ pub enum ModelError {
     /// A name that is not UTF-8 has no place in the validator's order and none on the Hub.
     #[error("{} has a name that is not UTF-8", .0.display())]
     Name(PathBuf),
+    /// Weights that no loader would take.
+    #[error("{}: {message}", path.display())]
+    Unsound {
+        /// The file, or its folder.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// Somebody wrote to the weights while they were read.
     #[error("{} changed while it was read; let the training or download finish first", .0.display())]
     Changed(PathBuf),

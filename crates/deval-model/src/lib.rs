@@ -8,8 +8,10 @@ mod config_check;
 mod digest;
 mod error;
 mod files;
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
+pub mod lineage;
 mod outline;
 mod package;
 pub mod python_source;
@@ -19,8 +21,8 @@ mod validate;
 pub mod weights;
 
 pub use config_check::check as check_config;
-pub use digest::{Counts, FileDigest, Health, TensorHealth, WeightsDigest, digest_weights};
+pub use digest::{Counts, FileDigest, Health, TensorDigest, TensorHealth, WeightsDigest, digest_weights};
 pub use error::ModelError;
 pub use outline::{file_sha256, outline};
-pub use package::{Package, PackageFile, PackagePlan, stage};
+pub use package::{Copied, Package, PackageFile, PackagePlan, stage};
 pub use validate::{Findings, Submission, validate};

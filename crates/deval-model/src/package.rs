@@ -1,6 +1,7 @@
 //! The package: the repository's tree, staged without copying the weights.
 
 mod digests;
+mod ignore;
 mod listing;
 mod place;
 
@@ -16,6 +17,7 @@ pub(crate) use self::listing::{Item, Listing, collect};
 use self::place::{Placed, Staging};
 use crate::ModelError;
 use crate::coldkey;
+use crate::files::human;
 
 /// What goes into a package, and where it is staged.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +30,8 @@ pub struct PackagePlan {
     pub coldkey_ss58: String,
     /// Folder that is replaced by the package.
     pub out_dir: PathBuf,
-    /// Root files of the model folder that stay out: names, or patterns with `*`.
+    /// Root files of the model folder that stay out: names, or patterns with `*`. The rules of `.devalignore` in the model folder
+    /// come after them.
     pub ignore: Vec<String>,
     /// Name of the repository, for the model card.
     pub model_url: String,
@@ -48,8 +51,22 @@ pub struct Package {
     pub linked: usize,
     /// Weight files that had to be copied, because the file system allows no link there.
     pub copied: usize,
-    /// Files of the model folder that stayed out.
+    /// Which these are, with the system's reason.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub copies: Vec<Copied>,
+    /// Root files of the model folder and sources of the pipeline that stayed out.
     pub left_out: Vec<String>,
+}
+
+/// A weight file that takes its space twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Copied {
+    /// Path in the repository.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Why it could not be linked.
+    pub reason: String,
 }
 
 /// One file of the package.
@@ -84,18 +101,43 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
     let Listing { items, left_out } = collect(plan)?;
     complete(&items)?;
     let staging = Staging::new(&plan.out_dir)?;
-    let mut package =
-        Package { files: Vec::new(), listing_digest: String::new(), bytes: 0, linked: 0, copied: 0, left_out };
+    let (mut files, mut linked, mut copies) = (Vec::new(), 0, Vec::new());
     for item in &items {
         let (file, placed) = staging.place(item)?;
-        package.bytes += file.size;
-        package.linked += usize::from(placed == Placed::Linked);
-        package.copied += usize::from(placed == Placed::CopiedWeights);
-        package.files.push(file);
+        match placed {
+            Placed::Written => {}
+            Placed::Linked => linked += 1,
+            Placed::CopiedWeights(reason) => {
+                copies.push(Copied { path: file.path.clone(), size: file.size, reason: reason.to_string() });
+            }
+        }
+        files.push(file);
     }
-    package.listing_digest = listing_digest(&package.files);
+    let package = Package {
+        listing_digest: listing_digest(&files),
+        bytes: files.iter().map(|file| file.size).sum(),
+        linked,
+        copied: copies.len(),
+        copies,
+        left_out,
+        files,
+    };
     staging.finish()?;
     Ok(package)
+}
+
+impl Package {
+    /// What staging had to do otherwise than planned: weights that were copied.
+    pub fn findings(&self) -> Vec<Diagnostic> {
+        let copied = self.copies.iter().map(|Copied { path, size, reason }| {
+            let message = format!("`{path}` was copied, {} that could have been shared", human(*size));
+            Diagnostic::warning("package.copied", message)
+                .found(reason)
+                .expected("a hard link")
+                .help("keep the model folder and target/ on one file system, owned by one user")
+        });
+        copied.collect()
+    }
 }
 
 /// The folder that is replaced must not hold what the package is made from.
@@ -145,6 +187,12 @@ pub(crate) fn check(
                 finding.at(file(path), secret.line, 1).help("remove it, and make it invalid where it was issued"),
             );
         }
+    }
+    for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
+        let message = format!("`{path}` stays out of the package; nothing that is in it may import it");
+        findings.push(
+            Diagnostic::note("package.source-left-out", message).in_file(file(&plan.model_dir.join(ignore::FILE))),
+        );
     }
     for name in &listing.left_out {
         let kept = crate::secrets::named(name);

@@ -3,6 +3,7 @@
 
 mod armor;
 mod class;
+mod depth;
 mod imports;
 mod packages;
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use deval_report::Diagnostic;
 use ruff_python_ast::{Mod, ModModule};
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+use ruff_python_parser::{Mode, ParseOptions, Parsed, parse_unchecked};
 use ruff_text_size::TextSize;
 
 pub use armor::RUNTIME_PREFIX;
@@ -52,23 +53,57 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
     }
     let modules = imports::Modules::new(&sources.files);
     for (name, path) in &sources.files {
-        let Some(text) = text(&files::read(path)?, &label.file(name), findings) else { continue };
-        let source = Source { file: label.file(name), module: name, text: &text };
-        let Some(tree) = parse(&source, findings) else { continue };
-        let runtime = armor::runtime(&tree);
-        if let Some(runtime) = &runtime {
-            sources.runtimes.push(runtime.clone());
-        }
-        if name == FILE {
-            sources.obfuscated = runtime.is_some();
-            findings.extend(if runtime.is_none() { class::check(&tree, &source) } else { Vec::new() });
-        }
-        imports::check(&tree, &source, &modules, findings);
+        let bytes = files::read(path)?;
+        let runtime = check_one(&bytes, name, label.file(name), &modules, findings);
+        sources.obfuscated |= name == FILE && runtime.is_some();
+        sources.runtimes.extend(runtime);
     }
     sources.runtimes.sort();
     sources.runtimes.dedup();
     armor::check(dir, &label, &sources, findings)?;
     Ok(sources)
+}
+
+/// Findings about the bytes of one source file, `name` in the pipeline folder, taken for the only one there.
+pub fn check_bytes(bytes: &[u8], name: &str) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let modules = imports::Modules::new(&BTreeMap::from([(name.to_owned(), PathBuf::new())]));
+    check_one(bytes, name, name.to_owned(), &modules, &mut findings);
+    findings
+}
+
+/// Looks at one source; the PyArmor runtime that it imports, if any.
+fn check_one(
+    bytes: &[u8],
+    name: &str,
+    file: String,
+    modules: &imports::Modules,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<String> {
+    let text = text(bytes, &file, findings)?;
+    let source = Source { file, module: name, text: &text };
+    let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
+    let parsed = parse_unchecked(source.text, options);
+    let judge = |parsed: Parsed<Mod>, findings: &mut Vec<Diagnostic>| {
+        let tree = syntax(parsed, &source, findings)?;
+        let runtime = armor::runtime(&tree);
+        if name == FILE && runtime.is_none() {
+            findings.extend(class::check(&tree, &source));
+        }
+        imports::check(&tree, &source, modules, findings);
+        runtime
+    };
+    match depth::bound(parsed.tokens()) {
+        0..=depth::SHALLOW => judge(parsed, findings),
+        deep @ ..=depth::DEEPEST => depth::on_a_stack_for(deep, || judge(parsed, findings)),
+        _ => {
+            // Even to free such a tree may take more stack than there is.
+            std::mem::forget(parsed);
+            let message = "one statement is so long that the source is not looked at; Python may fail on it as well";
+            findings.push(Diagnostic::warning("G35", message).in_file(&source.file).help("read such data from a file"));
+            None
+        }
+    }
 }
 
 /// One file that is looked at.
@@ -128,9 +163,7 @@ fn text(bytes: &[u8], file: &str, findings: &mut Vec<Diagnostic>) -> Option<Stri
     text.ok().map(str::to_owned)
 }
 
-fn parse(source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<ModModule> {
-    let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
-    let parsed = parse_unchecked(source.text, options);
+fn syntax(parsed: Parsed<Mod>, source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<ModModule> {
     let unsupported = parsed.unsupported_syntax_errors().first().map(|error| (error.to_string(), error.range.start()));
     let invalid = parsed.errors().first().map(|error| (error.error.to_string(), error.location.start()));
     if let Some((message, at)) = invalid.or(unsupported) {

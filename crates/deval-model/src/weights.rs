@@ -10,7 +10,8 @@ use deval_report::Diagnostic;
 use safetensors::Dtype;
 
 pub(crate) use header::read as read_header;
-pub use header::{Shard, Tensor};
+pub use header::{Shard, Tensor, read_bytes as read_header_bytes};
+pub use index::check_bytes as check_index_bytes;
 
 use crate::ModelError;
 use crate::files::{self, Entry, Label};
@@ -42,6 +43,13 @@ impl Weights {
 /// # Errors
 /// When the folder or a file cannot be read.
 pub fn scan(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<Weights, ModelError> {
+    let weights = scan_headers(dir, root, findings)?;
+    index::check(dir, &Label::new(root, dir), &weights, findings)?;
+    Ok(weights)
+}
+
+/// The same without the index.
+pub(crate) fn scan_headers(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<Weights, ModelError> {
     let label = Label::new(root, dir);
     let entries = files::weight_entries(dir)?;
     let before = findings.len();
@@ -57,9 +65,7 @@ pub fn scan(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<W
     }
     repeated_tensors(&shards, &label, findings);
     let complete = findings.len() == before;
-    let weights = Weights { shards, complete };
-    index::check(dir, &label, &weights, findings)?;
-    Ok(weights)
+    Ok(Weights { shards, complete })
 }
 
 fn open(entry: &Entry, file: &str) -> Result<Result<Shard, Box<Diagnostic>>, ModelError> {

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Bytes of one block: small enough to stay in a core's cache between reader and hasher.
-const SIZE: usize = 512 * 1024;
+const SIZE: usize = 256 * 1024;
 
 /// Blocks in the pool.
-const COUNT: usize = 64;
+const COUNT: usize = 32;
 
 /// A piece of one file.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::ModelError;
 use crate::files::Entry;
 
 /// Format of the cache file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file written this shortly before it was read may be written again without a later time stamp.
 const SETTLED: Duration = Duration::from_millis(100);

@@ -1,17 +1,9 @@
 //! NaN, infinities and zeros, counted while the hash runs.
 
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-
 use deval_report::Diagnostic;
 use safetensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::blocks::Block;
-use crate::ModelError;
-use crate::files::Entry;
-use crate::weights::{Shard, Tensor};
 
 /// What was counted in one tensor, or in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,97 +56,15 @@ impl Health {
     }
 }
 
-/// Counts over the blocks of all files. A file whose header is broken is passed over: its header is a finding of its own.
-pub(super) fn examine(entries: &[Entry], blocks: Receiver<Arc<Block>>) -> Result<Health, ModelError> {
-    let mut health = Health::default();
-    let mut scan: Option<Scan> = None;
-    for block in blocks {
-        if scan.as_ref().is_none_or(|scan| scan.file != block.file) {
-            scan = Some(Scan::new(block.file, &entries[block.file])?);
-        }
-        let Some(scan) = &mut scan else { continue };
-        scan.take(block.bytes(), &mut health);
-    }
-    Ok(health)
-}
-
-/// Where the count stands in one file.
-struct Scan {
-    file: usize,
-    name: String,
-    tensors: std::vec::IntoIter<Tensor>,
-    current: Option<Tensor>,
-    counts: Counts,
-    /// Bytes until the current tensor goes on.
-    skip: u64,
-    /// Bytes of the current tensor that are still to come.
-    left: u64,
-    /// The first bytes of an element that a block border cut.
-    carry: Vec<u8>,
-}
-
-impl Scan {
-    fn new(file: usize, entry: &Entry) -> Result<Self, ModelError> {
-        let shard = crate::weights::read_header(&entry.path, &entry.name, &entry.name)?.ok();
-        let (skip, tensors) = shard.map_or((0, Vec::new()), |Shard { data_start, tensors, .. }| (data_start, tensors));
-        let mut scan = Self {
-            file,
-            name: entry.name.clone(),
-            tensors: tensors.into_iter(),
-            current: None,
-            counts: Counts::default(),
-            skip,
-            left: 0,
-            carry: Vec::new(),
-        };
-        scan.advance();
-        Ok(scan)
-    }
-
-    /// Goes on to the next tensor; tensors follow each other without a gap, which the header check has made sure of.
-    fn advance(&mut self) {
-        self.current = self.tensors.next();
-        self.left = self.current.as_ref().map_or(0, |tensor| tensor.end - tensor.begin);
-        self.counts = Counts::default();
-        self.carry.clear();
-    }
-
-    fn take(&mut self, mut bytes: &[u8], health: &mut Health) {
-        let skipped = self.skip.min(bytes.len() as u64);
-        self.skip -= skipped;
-        bytes = &bytes[skipped as usize..];
-        while let Some(tensor) = &self.current {
-            let here = self.left.min(bytes.len() as u64);
-            let (mine, others) = bytes.split_at(here as usize);
-            count(tensor.dtype, mine, &mut self.carry, &mut self.counts);
-            self.left -= here;
-            bytes = others;
-            if self.left > 0 {
-                return;
-            }
-            self.finish(health);
-        }
-    }
-
-    fn finish(&mut self, health: &mut Health) {
-        let counts = self.counts;
-        health.totals.add(counts);
-        if let Some(tensor) = self.current.take().filter(|_| counts.is_finding()) {
-            health.tensors.push(TensorHealth { file: self.name.clone(), name: tensor.name, counts });
-        }
-        self.advance();
-    }
-}
-
 impl Counts {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.elements += other.elements;
         self.nan += other.nan;
         self.inf += other.inf;
         self.zero += other.zero;
     }
 
-    fn is_finding(self) -> bool {
+    pub(super) fn is_finding(self) -> bool {
         self.nan + self.inf > 0 || self.elements > 0 && self.zero == self.elements
     }
 }
@@ -163,7 +73,7 @@ impl Counts {
 /// check for overflow (there is none in 8192 steps) would keep a dev build from working in lanes.
 const TURN: usize = 8192;
 
-fn count(dtype: Dtype, bytes: &[u8], carry: &mut Vec<u8>, counts: &mut Counts) {
+pub(super) fn count(dtype: Dtype, bytes: &[u8], carry: &mut Vec<u8>, counts: &mut Counts) {
     match dtype {
         Dtype::F16 => with_carry(bytes, carry, |elements| halves(elements, 0x7c00, counts)),
         Dtype::BF16 => with_carry(bytes, carry, |elements| halves(elements, 0x7f80, counts)),

@@ -66,6 +66,13 @@ fn files_larger_than_a_block_are_digested_one_by_one_and_together() {
     for (file, bytes) in digest.files.iter().zip(&contents) {
         assert_eq!((file.size, &file.sha256), (bytes.len() as u64, &sha256(bytes)));
     }
+    let ends: Vec<_> = (1..=4).map(|files| sha256(&contents[..files].concat())).collect();
+    assert_eq!(
+        digest.files.iter().map(|file| &file.stream_sha256).collect::<Vec<_>>(),
+        ends.iter().collect::<Vec<_>>()
+    );
+    let offsets: Vec<_> = digest.files.iter().map(|file| file.offset).collect();
+    assert_eq!(offsets, [0, 1_500_000, 2_024_288, 2_024_288]);
     assert_eq!(steps.last(), Some(&(3_072_865, 3_072_865)));
     assert!(steps.is_sorted());
 }
@@ -104,6 +111,48 @@ fn nan_infinity_and_zeros_are_counted_by_tensor() {
     let findings = health.findings();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
     assert_eq!(codes, ["model.not-finite", "model.not-finite", "model.not-finite", "model.zeros"]);
+}
+
+#[test]
+fn a_tensor_has_the_digest_of_its_bytes_wherever_it_lies() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let data: Vec<u8> = (0..1_200_000).map(|i| (i * 7 % 251) as u8).collect();
+    let view = |shape: &[usize]| TensorView::new(Dtype::BF16, shape.to_vec(), &data).unwrap();
+    let small = TensorView::new(Dtype::F32, vec![1], &data[..4]).unwrap();
+    let save = |dir: &Path, name: &str, tensors: Vec<(&str, TensorView<'_>)>| {
+        fs::write(dir.join(name), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    };
+    save(one.path(), "model.safetensors", vec![("big", view(&[600, 1000])), ("small", small.clone())]);
+    save(two.path(), "a.safetensors", vec![("small", small)]);
+    save(two.path(), "b.safetensors", vec![("big", view(&[1000, 600]))]);
+    fs::write(two.path().join("c.safetensors"), "broken").unwrap();
+    let (one, two) = (digest(one.path()).unwrap(), digest(two.path()).unwrap());
+    let find = |digest: &WeightsDigest, name| digest.tensors.iter().find(|tensor| tensor.name == name).unwrap().clone();
+    let big = find(&one, "big");
+    assert_eq!((big.dtype.as_str(), &big.shape[..], big.bytes), ("BF16", &[600, 1000][..], 1_200_000));
+    assert_eq!(big.blake3, blake3::hash(&data).to_hex().to_string());
+    assert_eq!(find(&two, "big").blake3, big.blake3);
+    assert_eq!(TensorDigest { file: "model.safetensors".into(), ..find(&two, "small") }, find(&one, "small"));
+    assert_eq!((one.tensors.len(), two.tensors.len()), (2, 2));
+}
+
+#[test]
+fn the_explanation_names_what_entered_and_what_did_not() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["b.safetensors", "a.safetensors", "B.SAFETENSORS", "config.json"] {
+        fs::write(dir.path().join(name), raw("{}", 0)).unwrap();
+    }
+    fs::create_dir(dir.path().join("old")).unwrap();
+    let digest = digest(dir.path()).unwrap();
+    let sections = digest.explain(dir.path()).unwrap();
+    let rows = |at: usize| sections[at].table.as_ref().unwrap().rows.clone();
+    assert_eq!(
+        [&rows(0)[0][..4], &rows(0)[1][..4]],
+        [["a.safetensors", "0", "10", "10"], ["b.safetensors", "10", "20", "10"]]
+    );
+    assert_eq!(rows(0)[1][5], digest.model_hash);
+    assert_eq!(rows(1).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["B.SAFETENSORS", "config.json", "old"]);
+    assert!(rows(1)[0][1].contains("capitals") && rows(1)[2][1].contains("folder"));
 }
 
 #[test]

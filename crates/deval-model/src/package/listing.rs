@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::PackagePlan;
+use super::ignore::Rules;
 use crate::files::{self, Entry, WEIGHTS};
 use crate::python_source::{self, FOLDER, RUNTIME_PREFIX};
 use crate::secrets::{self, Secret};
-use crate::{ModelError, coldkey};
+use crate::{ModelError, coldkey, weights};
 
 const CARD: &str = "README.md";
 
@@ -70,9 +71,10 @@ pub(crate) fn is_pickle(name: &str) -> bool {
 
 /// Lists the package: root files of the model folder, the pipeline under `model/`, `coldkey.txt` and a model card.
 pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
+    let rules = Rules::read(&plan.model_dir, &plan.ignore)?;
     let mut listing = Listing::default();
     for entry in files::list(&plan.model_dir)?.into_iter().filter(|entry| entry.is_file() || entry.meta.is_none()) {
-        if stays_out(&entry.name, &plan.ignore) {
+        if never(&entry.name) || rules.leave_out(&entry.name) {
             listing.left_out.push(entry.name);
         } else if entry.name != coldkey::FILE {
             listing.items.push(root_file(&plan.model_dir, entry)?);
@@ -80,11 +82,16 @@ pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
     }
     let mut no_findings = Vec::new();
     let sources = python_source::check(&plan.pipeline_dir, &plan.pipeline_dir, &mut no_findings)?;
-    for (name, path) in sources.files {
-        listing.items.push(inner_file(&plan.pipeline_dir, format!("{FOLDER}/{name}"), &path)?);
+    for (name, file) in sources.files {
+        let path = format!("{FOLDER}/{name}");
+        if rules.leave_out(&path) {
+            listing.left_out.push(path);
+        } else {
+            listing.items.push(inner_file(&plan.pipeline_dir, path, &file)?);
+        }
     }
     for runtime in sources.runtimes.iter().filter(|name| name.starts_with(RUNTIME_PREFIX)) {
-        listing.items.extend(runtime_files(&plan.pipeline_dir.join("..").join(runtime), runtime)?);
+        listing.items.extend(runtime_files(&plan.pipeline_dir, runtime)?);
     }
     listing.items.push(Item::text(coldkey::FILE, plan.coldkey_ss58.clone()));
     if !listing.items.iter().any(|item| item.path == CARD) {
@@ -94,53 +101,49 @@ pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
     Ok(listing)
 }
 
-/// Hidden files (`.env`, `.git`, `.cache`, `.DS_Store`), pickles, key files, and what the manifest names.
-fn stays_out(name: &str, ignore: &[String]) -> bool {
-    name.starts_with('.')
-        || is_pickle(name)
-        || secrets::named(name)
-        || ignore.iter().any(|pattern| matches(pattern, name))
+/// Hidden files (`.env`, `.git`, `.cache`, `.DS_Store`), pickles and key files, which no rule takes back.
+fn never(name: &str) -> bool {
+    name.starts_with('.') || is_pickle(name) || secrets::named(name)
 }
 
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name
-            .strip_prefix(start)
-            .is_some_and(|tail| (0..=tail.len()).any(|at| tail.is_char_boundary(at) && matches(rest, &tail[at..]))),
-    }
-}
-
-/// A root file of the model folder. Weights may be links to anywhere, since they are checked to be weights; any other link must
+/// A root file of the model folder. Weights may be links to anywhere, if what they lead to has a sound header; any other link must
 /// stay within the folder, or within the `blobs` of a Hugging Face cache.
 fn root_file(dir: &Path, entry: Entry) -> Result<Item, ModelError> {
-    if entry.name.ends_with(WEIGHTS) {
-        let path = canonical(&entry.path)?;
-        return Ok(Item { path: entry.name.clone(), size: entry.size(), source: Source::File(path) });
+    let inner = inner_file(dir, entry.name.clone(), &entry.path);
+    let Err(ModelError::Escape { target, .. }) = &inner else { return inner };
+    let sound = entry.name.ends_with(WEIGHTS) && weights::read_header(target, &entry.name, &entry.name)?.is_ok();
+    if !sound {
+        return inner;
     }
-    inner_file(dir, entry.name, &entry.path)
+    Ok(Item { path: entry.name.clone(), size: entry.size(), source: Source::File(target.clone()) })
 }
 
 fn inner_file(dir: &Path, path: String, file: &Path) -> Result<Item, ModelError> {
     let real = canonical(file)?;
     let home = canonical(dir)?;
-    let blobs = home
-        .ancestors()
-        .nth(1)
-        .filter(|parent| parent.ends_with("snapshots"))
-        .and_then(Path::parent)
-        .map(|repo| repo.join("blobs"));
-    if !real.starts_with(&home) && !blobs.is_some_and(|blobs| real.starts_with(blobs)) {
+    if !real.starts_with(&home) && !blobs(&home).is_some_and(|blobs| real.starts_with(blobs)) {
         return Err(ModelError::Escape { link: file.to_owned(), target: real });
     }
     let size = fs::metadata(&real).map_err(ModelError::io("look at", &real))?.len();
     Ok(Item { path, size, source: Source::File(real) })
 }
 
-fn runtime_files(dir: &Path, name: &str) -> Result<Vec<Item>, ModelError> {
-    let entries = files::list(dir)?.into_iter().filter(|entry| entry.is_file() && !entry.name.starts_with('.'));
-    entries.map(|entry| inner_file(dir, format!("{name}/{}", entry.name), &entry.path)).collect()
+/// Where a Hugging Face cache keeps the files that a snapshot links to.
+fn blobs(home: &Path) -> Option<PathBuf> {
+    let snapshots = home.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    Some(snapshots.parent()?.join("blobs"))
+}
+
+/// The PyArmor runtime beside the pipeline folder, which must not be a link to somewhere else.
+fn runtime_files(pipeline_dir: &Path, name: &str) -> Result<Vec<Item>, ModelError> {
+    let beside = pipeline_dir.join("..");
+    let dir = beside.join(name);
+    let real = canonical(&dir)?;
+    if !real.starts_with(canonical(&beside)?) {
+        return Err(ModelError::Escape { link: dir, target: real });
+    }
+    let entries = files::list(&dir)?.into_iter().filter(|entry| entry.is_file() && !entry.name.starts_with('.'));
+    entries.map(|entry| inner_file(&dir, format!("{name}/{}", entry.name), &entry.path)).collect()
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, ModelError> {
@@ -155,17 +158,4 @@ fn card(model_url: &str) -> String {
          An evaluator of language model answers for De-Val (Bittensor subnet 15): hallucination, summary completeness,\n\
          attribution and relevancy.\n\nThe pipeline is in `model/pipeline.py`; `coldkey.txt` names the owner.\n"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_whole_names() {
-        assert!(matches("*.gguf", "model.gguf") && matches("a*b*c", "aXbYc") && matches("*", "") && matches("x", "x"));
-        assert!(
-            !matches("*.gguf", "model.gguf2") && !matches("x", "xy") && !matches("a*b", "ba") && matches("ä*", "äö")
-        );
-    }
 }

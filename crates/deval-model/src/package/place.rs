@@ -13,11 +13,12 @@ use crate::ModelError;
 const MODE: u32 = 0o644;
 
 /// How a file came into the tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Placed {
     Written,
     Linked,
-    CopiedWeights,
+    /// Weights that could not be linked, for this reason.
+    CopiedWeights(io::Error),
 }
 
 /// A tree in the making, beside the folder that it will replace. Dropped before it is finished, it disappears.
@@ -85,16 +86,18 @@ fn remove(dir: &Path) -> Result<(), ModelError> {
     }
 }
 
-/// A hard link; a copy where the file system or its owner does not allow one.
+/// A hard link; a copy where the file system or its owner does not allow one. The copy shares its blocks with the original where the
+/// file system can do that (the system's copy asks for it).
 fn weights(item: &Item, from: &Path, to: &Path) -> Result<(PackageFile, Placed), ModelError> {
-    let placed = if fs::hard_link(from, to).and_then(|()| readable(to)).is_ok() {
-        Placed::Linked
-    } else {
-        // A link whose mode could not be set is still there, and copying onto it would write into the original.
-        fs::remove_file(to).ok();
-        fs::copy(from, to).map_err(ModelError::io("copy", from))?;
-        fs::set_permissions(to, Permissions::from_mode(MODE)).map_err(ModelError::io("set the mode of", to))?;
-        Placed::CopiedWeights
+    let placed = match fs::hard_link(from, to).and_then(|()| readable(to)) {
+        Ok(()) => Placed::Linked,
+        Err(reason) => {
+            // A link whose mode could not be set is still there, and copying onto it would write into the original.
+            fs::remove_file(to).ok();
+            fs::copy(from, to).map_err(ModelError::io("copy", from))?;
+            fs::set_permissions(to, Permissions::from_mode(MODE)).map_err(ModelError::io("set the mode of", to))?;
+            Placed::CopiedWeights(reason)
+        }
     };
     Ok((PackageFile { path: item.path.clone(), size: item.size, sha256: None, git_sha1: None }, placed))
 }

@@ -116,6 +116,63 @@ fn what_must_not_be_published_stays_out() {
 }
 
 #[test]
+fn own_rules_come_last_and_cannot_publish_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    for name in ["model.gguf", "trainer_state.json", "notes.md", "id_rsa", "a.pt", "vocab.txt"] {
+        fs::write(plan.model_dir.join(name), "x").unwrap();
+    }
+    fs::create_dir(plan.pipeline_dir.join("tests")).unwrap();
+    fs::write(plan.pipeline_dir.join("tests/test_all.py"), "").unwrap();
+    let rules = "# mine\nnotes.md\n!trainer_state.json\n!id_rsa\n!*.pt\n!.*\nmodel/tests/\n!vocab.txt\n";
+    fs::write(plan.model_dir.join(".devalignore"), rules).unwrap();
+    let package = stage(&plan).unwrap();
+    let more = ["trainer_state.json", "vocab.txt"];
+    assert_eq!(paths(&package), TREE.into_iter().chain(more).collect::<Vec<_>>());
+    let out = [".devalignore", "a.pt", "id_rsa", "model.gguf", "notes.md", "model/tests/test_all.py"];
+    assert_eq!(package.left_out, out);
+    let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
+    let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["package.source-left-out", "package.pickle", "package.secret"]);
+}
+
+#[test]
+fn weights_are_copied_between_file_systems_and_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path());
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+    let shm = Path::new("/dev/shm");
+    if device(shm).is_none_or(|other| Some(other) == device(dir.path())) {
+        eprintln!("skipped: there is no second file system at {}", shm.display());
+        return;
+    }
+    let other = tempfile::tempdir_in(shm).unwrap();
+    plan.out_dir = other.path().join("package");
+    let package = stage(&plan).unwrap();
+    assert_eq!((package.linked, package.copied, package.copies.len()), (0, 1, 1));
+    assert_eq!(package.copies[0].path, "model.safetensors");
+    let [finding] = &package.findings()[..] else { panic!("one finding") };
+    assert!(finding.code == "package.copied" && finding.found.is_some());
+    let read = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
+    assert_eq!(read(&plan.out_dir), read(&plan.model_dir));
+    plan.out_dir = dir.path().join("out/package");
+    let linked = stage(&plan).unwrap();
+    assert_eq!((linked.findings(), linked.listing_digest), (vec![], package.listing_digest));
+}
+
+#[test]
+fn a_link_named_like_weights_publishes_nothing_but_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let (inside, outside) = (plan.model_dir.join("model.safetensors"), dir.path().join("elsewhere"));
+    fs::rename(&inside, &outside).unwrap();
+    symlink(&outside, &inside).unwrap();
+    assert_eq!(paths(&stage(&plan).unwrap()), TREE);
+    fs::write(&outside, "root:x:0:0").unwrap();
+    assert!(matches!(stage(&plan).unwrap_err(), ModelError::Escape { target, .. } if target.ends_with("elsewhere")));
+}
+
+#[test]
 fn a_secret_stops_the_staging_and_leaves_the_old_package() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(dir.path());

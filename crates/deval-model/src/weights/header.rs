@@ -46,6 +46,13 @@ pub struct Tensor {
     pub end: u64,
 }
 
+impl Tensor {
+    /// Bytes of its data.
+    pub fn bytes(&self) -> u64 {
+        self.end - self.begin
+    }
+}
+
 type Checked<T> = Result<T, Box<Diagnostic>>;
 
 /// Reads and checks one header; the inner error is the finding.
@@ -61,8 +68,23 @@ pub(crate) fn read(path: &Path, name: &str, file: &str) -> Result<Checked<Shard>
     text.truncate(length as usize);
     let rest = read_up_to(&mut handle, length - text.len() as u64).map_err(ModelError::io("read", path))?;
     text.extend(rest);
-    let checked = parse(&text, size - 8 - length).map_err(|finding| Box::new(finding.in_file(file)));
-    Ok(checked.map(|tensors| Shard { name: name.to_owned(), size, data_start: 8 + length, tensors }))
+    Ok(shard(&text, name, size).map_err(|finding| Box::new(finding.in_file(file))))
+}
+
+/// Reads and checks the header of a weight file of `size` bytes that begins with `start`, as after the first range of a download.
+///
+/// # Errors
+/// The finding, without a place; also when `start` ends before the header does.
+pub fn read_bytes(start: &[u8], name: &str, size: u64) -> Checked<Shard> {
+    let length = header_length(start, size)?;
+    let text = start[8..].get(..length as usize).ok_or_else(|| fault("the header is not here in full"))?;
+    Ok(shard(text, name, size)?)
+}
+
+fn shard(text: &[u8], name: &str, size: u64) -> Result<Shard, Diagnostic> {
+    let data_start = 8 + text.len() as u64;
+    let tensors = parse(text, size - data_start)?;
+    Ok(Shard { name: name.to_owned(), size, data_start, tensors })
 }
 
 fn read_up_to(handle: &mut File, limit: u64) -> io::Result<Vec<u8>> {

@@ -32,14 +32,20 @@ pub(crate) fn check(
         findings.extend(missing(label, weights, single));
         return Ok(());
     }
-    let file = label.file(FILE);
-    match serde_json::from_slice::<Index>(&files::read(&path)?) {
-        Ok(index) => compare(&index, &file, weights, findings),
+    findings.extend(check_bytes(&files::read(&path)?, &label.file(FILE), weights));
+    Ok(())
+}
+
+/// Holds the bytes of an index against the shards; findings name it `file`.
+pub fn check_bytes(bytes: &[u8], file: &str, weights: &Weights) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    match serde_json::from_slice::<Index>(bytes) {
+        Ok(index) => compare(&index, file, weights, &mut findings),
         Err(error) => {
             findings.push(Diagnostic::error("G38", format!("the index cannot be read: {error}")).in_file(file))
         }
     }
-    Ok(())
+    findings
 }
 
 /// Without an index only `model.safetensors` is loaded.

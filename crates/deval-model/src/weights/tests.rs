@@ -172,4 +172,32 @@ proptest! {
         let tensors: Vec<_> = names.iter().zip(&shapes).map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
         prop_assert_eq!(scan_one(&shard(&tensors)), []);
     }
+
+    #[test]
+    fn headers_keep_name_type_shape_and_place(
+        tensors in prop::collection::btree_map("\\PC{0,12}", (0usize..5, prop::collection::vec(0usize..5, 0..4)), 0..6),
+        note in prop::option::of("\\PC{0,20}"),
+    ) {
+        let dtypes = [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::I64, Dtype::U8];
+        let size = |dtype: Dtype, shape: &[usize]| shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        let tensors: BTreeMap<_, _> = tensors.into_iter().filter(|(name, _)| name != "__metadata__").collect();
+        let zeros = vec![0; 4 * 4 * 4 * 8];
+        let views = tensors.iter().map(|(name, (dtype, shape))| {
+            let bytes = &zeros[..size(dtypes[*dtype], shape)];
+            (name, TensorView::new(dtypes[*dtype], shape.clone(), bytes).unwrap())
+        });
+        let metadata = note.map(|note| std::collections::HashMap::from([("note".to_owned(), note)]));
+        let file = safetensors::serialize(views, metadata).unwrap();
+        let read = read_header_bytes(&file, "x", file.len() as u64).unwrap();
+        prop_assert_eq!(read.tensors.len(), tensors.len());
+        prop_assert_eq!(read.data_start + read.tensors.iter().map(Tensor::bytes).sum::<u64>(), file.len() as u64);
+        for tensor in read.tensors {
+            let (dtype, shape) = &tensors[&tensor.name];
+            prop_assert_eq!((tensor.dtype, &tensor.shape), (dtypes[*dtype], shape));
+            prop_assert_eq!(tensor.bytes() as usize, size(tensor.dtype, shape));
+        }
+        // Cut anywhere, it is refused and not misread.
+        let cut = file.len() / 2;
+        prop_assert!(read_header_bytes(&file[..cut], "x", cut as u64).is_err());
+    }
 }

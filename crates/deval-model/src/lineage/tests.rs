@@ -1,0 +1,272 @@
+use std::collections::HashMap;
+use std::fs;
+
+use deval_eval::Dice;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use super::*;
+
+/// Names, shapes and values.
+type Model = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+const SHAPES: [(&str, &[usize]); 5] = [
+    ("model.embed_tokens.weight", &[96, 128]),
+    ("model.layers.0.mlp.down_proj.weight", &[128, 320]),
+    ("model.layers.0.mlp.up_proj.weight", &[320, 128]),
+    ("model.layers.0.self_attn.q_proj.weight", &[128, 128]),
+    ("model.norm.weight", &[128]),
+];
+
+fn normal(dice: &mut Dice, count: usize, scale: f32) -> Vec<f32> {
+    (0..count).map(|_| dice.normal() as f32 * scale).collect()
+}
+
+fn model(seed: u64) -> Model {
+    let mut dice = Dice::new(seed, 0);
+    let mut values = |shape: &[usize]| normal(&mut dice, shape.iter().product(), 0.02);
+    SHAPES.iter().map(|(name, shape)| (name.to_string(), shape.to_vec(), values(shape))).collect()
+}
+
+/// The model with a difference added to each of its matrices.
+fn changed(mut change: impl FnMut(&[usize], &[f32]) -> Vec<f32>) -> Model {
+    let mut model = model(1);
+    for (_, shape, values) in model.iter_mut().filter(|(_, shape, _)| shape.len() == 2) {
+        let delta = change(shape, values);
+        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+    }
+    model
+}
+
+/// A difference with these strengths of independent directions.
+fn directions(dice: &mut Dice, shape: &[usize], strengths: &[f32]) -> Vec<f32> {
+    let mut delta = vec![0.0; shape[0] * shape[1]];
+    for strength in strengths {
+        let (u, v) = (normal(dice, shape[0], *strength), normal(dice, shape[1], 1.0));
+        for (row, u) in delta.chunks_mut(shape[1]).zip(u) {
+            row.iter_mut().zip(&v).for_each(|(delta, v)| *delta += u * v);
+        }
+    }
+    delta
+}
+
+fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::BF16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+        Dtype::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    }
+}
+
+fn save(file: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], dtype: Dtype, note: Option<&str>) {
+    let data: Vec<_> = tensors.iter().map(|(_, _, values)| encode(values, dtype)).collect();
+    let views = tensors.iter().zip(&data);
+    let views = views.map(|((name, shape, _), data)| (name, TensorView::new(dtype, shape.clone(), data).unwrap()));
+    let note = note.map(|text| HashMap::from([("format".to_owned(), text.to_owned())]));
+    fs::write(file, safetensors::serialize(views, note).unwrap()).unwrap();
+}
+
+fn folder(model: &[(String, Vec<usize>, Vec<f32>)], dtype: Dtype) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    save(&dir.path().join("model.safetensors"), model, dtype, None);
+    dir
+}
+
+fn between(a: &Model, b: &Model, dtype: Dtype) -> Lineage {
+    compare(folder(a, dtype).path(), folder(b, dtype).path()).unwrap()
+}
+
+fn codes(lineage: &Lineage) -> Vec<String> {
+    lineage.findings().into_iter().map(|finding| format!("{} {}", finding.severity, finding.code)).collect()
+}
+
+#[test]
+fn the_base_is_known_in_other_files_and_under_other_headers() {
+    let base = folder(&model(1), Dtype::BF16);
+    let other = tempfile::tempdir().unwrap();
+    let relation = || compare(other.path(), base.path()).unwrap();
+    save(&other.path().join("model.safetensors"), &model(1), Dtype::BF16, None);
+    let same = relation();
+    assert_eq!((same.relation, same.identical_tensors, same.changed.len()), (Relation::Identical, 5, 0));
+    assert_eq!((same.identical_bytes, same.cosine, same.relative_change), (same.bytes, None, None));
+
+    save(&other.path().join("model.safetensors"), &model(1), Dtype::BF16, Some("pt"));
+    assert_eq!(relation().relation, Relation::MetadataOnly);
+
+    fs::remove_file(other.path().join("model.safetensors")).unwrap();
+    save(&other.path().join("model-00001-of-00002.safetensors"), &model(1)[..2], Dtype::BF16, None);
+    save(&other.path().join("model-00002-of-00002.safetensors"), &model(1)[2..], Dtype::BF16, None);
+    let sharded = relation();
+    assert_eq!(sharded.relation, Relation::ReShardOnly);
+    assert_eq!(codes(&sharded), ["error lineage.base-model"]);
+}
+
+#[test]
+fn another_element_type_is_the_base_in_both_directions_and_with_a_change_it_is_not() {
+    let fine = folder(&model(1), Dtype::F32);
+    for dtype in [Dtype::BF16, Dtype::F16] {
+        let coarse = folder(&model(1), dtype);
+        for (a, b) in [(&fine, &coarse), (&coarse, &fine)] {
+            let lineage = compare(a.path(), b.path()).unwrap();
+            assert_eq!((lineage.relation, lineage.other_dtype.len()), (Relation::DtypeOnly, 5));
+            assert_eq!(codes(&lineage), ["error lineage.base-model"]);
+            assert!(lineage.changed.iter().all(|change| change.same_values && change.cosine.unwrap() > 0.99999));
+        }
+        let mut trained = model(1);
+        trained[1].2[7] += 0.01;
+        let trained = compare(folder(&trained, dtype).path(), fine.path()).unwrap();
+        assert!(!trained.relation.is_base_model());
+        assert_eq!(trained.changed.iter().filter(|change| !change.same_values).count(), 1);
+    }
+}
+
+#[test]
+fn noise_is_told_from_training_in_every_element_type() {
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
+        for size in [1e-4, 1e-3, 1e-2] {
+            let mut dice = Dice::new(5, 0);
+            // Added with one size, and growing with the weight.
+            let added = changed(|_, values| normal(&mut dice, values.len(), 0.02 * size));
+            let scaled = changed(|_, values| values.iter().map(|x| x * dice.normal() as f32 * size).collect());
+            for noisy in [added, scaled] {
+                let lineage = between(&noisy, &model(1), dtype);
+                // Noise far below the last place is rounded away.
+                let expected = if lineage.changed.is_empty() { Relation::Identical } else { Relation::NoiseOnly };
+                assert_eq!(lineage.relation, expected, "{dtype} {size} {:#?}", lineage.changed);
+            }
+        }
+    }
+    let mut dice = Dice::new(5, 0);
+    let noisy = changed(|_, values| normal(&mut dice, values.len(), 2e-4));
+    let lineage = between(&noisy, &model(1), Dtype::F32);
+    assert_eq!(codes(&lineage), ["warning lineage.noise-only"]);
+    assert!((lineage.relative_change.unwrap() - 0.01).abs() < 3e-4, "{:?}", lineage.relative_change);
+}
+
+#[test]
+fn a_merged_adapter_shows_its_rank_even_through_rounding() {
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
+        for (rank, strength) in [(1, 1e-3f32), (4, 1e-3), (8, 1e-3), (8, 3e-4)] {
+            let mut dice = Dice::new(6, 0);
+            let merged = changed(|shape, _| directions(&mut dice, shape, &vec![strength; rank]));
+            let lineage = between(&merged, &model(1), dtype);
+            assert_eq!(lineage.relation, Relation::LowRank, "{dtype} {rank} {:#?}", lineage.changed);
+            let found: Vec<_> = lineage.changed.iter().map(|change| change.spectrum.unwrap().rank).collect();
+            assert!(found.iter().all(|found| found.abs_diff(rank) <= 1), "{dtype} {rank} {found:?}");
+            assert_eq!(codes(&lineage), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_few_edited_elements_are_no_training_wherever_they_lie() {
+    for at in [0, 1000, 20_000, 40_959] {
+        let mut edited = model(1);
+        edited[2].2[at] += 0.001;
+        let lineage = between(&edited, &model(1), Dtype::F16);
+        assert_eq!(codes(&lineage), ["warning lineage.noise-only"], "{:#?}", lineage.changed);
+    }
+}
+
+#[test]
+fn training_scaling_and_strangers_are_neither() {
+    let mut dice = Dice::new(7, 0);
+    let strengths: Vec<f32> = (1..=128).map(|i| 3e-4 / (i as f32).sqrt()).collect();
+    let trained = changed(|shape, _| directions(&mut dice, shape, &strengths));
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        let lineage = between(&trained, &model(1), dtype);
+        assert_eq!(lineage.relation, Relation::FineTuned, "{dtype} {:#?}", lineage.changed);
+        assert_eq!(codes(&lineage), [""; 0]);
+    }
+    let scaled = changed(|_, values| values.iter().map(|x| x * 0.01).collect());
+    let scaled = between(&scaled, &model(1), Dtype::F32);
+    assert_eq!(scaled.relation, Relation::FineTuned);
+    assert!(scaled.changed[0].drift.unwrap() > 0.999 && scaled.cosine.unwrap() > 0.999_999);
+
+    let stranger = between(&model(2), &model(1), Dtype::F32);
+    assert_eq!(stranger.relation, Relation::Unrelated);
+    assert!(stranger.cosine.unwrap().abs() < 0.02 && (stranger.relative_change.unwrap() - 2f64.sqrt()).abs() < 0.02);
+    assert_eq!(codes(&stranger), ["note lineage.unrelated"]);
+}
+
+#[test]
+fn the_numbers_are_those_of_a_plain_loop() {
+    let mut other = model(1);
+    other[4].2.iter_mut().enumerate().for_each(|(i, x)| *x += 0.001 * i as f32);
+    let lineage = between(&other, &model(1), Dtype::F32);
+    let (a, b) = (&other[4].2, &model(1)[4].2);
+    let sum = |f: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum::<f64>();
+    let (aa, bb, ab) = (sum(|a, _| a * a), sum(|_, b| b * b), sum(|a, b| a * b));
+    let [change] = &lineage.changed[..] else { panic!("one tensor was changed") };
+    assert!((change.cosine.unwrap() - ab / (aa * bb).sqrt()).abs() < 1e-12);
+    assert!((change.relative_change.unwrap() - (sum(|a, b| (a - b) * (a - b)) / bb).sqrt()).abs() < 1e-12);
+    assert_eq!((change.changed_share, change.spectrum), (127.0 / 128.0, None));
+    assert_eq!((lineage.relation, lineage.identical_tensors), (Relation::FineTuned, 4));
+}
+
+#[test]
+fn tensors_of_one_side_are_named_and_a_tied_head_is_none() {
+    let mut other = model(1);
+    other.remove(1);
+    other[2].1 = vec![64, 256];
+    other.push(("model.extra".into(), vec![2], vec![0.0; 2]));
+    let lineage = between(&other, &model(1), Dtype::F32);
+    assert_eq!(lineage.relation, Relation::Restructured);
+    assert_eq!(lineage.missing, ["model.layers.0.mlp.down_proj.weight"]);
+    assert_eq!(
+        (&lineage.added[..], &lineage.reshaped[..]),
+        (&["model.extra".to_owned()][..], &[other[2].0.clone()][..])
+    );
+    assert_eq!(codes(&lineage), ["warning lineage.restructured"]);
+
+    let mut headed = model(1);
+    headed.push((HEAD.into(), headed[0].1.clone(), headed[0].2.clone()));
+    assert!(between(&headed, &model(1), Dtype::F16).relation.is_base_model());
+    assert!(between(&model(1), &headed, Dtype::F16).relation.is_base_model());
+    headed[5].2[3] += 1.0;
+    assert_eq!(between(&headed, &model(1), Dtype::F16).added, [HEAD]);
+}
+
+#[test]
+fn nan_and_zeros_give_no_number_and_no_panic() {
+    let mut broken = model(1);
+    broken[1].2[5] = f32::NAN;
+    broken[3].2.fill(f32::INFINITY);
+    broken[4].2.fill(0.0);
+    for (a, b) in [(&broken, &model(1)), (&model(1), &broken)] {
+        let lineage = between(a, b, Dtype::F32);
+        assert_eq!(lineage.changed.len(), 3);
+        assert!(lineage.changed[0].cosine.unwrap() > 0.999, "the sound elements count");
+        assert_eq!(lineage.changed[1].cosine, None);
+        let text = serde_json::to_string(&lineage).unwrap();
+        assert_eq!(serde_json::from_str::<Lineage>(&text).unwrap(), lineage);
+        assert_eq!(lineage.sections()[1].table.as_ref().unwrap().rows.len(), 3);
+    }
+}
+
+#[test]
+fn a_part_of_the_bytes_gives_the_same_verdict() {
+    let mut dice = Dice::new(8, 0);
+    let noisy = changed(|_, values| normal(&mut dice, values.len(), 2e-4));
+    let (noisy, base) = (folder(&noisy, Dtype::F32), folder(&model(1), Dtype::F32));
+    let (noisy, base) = (LocalFolder::open(noisy.path()).unwrap(), LocalFolder::open(base.path()).unwrap());
+    let options = Options { seed: 3, most_bytes: Some(40_000) };
+    let run = || compare_sources(&noisy, &base, options, &mut |_, _| {}).unwrap();
+    let lineage = run();
+    assert_eq!((lineage.relation, lineage.sampled), (Relation::NoiseOnly, true));
+    assert_eq!(run(), lineage);
+    let mut steps = Vec::new();
+    let same = compare_sources(&base, &base, options, &mut |done, all| steps.push((done, all))).unwrap();
+    assert!(same.relation == Relation::Identical && same.sampled);
+    assert!(steps.len() == 5 && steps[4].0 == steps[4].1 && steps.is_sorted());
+}
+
+#[test]
+fn broken_weights_are_an_error_that_names_the_file() {
+    let (base, other) = (folder(&model(1), Dtype::F32), tempfile::tempdir().unwrap());
+    let message = || compare(other.path(), base.path()).unwrap_err().to_string();
+    assert!(message().contains("no weights"), "{}", message());
+    fs::write(other.path().join("model.safetensors"), "short").unwrap();
+    assert!(message().contains("model.safetensors") && message().contains("too short"), "{}", message());
+}

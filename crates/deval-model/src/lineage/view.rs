@@ -1,0 +1,96 @@
+//! The comparison as findings and as a table.
+
+use deval_report::{Diagnostic, Section};
+
+use super::{Lineage, Relation, TensorChange};
+
+/// Rows of the table of changed tensors.
+const SHOWN: usize = 20;
+
+impl Relation {
+    /// The relation in words, as the end of "the model is …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Identical => "the base itself, byte for byte",
+            Self::ReShardOnly => "the base in other files",
+            Self::MetadataOnly => "the base with other file headers",
+            Self::DtypeOnly => "the base in another element type",
+            Self::Restructured => "the base with tensors taken out, added or resized",
+            Self::NoiseOnly => "the base with noise",
+            Self::LowRank => "the base with a merged adapter (LoRA)",
+            Self::FineTuned => "trained from the base",
+            Self::Unrelated => "another model than the base",
+        }
+    }
+
+    /// Whether every weight is the base's.
+    pub fn is_base_model(self) -> bool {
+        matches!(self, Self::Identical | Self::ReShardOnly | Self::MetadataOnly | Self::DtypeOnly)
+    }
+}
+
+impl Lineage {
+    /// What the relation means for a submission: base models without improvement are not accepted (the subnet's seed), whatever
+    /// their hash is.
+    pub fn findings(&self) -> Vec<Diagnostic> {
+        let message = format!("the model is {}", self.relation.words());
+        let finding = match self.relation {
+            relation if relation.is_base_model() => Diagnostic::error("lineage.base-model", message)
+                .found(format!("{} of {} tensors identical", self.identical_tensors, self.tensors))
+                .help("base models without improvement are not accepted; train or merge something and save again"),
+            Relation::NoiseOnly => Diagnostic::warning("lineage.noise-only", message)
+                .found(format!("relative change {}", number(self.relative_change)))
+                .help("noise makes another hash and no better answers; others can see it as this comparison does"),
+            Relation::Restructured => Diagnostic::warning("lineage.restructured", message)
+                .found(self.structure())
+                .help("nothing that both have was trained; look whether the right folder was saved"),
+            Relation::Unrelated => Diagnostic::note("lineage.unrelated", message)
+                .help("name the model it was trained from to see what training changed"),
+            _ => return Vec::new(),
+        };
+        vec![finding]
+    }
+
+    fn structure(&self) -> String {
+        let (missing, added) = (self.missing.len(), self.added.len());
+        format!("{missing} missing, {added} added, {} of another shape", self.reshaped.len())
+    }
+
+    /// The comparison as views show it.
+    pub fn sections(&self) -> Vec<Section> {
+        let mut summary = Section::new("Lineage")
+            .row("relation", self.relation.words())
+            .row("identical tensors", format!("{} of {}", self.identical_tensors, self.tensors))
+            .row("identical bytes", format!("{} of {}", self.identical_bytes, self.bytes))
+            .row("tensors", self.structure())
+            .row("other element type", self.other_dtype.len())
+            .row("cosine over what changed", number(self.cosine))
+            .row("relative change", number(self.relative_change));
+        if self.sampled {
+            summary = summary.note("Large tensors were compared in part only.");
+        }
+        let mut strongest: Vec<_> = self.changed.iter().collect();
+        strongest.sort_by(|a, b| b.relative_change.unwrap_or(0.0).total_cmp(&a.relative_change.unwrap_or(0.0)));
+        let rows = strongest.iter().take(SHOWN).map(|change| row(change)).collect();
+        let head = ["tensor", "changed", "cosine", "relative change", "rank", "over noise"];
+        let mut table = Section::new("Changed tensors").table(&head, rows);
+        if strongest.len() > SHOWN {
+            table = table.note(format!("The {SHOWN} strongest of {}.", strongest.len()));
+        }
+        vec![summary, table]
+    }
+}
+
+fn row(change: &TensorChange) -> Vec<String> {
+    let (rank, noise) = match change.spectrum {
+        Some(seen) if seen.is_low_rank() => (seen.rank.to_string(), format!("{:.2}", seen.over_noise)),
+        Some(seen) => (format!("full ({} of {} rows)", seen.rank, seen.rows), format!("{:.2}", seen.over_noise)),
+        None => ("-".into(), "-".into()),
+    };
+    let share = format!("{:.1} %", change.changed_share * 100.0);
+    vec![change.name.clone(), share, number(change.cosine), number(change.relative_change), rank, noise]
+}
+
+fn number(x: Option<f64>) -> String {
+    x.map_or("-".into(), |x| format!("{x:.6}"))
+}
