@@ -98,7 +98,6 @@ fn run(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], entry: fn(&[u8])) {
         }
         round += 1;
     }
-    println!("{name}: {round} rounds");
 }
 
 #[test]
