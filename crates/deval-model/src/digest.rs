@@ -1,12 +1,13 @@
 //! One read of the weights: the model hash, each file's SHA-256 and the health of every tensor.
 //!
-//! The model hash is one stream over all files and cannot be split, so it sets the pace: another thread reads, a third digests the
-//! tensors and counts NaN and infinities, a fourth hashes the files after the first (the first file's digest is the stream's own, half-way).
+//! The model hash is one stream over all files and cannot be split, so it sets the pace. Each file's own SHA-256 runs in the gaps of
+//! it (see [`streams`]); another thread reads, and a third digests the tensors and counts NaN and infinities.
 
 mod blocks;
 mod cache;
 mod explain;
 mod health;
+mod streams;
 mod tensors;
 
 use std::fs::File;
@@ -18,11 +19,11 @@ use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use self::blocks::{Block, Pool};
 use self::cache::Stamp;
 pub use self::health::{Counts, Health, TensorHealth};
+use self::streams::Stream;
 use self::tensors::Seen;
 pub use self::tensors::TensorDigest;
 use crate::ModelError;
@@ -96,15 +97,13 @@ pub fn digest_weights(
 fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64)) -> Result<WeightsDigest, ModelError> {
     let bytes = stamps.iter().map(|stamp| stamp.size).sum();
     let (to_hash, hashing) = channel();
-    let (to_files, filing) = channel();
     let (to_tensors, examining) = channel();
-    let (model, rest, seen, reading) = thread::scope(|scope| {
-        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_files, to_tensors]));
-        let rest = scope.spawn(|| hash_files(filing));
+    let (hashes, seen, reading) = thread::scope(|scope| {
+        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_tensors]));
         let seen = scope.spawn(|| tensors::examine(entries, examining));
-        let model = hash_model(hashing, |done| progress(done, bytes));
+        let hashes = hash(hashing, |done| progress(done, bytes));
         let joined = "the digest threads do not panic";
-        (model, rest.join().expect(joined), seen.join().expect(joined), reader.join().expect(joined))
+        (hashes, seen.join().expect(joined), reader.join().expect(joined))
     });
     reading?;
     let now = cache::stamp(entries)?;
@@ -112,17 +111,16 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
         return Err(ModelError::Changed(entries[changed].path.clone()));
     }
     let Seen { health, tensors } = seen?;
-    let files = file_digests(stamps, &model.ends, rest);
-    Ok(WeightsDigest { model_hash: model.hash, bytes, files, health, tensors, from_cache: false })
+    let files = file_digests(stamps, &hashes);
+    Ok(WeightsDigest { model_hash: hashes.model, bytes, files, health, tensors, from_cache: false })
 }
 
-/// The files with their place in the stream. The first file's own digest is the stream's at its end.
-fn file_digests(stamps: &[Stamp], ends: &[String], rest: Vec<String>) -> Vec<FileDigest> {
-    let digests = ends.first().cloned().into_iter().chain(rest);
+/// The files with their place in the stream.
+fn file_digests(stamps: &[Stamp], hashes: &Hashes) -> Vec<FileDigest> {
     let mut offset = 0;
-    let files = stamps.iter().zip(ends).zip(digests).map(|((stamp, end), sha256)| {
+    let files = stamps.iter().zip(&hashes.files).zip(&hashes.ends).map(|((stamp, sha256), end)| {
         let (name, size) = (stamp.name.clone(), stamp.size);
-        let file = FileDigest { name, size, sha256, offset, stream_sha256: end.clone() };
+        let file = FileDigest { name, size, sha256: sha256.clone(), offset, stream_sha256: end.clone() };
         offset += size;
         file
     });
@@ -150,38 +148,34 @@ fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), M
     Ok(())
 }
 
-struct ModelHash {
-    hash: String,
-    /// The stream's hash at the end of each file.
+struct Hashes {
+    model: String,
+    /// The model's stream at the end of each file.
     ends: Vec<String>,
+    /// Each file's own.
+    files: Vec<String>,
 }
 
-fn hash_model(blocks: Receiver<Arc<Block>>, mut progress: impl FnMut(u64)) -> ModelHash {
-    let mut stream = Sha256::new();
-    let mut ends = Vec::new();
+fn hash(blocks: Receiver<Arc<Block>>, mut progress: impl FnMut(u64)) -> Hashes {
+    let (mut model, mut file) = (Stream::new(), Stream::new());
+    let (mut ends, mut files) = (Vec::new(), Vec::new());
     let mut done = 0;
     for block in blocks {
-        stream.update(block.bytes());
+        // The first file's digest is the model's at its end.
+        if block.file == 0 {
+            model.update(block.bytes());
+        } else {
+            streams::update_both(&mut model, &mut file, block.bytes());
+        }
         done += block.bytes().len() as u64;
         progress(done);
         if block.last {
-            ends.push(hex::encode(stream.clone().finalize()));
+            ends.push(model.hex());
+            files.push(if block.file == 0 { model.hex() } else { file.hex() });
+            file = Stream::new();
         }
     }
-    ModelHash { hash: hex::encode(stream.finalize()), ends }
-}
-
-/// Digests of all files but the first.
-fn hash_files(blocks: Receiver<Arc<Block>>) -> Vec<String> {
-    let mut digests = Vec::new();
-    let mut stream = Sha256::new();
-    for block in blocks.into_iter().filter(|block| block.file > 0) {
-        stream.update(block.bytes());
-        if block.last {
-            digests.push(hex::encode(stream.finalize_reset()));
-        }
-    }
-    digests
+    Hashes { model: model.hex(), ends, files }
 }
 
 #[cfg(test)]

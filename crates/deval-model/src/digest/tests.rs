@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
 use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::golden;
