@@ -236,6 +236,21 @@ fn a_snapshot_is_accepted_by_a_person_and_then_holds() {
     answered(&project, "answers.jsonl", &edited, |example, _| right(example));
     let (code, said) = run("check", true);
     assert!(code == Some(1) && said.contains("snapshot.unreferenced"), "{said}");
+
+    // A set of another name leaves the old snapshot in use as long as its file is there.
+    ok(&project.run(&["examples", "import", "set.jsonl", "--name", "renamed", "--out", "renamed.jsonl"]));
+    fs::remove_dir_all(project.path("tests/snapshots")).expect("it is there");
+    assert_eq!(run("update", false).0, Some(0));
+    let renamed = || {
+        let arguments =
+            ["evaluate", "--examples", "renamed.jsonl", "--answers", "answers.jsonl", "--snapshot", "update"];
+        let output = project.command(&arguments).env_remove("CI").output().expect("the program runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    assert_eq!(renamed().0, Some(0));
+    fs::remove_file(project.path("set.jsonl")).expect("it is there");
+    let (code, said) = renamed();
+    assert!(code == Some(1) && said.contains("snapshot.unreferenced"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use deval_eval::{
-    Evaluation,
+    Evaluation, ExampleSet,
     snapshot::{Answers, Comparison, Snapshot},
 };
 use deval_manifest::Reading;
@@ -54,9 +54,9 @@ pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode
     }
     let is_sampled = evaluation.backend.reading.as_deref() == Some(Reading::Generate.name());
     let answers = if is_sampled { Answers::Sampled } else { Answers::Greedy };
-    let snapshot = Snapshot::of(evaluation, context.device_class(), answers);
+    let snapshot = Snapshot { file: set_file(context), ..Snapshot::of(evaluation, context.device_class(), answers) };
     let folder = context.root().join(FOLDER);
-    let unreferenced = unreferenced(&folder, &snapshot)?;
+    let unreferenced = unreferenced(context, &folder, &snapshot)?;
     let (passed, comparison) = assert_apart(context, &folder, &snapshot, mode)?;
     let path = format!("{FOLDER}/{}.snap", snapshot.name());
     let mut findings: Vec<_> = unreferenced.into_iter().map(no_longer_checked).collect();
@@ -103,8 +103,9 @@ fn no_longer_checked(name: String) -> Diagnostic {
         .help("delete it, or bring back the example set that it was made from")
 }
 
-/// Snapshots of an older edition of the same set on the same class of device: nothing checks them.
-fn unreferenced(folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
+/// Snapshots that nothing checks any more: of an older edition of the same set on the same class of device, or of a file that is gone or
+/// holds other examples.
+fn unreferenced(context: &Context, folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -114,8 +115,29 @@ fn unreferenced(folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Vec<String
     let current = format!("{}.snap", snapshot.name());
     Ok(names
         .into_iter()
-        .filter(|name| *name != current && snapshot.is_older_edition(name.trim_end_matches(".snap")))
+        .filter(|name| *name != current && name.ends_with(".snap"))
+        .filter(|name| {
+            snapshot.is_older_edition(name.trim_end_matches(".snap")) || has_lost_its_set(context, &folder.join(name))
+        })
         .collect())
+}
+
+/// Whether the file that an accepted result was made from is gone or holds other examples.
+fn has_lost_its_set(context: &Context, snap: &Path) -> bool {
+    // insta puts the content behind a header of its own.
+    let text = fs::read_to_string(snap).unwrap_or_default();
+    let content = text.find("\n{").and_then(|at| serde_json::from_str::<Snapshot>(&text[at..]).ok());
+    let Some((digest, file)) = content.and_then(|accepted| Some((accepted.digest, accepted.file?))) else {
+        return false;
+    };
+    let set = fs::read_to_string(context.path(&file)).map(|text| ExampleSet::read(&file, &text).0);
+    set.map_or(true, |set| set.info.digest != digest)
+}
+
+/// The file of the example set, relative to the manifest, if it lies below it.
+fn set_file(context: &Context) -> Option<String> {
+    let file = context.path(context.manifest.evaluate.examples.as_ref()?);
+    Some(file.strip_prefix(context.root()).ok()?.to_string_lossy().into_owned())
 }
 
 /// Runs the assertion in a process of its own. Whether it passed, and the comparison that was made.

@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub set: String,
     /// Its digest.
     pub digest: String,
+    /// Its file, relative to the manifest; absent for generated examples and for files elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// What answered, and on which class of device; see [`Snapshot::class`].
     pub class: String,
     /// Whether answers repeat.
@@ -107,6 +110,7 @@ impl Snapshot {
         Self {
             set: evaluation.set.name.clone(),
             digest: evaluation.set.digest.clone(),
+            file: None,
             class: Self::class(&evaluation.backend.name, evaluation.backend.reading.as_deref(), device),
             answers,
             overall: Mean::of(&rewards.overall),
@@ -284,6 +288,7 @@ mod tests {
         Snapshot {
             set: "my set/1".into(),
             digest: "0123456789abcdef".into(),
+            file: None,
             class: Snapshot::class("native", Some("likelihood"), "cpu"),
             answers,
             overall: mean,

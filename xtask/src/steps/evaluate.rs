@@ -53,7 +53,9 @@ impl Pure for Evaluate {
         inputs.add("evaluate.samples", settings.samples);
         inputs.add("evaluate.until", settings.until.name());
         inputs.add("evaluate.label_noise", settings.label_noise);
-        inputs.add("evaluate.examples", example_set(context)?.info.digest);
+        let set = example_set(context)?.info;
+        inputs.add("evaluate.set", set.name);
+        inputs.add("evaluate.examples", set.digest);
         inputs.add("evaluate.engine", env!("CARGO_PKG_VERSION"));
         if let Some(encoder) = embedder::fingerprint(context) {
             inputs.add("evaluate.embedder", encoder);
