@@ -31,6 +31,7 @@ fn heavy_dependencies_stay_behind_their_border() {
         ("candle-nn", "deval-llama"),
         ("candle-transformers", "deval-llama"),
         ("frame-support", "deval-localnet"),
+        ("testcontainers", "deval-container"),
     ];
     let output = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--no-deps"])
