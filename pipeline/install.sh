@@ -45,5 +45,5 @@ cpu)
     exit 2
     ;;
 esac
-rm -rf /var/lib/apt/lists/* /tmp/cpu.lock
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /tmp/cpu.lock
 python3 -c 'import torch, transformers as t; print("torch", torch.__version__, "transformers", t.__version__)'

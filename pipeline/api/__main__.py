@@ -1,4 +1,4 @@
-"""Start of the container: fetch, import, load, then serve. Whatever raises on the way ends the process with exit code 1."""
+"""Start of the container: fetch, import, load, then serve. What raises on the way ends the process with exit code 1."""
 
 from __future__ import annotations
 
@@ -43,12 +43,17 @@ def load(model_url: str, directory: Path) -> Any:
 
 
 def fetch(model_url: str, directory: Path) -> None:
-    """Downloads the whole repository. An unreachable Hub raises nothing here: the folder stays empty, the import fails."""
+    """Downloads the whole repository.
+
+    A Hub out of reach raises nothing here: huggingface_hub warns and takes a folder that is not empty for the package,
+    and upstream keeps the Hub's cache in it. Then the import fails.
+    """
     token = os.environ.get("HUGGINGFACE_TOKEN")
     if not token:
         raise ValueError("HUGGINGFACE_TOKEN is not set; the repository cannot be pulled without a token")
     from huggingface_hub import snapshot_download
 
+    (directory / ".cache/huggingface").mkdir(parents=True, exist_ok=True)
     snapshot_download(repo_id=model_url, local_dir=directory, token=token)
 
 

@@ -1,7 +1,8 @@
 """What a validator finds at the port: upstream's four routes and their answers.
 
 Mirrors deval/api/miner_api.py and models.py, quirks included: the pipeline is called inside an `async` route, so one
-question at a time is answered and everything else waits; what it raises becomes a 500; what it returns is read leniently.
+question at a time is answered and everything else waits; what it raises becomes a 500; what it returns is read
+leniently.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Question(BaseModel):
     llm_response: str
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How reading the pipeline's result went."""
 
     SUCCESS = "success"
@@ -78,8 +79,11 @@ def create_app(pipeline: Callable[..., Any] | None, directory: Path) -> FastAPI:
 
 
 def read_result(result: Any, seconds: float) -> Answer:
-    """The pipeline's result as an answer. pydantic decides what is a number and what is a list of strings; a result that
-    it refuses, or that is no dictionary, loses its score too."""
+    """The pipeline's result as an answer.
+
+    pydantic decides what is a number and what is a list of strings; a result that it refuses, or that is no dictionary,
+    loses its score too.
+    """
     try:
         score = result.get("score_completion")
         return Answer(

@@ -7,9 +7,9 @@
      "mistakes": {"type": "list", "items": ["str"], "count": 3, "longest_words": 12, "dots_only": false,
                   "surrogate": false}}
 
-`score` and `mistakes` are null when the key is missing, and both keys are missing with `keys` when the result is no
-mapping. `finite` is null when the score is no number. Only lists, tuples and sets are looked into; a generator would be
-used up. `dots_only`: an item without a character beside dots and white space. `surrogate`: an item that UTF-8 cannot hold.
+`score` and `mistakes` are null when the key is missing; of a result that is no mapping only the type is told. `finite` is
+null when the score is no number. Only lists, tuples and sets are looked into; a generator would be used up. `dots_only`:
+an item without a character beside dots and white space. `surrogate`: an item that UTF-8 cannot hold.
 Of a pipeline that raised: `{"seconds": 0.01, "raised": "ValueError", "message": "…"}`.
 """
 
@@ -89,8 +89,9 @@ def _described(result: Any) -> dict[str, Any]:
         described: dict[str, Any] = {"type": _name(result)}
         if isinstance(result, Mapping):
             described["keys"] = [_brief(str(key), 40) for key in list(result)[:_MOST_NAMES]]
-            described["score"] = _score(result["score_completion"]) if "score_completion" in result else None
-            described["mistakes"] = _mistakes(result["mistakes_completion"]) if "mistakes_completion" in result else None
+            for name, look in (("score", _score), ("mistakes", _mistakes)):
+                key = f"{name}_completion"
+                described[name] = look(result[key]) if key in result else None
         return described
     except Exception as error:
         return {"type": _name(result), "unobservable": _name(error)}

@@ -4,9 +4,9 @@ Asks a server that runs already, this repository's or upstream's own, and needs 
 
     python tests/python/api_contract.py --base-url http://127.0.0.1:8000
 
-The server has to serve `tests/fixtures/pipelines/scripted`. Prints row, expected and got; exit 1 when one differs.
-Routes, status codes, answers to what pipelines return: observed with upstream's code. The texts of the 422 bodies are those of
-fastapi 0.115.6 and pydantic 2.10.4, which upstream locks.
+The server has to serve `tests/fixtures/pipelines/scripted`. Prints row, expected, got; exit 1 when one differs.
+Routes, status codes and what becomes of a pipeline's result were observed with upstream's code; the texts of the 422
+bodies are those of fastapi 0.115.6 and pydantic 2.10.4, which upstream locks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 SCRIPTED = Path(__file__).parents[1] / "fixtures/pipelines/scripted"
+COLDKEY = (SCRIPTED / "coldkey.txt").read_text()
 ERROR_500 = "500 text/plain; charset=utf-8 Internal Server Error"
 LOST = '200 {"score":-1.0,"mistakes":[],"response_time":S,"status_message":"error"}'
 
@@ -80,9 +81,13 @@ def success(score: str, mistakes: str) -> str:
     return f'200 {{"score":{score},"mistakes":{mistakes},"response_time":S,"status_message":"success"}}'
 
 
-def refused(kind: str, field: str, message: str, value: str) -> str:
-    location = ",".join(part if part.isdigit() else f'"{part}"' for part in field.split("."))
-    return f'422 {{"detail":[{{"type":"{kind}","loc":["body",{location}],"msg":"{message}","input":{value}}}]}}'
+def refused(kind: str, location: list[str | int], message: str, given: str = "…") -> str:
+    place = json.dumps(["body", *location], separators=(",", ":"))
+    return f'422 {{"detail":[{{"type":"{kind}","loc":{place},"msg":"{message}","input":{given}}}]}}'
+
+
+def no_string(given: str, *location: str | int) -> str:
+    return refused("string_type", [*location], "Input should be a valid string", given)
 
 
 def route(name: str, path: str, expected: str) -> Row:
@@ -116,54 +121,53 @@ def raised(statement: str) -> str:
 
 
 GOOD = success("0.5", '["a"]')
+QUERY = "{'score_completion': 1, 'mistakes_completion': [repr(query)]}"
 
 ROUTES = [
     route("GET /health", "/health", "200 true"),
     route("GET /get_model_hash", "/get_model_hash", f'200 {{"hash":"{hash_of(SCRIPTED)}"}}'),
-    route("GET /get_model_coldkey", "/get_model_coldkey", f'200 {{"coldkey":"{(SCRIPTED / "coldkey.txt").read_text()}"}}'),
+    route("GET /get_model_coldkey", "/get_model_coldkey", f'200 {{"coldkey":"{COLDKEY}"}}'),
     route("GET /eval_query", "/eval_query", '405 {"detail":"Method Not Allowed"}'),
     Row("POST /health", "/health", "{}", '405 {"detail":"Method Not Allowed"}'),
     route("unknown path", "/unknown", '404 {"detail":"Not Found"}'),
 ]
 
 REQUESTS = [
-    posted("query given", returned("{'score_completion': 1, 'mistakes_completion': [query]}"), success("1.0", '["query"]')),
-    posted(
-        "query left out is the empty text",
-        returned("{'score_completion': 1, 'mistakes_completion': [repr(query)]}", query=...),
-        success("1.0", "[\"''\"]"),
-    ),
-    posted(
-        "query null is None",
-        returned("{'score_completion': 1, 'mistakes_completion': [repr(query)]}", query=None),
-        success("1.0", '["None"]'),
-    ),
+    posted("query given", returned(QUERY), success("1.0", "[\"'query'\"]")),
+    posted("query left out is the empty text", returned(QUERY, query=...), success("1.0", "[\"''\"]")),
+    posted("query null is None", returned(QUERY, query=None), success("1.0", '["None"]')),
     posted("unknown fields are ignored", question(other=1), success("0.5", "[]")),
     *(
         posted(
             f"{field} left out",
             question(**{field: ...}),
-            f'422 {{"detail":[{{"type":"missing","loc":["body","{field}"],"msg":"Field required","input":…}}]}}',
+            refused("missing", [field], "Field required"),
         )
         for field in ("tasks", "rag_context", "llm_response")
     ),
-    posted("tasks is a text", question(tasks="relevancy"), refused("list_type", "tasks", "Input should be a valid list", '"relevancy"')),
-    posted("tasks holds a number", question(tasks=[1]), refused("string_type", "tasks.0", "Input should be a valid string", "1")),
-    posted("rag_context is a number", question(rag_context=1), refused("string_type", "rag_context", "Input should be a valid string", "1")),
-    posted("llm_response is null", question(llm_response=None), refused("string_type", "llm_response", "Input should be a valid string", "null")),
-    posted("query is a number", question(query=1), refused("string_type", "query", "Input should be a valid string", "1")),
+    posted(
+        "tasks is a text", question(tasks="x"), refused("list_type", ["tasks"], "Input should be a valid list", '"x"')
+    ),
+    posted("tasks holds a number", question(tasks=[1]), no_string("1", "tasks", 0)),
+    posted("rag_context is a number", question(rag_context=1), no_string("1", "rag_context")),
+    posted("llm_response is null", question(llm_response=None), no_string("null", "llm_response")),
+    posted("query is a number", question(query=1), no_string("1", "query")),
     posted(
         "body is no JSON",
         "{bad",
         '422 {"detail":[{"type":"json_invalid","loc":["body",1],"msg":"JSON decode error","input":{},'
         '"ctx":{"error":"Expecting property name enclosed in double quotes"}}]}',
     ),
-    posted("body is empty", "", '422 {"detail":[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]}'),
+    posted("body is empty", "", refused("missing", [], "Field required", "null")),
     posted(
         "body is a list",
         "[]",
-        '422 {"detail":[{"type":"model_attributes_type","loc":["body"],'
-        '"msg":"Input should be a valid dictionary or object to extract fields from","input":[]}]}',
+        refused(
+            "model_attributes_type",
+            [],
+            "Input should be a valid dictionary or object to extract fields from",
+            "[]",
+        ),
     ),
     posted("context with a lone surrogate", question(rag_context="\ud800"), success("0.5", "[]")),
     posted("lone surrogate in a refused body", question(rag_context="\ud800", llm_response=...), ERROR_500),

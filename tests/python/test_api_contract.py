@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_contract import ROWS, SCRIPTED, Reply, Row, agrees, ask, question, returned, seen, waiting
+from api_contract import ERROR_500, ROWS, SCRIPTED, Reply, Row, agrees, ask, question, returned, seen, waiting
 
 from api.contract import coldkey, model_hash
 
@@ -134,8 +134,10 @@ def test_model_hash(tmp_path: Path, given: dict[str, Any], expected: dict[str, A
         path.parent.mkdir(parents=True, exist_ok=True)
         if "symlink" in entry:
             path.symlink_to(entry["symlink"])
+        elif "hex" in entry:
+            path.write_bytes(bytes.fromhex(entry["hex"]))
         else:
-            path.write_bytes(bytes.fromhex(entry["hex"]) if "hex" in entry else bytes([entry["fill_byte"]]) * entry["length"])
+            path.write_bytes(bytes([entry["fill_byte"]]) * entry["length"])
     if "error" in expected:
         with pytest.raises(OSError) as error:
             model_hash(tmp_path)
@@ -162,14 +164,14 @@ def test_without_model_url_nothing_is_loaded(serve: Any) -> None:
     server = serve(SCRIPTED, MODEL_URL="", DEVAL_SCRIPT='{"import": {"do": "exits"}}')
     assert server.phases() == ["ready"]
     assert seen(ask(server.base_url, "/health")) == "200 true"
-    assert seen(ask(server.base_url, "/eval_query", question())) == "500 text/plain; charset=utf-8 Internal Server Error"
+    assert seen(ask(server.base_url, "/eval_query", question())) == ERROR_500
 
 
 def test_a_package_without_weights_and_coldkey(serve: Any, package: Path) -> None:
     server = serve(package)
     assert server.phases()[-1] == "ready"
-    nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert seen(ask(server.base_url, "/get_model_hash")) == f'200 {{"hash":"{nothing}"}}'
+    of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert seen(ask(server.base_url, "/get_model_hash")) == f'200 {{"hash":"{of_nothing}"}}'
     assert seen(ask(server.base_url, "/get_model_coldkey")) == '200 {"coldkey":null}'
     (package / "coldkey.txt").write_bytes(b" 5Grw\r\n")
     assert seen(ask(server.base_url, "/get_model_coldkey")) == '200 {"coldkey":" 5Grw\\n"}'
@@ -183,7 +185,7 @@ def test_a_package_without_weights_and_coldkey(serve: Any, package: Path) -> Non
     [
         ({"import": {"do": "raises"}}, [], "ValueError: told to fail"),
         ({"load": {"do": "raises"}}, ["import"], "ValueError: told to fail"),
-        ({"import": {"answer": "__import__('no_such_module')"}}, [], "ModuleNotFoundError: No module named 'no_such_module'"),
+        ({"import": {"answer": "__import__('nothing')"}}, [], "ModuleNotFoundError: No module named 'nothing'"),
     ],
     ids=["import raises", "load raises", "module is missing"],
 )
