@@ -231,7 +231,7 @@ def agrees(expected: str, got: str) -> bool:
 
 
 def waiting(base_url: str) -> tuple[str, str]:
-    """One question at a time: what /health does while a question is being answered. A slow machine gets a longer one."""
+    """One question at a time: what /health does while a question is being answered. A slow machine gets longer."""
     expected = "/health waits for the running question"
     for seconds in (1, 4, 16):
         times = "[str(time.time()), str(time.sleep(SECONDS)), str(time.time())]".replace("SECONDS", str(seconds))
