@@ -51,7 +51,8 @@ pub(crate) fn interpreter() -> PathBuf {
 
 /// Creates the virtual environment with the validator's torch and transformers, for tests, benchmarks and the proof of obfuscated
 /// packages; does nothing when it is there.
-pub(crate) fn prepare() -> anyhow::Result<()> {
+pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
+    ui.say("preparing the Python environment with the validator's torch and transformers");
     let status = Command::new("bash")
         .arg("ci/python-env.sh")
         .arg(ENVIRONMENT)

@@ -14,7 +14,7 @@ use crate::{Verdict, cargo, python, ui::Ui};
 pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
     if required.split(',').any(|name| name.trim() == "python") {
-        python::prepare()?;
+        python::prepare(ui)?;
     }
     // The tests start this program.
     let built = cargo::command().args(["build", "--package", "deval-localnet"]).status().context("cannot run cargo")?;

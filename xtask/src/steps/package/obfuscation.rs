@@ -47,7 +47,7 @@ pub(super) fn make(context: &Context, shipped: &BTreeMap<String, PathBuf>) -> an
         Err(error) => return Err(error.into()),
     };
     let obfuscate_seconds = begun.elapsed().as_secs_f64();
-    python::prepare()?;
+    python::prepare(context.ui)?;
     let spinner = context.ui.spinner("asking the plain and the obfuscated pipeline");
     let begun = Instant::now();
     let interpreter = python::interpreter();
