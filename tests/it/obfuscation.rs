@@ -37,7 +37,10 @@ fn an_obfuscated_package_is_proven_and_comes_out_the_same_again() {
     let first = package();
     assert_eq!(first["diagnostics"], serde_json::json!([]), "{first:#}");
     let obfuscated = &first["result"]["obfuscated"];
-    assert_eq!((&obfuscated["pyarmor"], &obfuscated["files"], &obfuscated["kept"]), (&"8.5.11".into(), &6.into(), &false.into()));
+    assert_eq!(
+        (&obfuscated["pyarmor"], &obfuscated["files"], &obfuscated["kept"]),
+        (&"8.5.11".into(), &6.into(), &false.into())
+    );
     assert_eq!((&obfuscated["proof"]["answers"], &obfuscated["proof"]["requests"]), (&24.into(), &12.into()));
     assert!(obfuscated["proof"]["distinct"].as_u64() >= Some(6), "{obfuscated}");
     let tree = project.path("target/deval/package");

@@ -95,7 +95,7 @@ fn a_plain_pipeline_that_proves_nothing_is_a_warning() {
     for (plain, said) in [
         (&broken, "does not run on a tiny model"),
         (&refuses, "answers no request"),
-        (&moody, "differently in two runs"),
+        (&moody, "answers the same request differently"),
     ] {
         let Some(outcome) = proven(&[("pipeline.py", plain)], &[("pipeline.py", plain)], PATIENCE) else { return };
         let finding = only(outcome);
