@@ -27,7 +27,7 @@ fn written(kind: Kind) -> tempfile::TempDir {
 fn answers(dir: &Path, sampling: &Sampling) -> Vec<(String, StopReason)> {
     let mut engine = Engine::load(dir).expect("a model");
     assert_eq!(engine.info().context, CONTEXT);
-    let options = GenerateOptions { max_new_tokens: 60, sampling: sampling.clone(), extra_stop_tokens: Vec::new() };
+    let options = GenerateOptions { max_new_tokens: 60, sampling: *sampling, extra_stop_tokens: Vec::new() };
     let asked = QUESTIONS.map(|question| {
         let prompt = engine.chat_prompt(Some("You judge."), question).expect("a template");
         let answer = engine.generate(&prompt, &options).expect("an answer");

@@ -16,7 +16,7 @@ use deval_python::{
 use deval_report::{Diagnostic, Section};
 use serde_json::{Value, json};
 
-use crate::{cargo, context::Context, findings::Findings, python};
+use crate::{context::Context, findings::Findings, python};
 
 /// Longest that one of the two pipelines may take for all requests.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -66,7 +66,7 @@ fn armored(context: &Context, shipped: &BTreeMap<String, PathBuf>, folder: &str)
     let inner = format!("{}/", python_source::FOLDER);
     let files = shipped.iter().filter_map(|(path, from)| Some((path.strip_prefix(&inner)?.to_owned(), from.clone())));
     let files = files.collect();
-    let armor = Armor::ensure(&cargo::root().join("target/deval/pyarmor"), &env::var_os("PATH").unwrap_or_default())?;
+    let armor = Armor::ensure(&context.out("pyarmor"), &env::var_os("PATH").unwrap_or_default())?;
     armor.obfuscate(Sources { files: &files, folder }, &context.out("obfuscated"), context.rerun)
 }
 
