@@ -5,10 +5,14 @@
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
+//! - `tiny`: the tiny models, in the built-in engine and in transformers
+//! - `obfuscation`: packages whose sources go through PyArmor
 
 mod bad_input;
 mod clients;
 mod harness;
 mod numbers;
+mod obfuscation;
 mod tidy;
+mod tiny;
 mod way;
