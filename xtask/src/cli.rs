@@ -91,9 +91,9 @@ pub(crate) enum Command {
     Report,
     /// How the model comes from its base, tensor by tensor.
     Lineage {
-        /// Folder of the base model.
-        #[arg(long, value_name = "DIR")]
-        against: PathBuf,
+        /// Folder of the base model, or its repository on the Hub, of which only headers and samples are read.
+        #[arg(long, value_name = "DIR|NAMESPACE/NAME")]
+        against: String,
     },
     /// Download a repository into an empty folder and check every file against the Hub's digests.
     Fetch {
