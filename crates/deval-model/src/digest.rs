@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::blocks::{Block, Pool};
 use self::cache::Stamp;
+pub use self::explain::{Content, Explanation, Outside, Piece};
 pub use self::health::{Counts, Health, TensorHealth};
 use self::streams::Stream;
 use self::tensors::Seen;

@@ -145,15 +145,30 @@ fn the_explanation_names_what_entered_and_what_did_not() {
     }
     fs::create_dir(dir.path().join("old")).unwrap();
     let digest = digest(dir.path()).unwrap();
-    let sections = digest.explain(dir.path()).unwrap();
+    fs::write(dir.path().join("c.safetensors"), shard(&[("x", &[2, 3]), ("y", &[4])])).unwrap();
+    let digest = self::digest(dir.path()).unwrap();
+    let explanation = digest.explain(dir.path()).unwrap();
+    let mut end = 0;
+    for piece in &explanation.pieces {
+        let file = digest.files.iter().find(|file| file.name == piece.file).unwrap();
+        assert_eq!((piece.offset, piece.file_offset), (end, end - file.offset), "no gap: {piece:?}");
+        end += piece.bytes;
+    }
+    assert_eq!(end, digest.bytes);
+    let whats: Vec<_> = explanation.pieces.iter().map(|piece| piece.what.clone()).collect();
+    let tensor = |name: &str, shape: &[usize]| Content::Tensor { name: name.into(), dtype: "F16".into(), shape: shape.into() };
+    let [file, length, header] = [Content::File, Content::HeaderLength, Content::Header];
+    assert_eq!(whats, [file.clone(), file, length, header, tensor("x", &[2, 3]), tensor("y", &[4])]);
+    let text = serde_json::to_string(&explanation).unwrap();
+    assert_eq!(serde_json::from_str::<Explanation>(&text).unwrap(), explanation);
+
+    let sections = explanation.sections(&digest);
     let rows = |at: usize| sections[at].table.as_ref().unwrap().rows.clone();
-    assert_eq!(
-        [&rows(0)[0][..4], &rows(0)[1][..4]],
-        [["a.safetensors", "0", "10", "10"], ["b.safetensors", "10", "20", "10"]]
-    );
-    assert_eq!(rows(0)[1][5], digest.model_hash);
-    assert_eq!(rows(1).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["B.SAFETENSORS", "config.json", "old"]);
-    assert!(rows(1)[0][1].contains("capitals") && rows(1)[2][1].contains("folder"));
+    assert_eq!(rows(0)[1][..4], ["b.safetensors", "10", "0", "10"]);
+    assert_eq!(rows(0).last().unwrap()[3..], ["20", "2 tensors, x to y"]);
+    assert_eq!(rows(1)[2], ["c.safetensors".to_owned(), digest.model_hash.clone()]);
+    assert_eq!(rows(2).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["B.SAFETENSORS", "config.json", "old"]);
+    assert!(rows(2)[0][1].contains("capitals") && rows(2)[2][1].contains("folder"));
 }
 
 #[test]
