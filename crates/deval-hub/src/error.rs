@@ -89,7 +89,9 @@ pub enum HubError {
     },
 
     /// A part of a file was asked for and something else came, so that nothing was taken.
-    #[error("{url} did not answer with the range asked for: {found} instead of {wanted}; download the repository (`cargo xtask fetch`)")]
+    #[error(
+        "{url} did not answer with the range asked for: {found} instead of {wanted}; download the repository (`cargo xtask fetch`)"
+    )]
     NoRange {
         /// The request's URL, without query.
         url: String,

@@ -22,7 +22,8 @@ pub mod weights;
 
 pub use config_check::check as check_config;
 pub use digest::{
-    Content, Counts, Explanation, FileDigest, Health, Outside, Piece, TensorDigest, TensorHealth, WeightsDigest, digest_weights,
+    Content, Counts, Explanation, FileDigest, Health, Outside, Piece, TensorDigest, TensorHealth, WeightsDigest,
+    digest_weights,
 };
 pub use error::ModelError;
 pub use outline::{file_sha256, outline};

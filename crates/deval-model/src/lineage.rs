@@ -192,9 +192,9 @@ pub fn compare_sources(
         changed: Vec::new(),
         cosine: None,
         relative_change: None,
-        sampled: options.most_bytes.is_some_and(|most| {
-            pairs.iter().any(|(a, b)| a.tensor.bytes() > most && !measure::in_the_same_file(a, b))
-        }),
+        sampled: options
+            .most_bytes
+            .is_some_and(|most| pairs.iter().any(|(a, b)| a.tensor.bytes() > most && !measure::in_the_same_file(a, b))),
     };
     let changes: Vec<Measured> = measured.into_iter().flatten().collect();
     let sums = changes.iter().map(|measured| measured.sums).sum::<measure::Sums>();

@@ -158,7 +158,12 @@ fn python(model: &Path, expected: &WeightsDigest) -> anyhow::Result<Duration> {
     let output = Command::new("python3.11").arg(script).arg(model).output().context("cannot run python3.11")?;
     ensure!(output.status.success(), "ci/bench/hash.py: {}", String::from_utf8_lossy(&output.stderr).trim());
     let peer: PeerHashed = serde_json::from_slice(&output.stdout).context("ci/bench/hash.py printed no result")?;
-    ensure!(peer.model_hash == expected.model_hash, "Python hashes to {}, we to {}", peer.model_hash, expected.model_hash);
+    ensure!(
+        peer.model_hash == expected.model_hash,
+        "Python hashes to {}, we to {}",
+        peer.model_hash,
+        expected.model_hash
+    );
     Ok(Duration::from_secs_f64(peer.seconds))
 }
 

@@ -98,24 +98,26 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
         text().prop_map(|folder| (Some(folder), None)),
         text().prop_map(|repo| (None, Some(repo)))
     ];
-    (reading, until, numbers, prop::option::of(text()), embedder).prop_map(|(reading, until, numbers, examples, embedder)| {
-        let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
-        let (embedder_dir, embedder_repo) = embedder;
-        let rest = Evaluate::default();
-        Evaluate {
-            reading,
-            until,
-            examples_per_task,
-            seed,
-            max_new_tokens,
-            samples,
-            label_noise,
-            examples,
-            embedder_dir,
-            embedder_repo,
-            ..rest
-        }
-    })
+    (reading, until, numbers, prop::option::of(text()), embedder).prop_map(
+        |(reading, until, numbers, examples, embedder)| {
+            let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
+            let (embedder_dir, embedder_repo) = embedder;
+            let rest = Evaluate::default();
+            Evaluate {
+                reading,
+                until,
+                examples_per_task,
+                seed,
+                max_new_tokens,
+                samples,
+                label_noise,
+                examples,
+                embedder_dir,
+                embedder_repo,
+                ..rest
+            }
+        },
+    )
 }
 
 /// Every manifest that is valid.

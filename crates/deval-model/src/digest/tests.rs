@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::golden;
-use crate::weights::tests::raw;
+use crate::weights::tests::{raw, shard};
 
 fn digest(dir: &Path) -> Result<WeightsDigest, ModelError> {
     digest_weights(dir, None, &mut |_, _| {})
@@ -144,8 +144,7 @@ fn the_explanation_names_what_entered_and_what_did_not() {
         fs::write(dir.path().join(name), raw("{}", 0)).unwrap();
     }
     fs::create_dir(dir.path().join("old")).unwrap();
-    let digest = digest(dir.path()).unwrap();
-    fs::write(dir.path().join("c.safetensors"), shard(&[("x", &[2, 3]), ("y", &[4])])).unwrap();
+    fs::write(dir.path().join("c.safetensors"), shard(&[("x", &[2, 3][..]), ("y", &[4])])).unwrap();
     let digest = self::digest(dir.path()).unwrap();
     let explanation = digest.explain(dir.path()).unwrap();
     let mut end = 0;
@@ -156,7 +155,8 @@ fn the_explanation_names_what_entered_and_what_did_not() {
     }
     assert_eq!(end, digest.bytes);
     let whats: Vec<_> = explanation.pieces.iter().map(|piece| piece.what.clone()).collect();
-    let tensor = |name: &str, shape: &[usize]| Content::Tensor { name: name.into(), dtype: "F16".into(), shape: shape.into() };
+    let tensor =
+        |name: &str, shape: &[usize]| Content::Tensor { name: name.into(), dtype: "F16".into(), shape: shape.into() };
     let [file, length, header] = [Content::File, Content::HeaderLength, Content::Header];
     assert_eq!(whats, [file.clone(), file, length, header, tensor("x", &[2, 3]), tensor("y", &[4])]);
     let text = serde_json::to_string(&explanation).unwrap();

@@ -286,7 +286,12 @@ fn honest_training_is_no_copy() {
             values.iter().zip(training).map(|(value, step)| step - value * 1e-3).collect()
         });
         let lineage = between(&decayed, &model(1), dtype);
-        assert_eq!((lineage.relation, codes(&lineage).len()), (Relation::FineTuned, 0), "{dtype} {:#?}", lineage.changed);
+        assert_eq!(
+            (lineage.relation, codes(&lineage).len()),
+            (Relation::FineTuned, 0),
+            "{dtype} {:#?}",
+            lineage.changed
+        );
     }
     // One unit in the last place of one element in twenty is about the least that training does in 16 bits.
     let nudged = remade(|_, values| {
