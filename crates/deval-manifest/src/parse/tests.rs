@@ -84,7 +84,7 @@ fn submission() -> impl Strategy<Value = (Submission, Wallet, Package)> {
         Submission { model_url, model_dir, pipeline_dir, network }
     });
     let wallet = (text(), text(), text()).prop_map(|(path, name, hotkey)| Wallet { path, name, hotkey });
-    let package = prop::collection::vec(text(), 0..4).prop_map(|ignore| Package { ignore, ..Package::default() });
+    let package = prop::collection::vec(text(), 0..4).prop_map(|ignore| Package { ignore });
     (submission, wallet, package)
 }
 

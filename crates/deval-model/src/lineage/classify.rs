@@ -94,7 +94,9 @@ fn layout(a: &dyn TensorSource, b: &dyn TensorSource) -> Result<Relation, ModelE
     let same = a.shards().len() == b.shards().len() && {
         let mut same = true;
         for number in 0..a.shards().len() {
-            same = same && header(a, number)? == header(b, number)?;
+            let digests = (a.sha256(number), b.sha256(number));
+            let equal = matches!(digests, (Some(a), Some(b)) if a == b);
+            same = same && (equal || header(a, number)? == header(b, number)?);
         }
         same
     };

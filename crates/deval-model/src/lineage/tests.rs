@@ -374,6 +374,62 @@ fn a_part_of_the_bytes_gives_the_same_verdict() {
     assert!(steps.len() == 5 && steps[4].0 == steps[4].1 && steps.is_sorted());
 }
 
+/// A folder as if behind a network: what is read is counted.
+struct Counted {
+    inner: LocalFolder,
+    read: AtomicUsize,
+    sha256: Option<&'static str>,
+}
+
+impl TensorSource for Counted {
+    fn shards(&self) -> &[crate::weights::Shard] {
+        self.inner.shards()
+    }
+
+    fn read(&self, shard: usize, offset: u64, buffer: &mut [u8]) -> Result<(), ModelError> {
+        self.read.fetch_add(buffer.len(), Ordering::Relaxed);
+        self.inner.read(shard, offset, buffer)
+    }
+
+    fn sha256(&self, _shard: usize) -> Option<&str> {
+        self.sha256
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn of_a_remote_base_little_is_read_and_of_equal_files_nothing() {
+    let shape = vec![1024, 512];
+    let large = |seed| -> Model {
+        let mut dice = Dice::new(seed, 0);
+        (0..4).map(|at| (format!("t{at}"), shape.clone(), normal(&mut dice, 1024 * 512, 0.02))).collect()
+    };
+    let mut trained = large(1);
+    let delta = directions(&mut Dice::new(2, 0), &shape, &[1e-3; 4]);
+    trained[0].2.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+    let (ours, base) = (folder(&trained, Dtype::BF16), folder(&large(1), Dtype::BF16));
+    let source = |dir: &tempfile::TempDir, sha256| Counted {
+        inner: LocalFolder::open(dir.path()).unwrap(),
+        read: AtomicUsize::new(0),
+        sha256,
+    };
+    let options = Options { seed: 0, most_bytes: Some(64 << 10), most_rows: Some(32) };
+    let compare = |sha256| {
+        let (ours, base) = (source(&ours, sha256), source(&base, sha256));
+        let lineage = compare_sources(&ours, &base, options, &mut |_, _| {}).unwrap();
+        (lineage, base.read.into_inner())
+    };
+    let (lineage, read) = compare(None);
+    assert_eq!((lineage.relation, lineage.identical_tensors, lineage.sampled), (Relation::LowRank, 3, true));
+    // 4 MiB in all: the parts of four tensors, of one of them twice, and 32 rows of it.
+    assert!(read <= 5 * (64 << 10) + 32 * 1024, "{read} bytes");
+    let (lineage, read) = compare(Some("the same"));
+    assert_eq!((lineage.relation, lineage.sampled, read), (Relation::Identical, false, 0));
+}
+
 #[test]
 fn broken_weights_are_an_error_that_names_the_file() {
     let (base, other) = (folder(&model(1), Dtype::F32), tempfile::tempdir().unwrap());
