@@ -79,6 +79,7 @@ fn mutate(bytes: &mut Vec<u8>, words: &[&[u8]], dice: &mut Dice) {
 }
 
 /// Mutates sound inputs a few times each, and now and then goes on from what came of it.
+#[expect(clippy::print_stderr, reason = "a long run says how far it came")]
 fn run(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], entry: fn(&[u8])) {
     let seconds = std::env::var("DEVAL_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
