@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::SystemTime;
 
+use rustix::fs::{Advice, fadvise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +146,10 @@ fn send_all(entries: &[Entry], own: &FileHashes, consumers: &[Sender<Arc<Block>>
     let mut pool = Pool::new();
     for (number, entry) in entries.iter().enumerate() {
         let mut file = File::open(&entry.path).map_err(ModelError::io("open", &entry.path))?;
+        // Weights larger than memory are not to push out what others use; where the system knows no such advice, it is read as ever.
+        for advice in [Advice::Sequential, Advice::NoReuse] {
+            fadvise(&file, 0, None, advice).ok();
+        }
         loop {
             let block = pool.fill(number, &mut file).map_err(ModelError::io("read", &entry.path))?;
             let last = block.last;

@@ -79,6 +79,25 @@ fn files_larger_than_a_block_are_digested_one_by_one_and_together() {
 }
 
 #[test]
+fn whoever_hashes_a_file_the_digests_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    // More blocks than the pool has, and files that begin within a SHA-256 block of the model's stream.
+    let sizes = [5_000_001usize, 7_000_003, 1, 0, 262_144, 3_999_999, 12_345, 6_000_000];
+    for (number, size) in sizes.iter().enumerate() {
+        let bytes: Vec<u8> = (0..*size).map(|i| (i * (number + 3) % 253) as u8).collect();
+        fs::write(dir.path().join(format!("{number}.safetensors")), bytes).unwrap();
+    }
+    let content = |number: usize| fs::read(dir.path().join(format!("{number}.safetensors"))).unwrap();
+    let files: Vec<_> = (0..sizes.len()).map(|number| sha256(&content(number))).collect();
+    let model = sha256(&(0..sizes.len()).flat_map(content).collect::<Vec<_>>());
+    for _ in 0..20 {
+        let found = digest(dir.path()).unwrap();
+        assert_eq!(found.model_hash, model);
+        assert_eq!(found.files.into_iter().map(|file| file.sha256).collect::<Vec<_>>(), files);
+    }
+}
+
+#[test]
 fn one_file_has_the_model_hash_as_its_own() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("model.safetensors"), raw("{}", 0)).unwrap();
