@@ -92,7 +92,7 @@ impl WeightsDigest {
             return pieces;
         }
         add(PREFIX, Content::HeaderLength);
-        add(file.size - data - PREFIX, Content::Header);
+        add(file.size.saturating_sub(data + PREFIX), Content::Header);
         for tensor in tensors {
             let TensorDigest { name, dtype, shape, .. } = tensor.clone();
             add(tensor.bytes, Content::Tensor { name, dtype, shape });
