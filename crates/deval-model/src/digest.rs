@@ -26,13 +26,16 @@ use serde::{Deserialize, Serialize};
 use self::blocks::{Block, Pool};
 use self::cache::Stamp;
 pub use self::explain::{Content, Explanation, Outside, Piece};
-use self::file_hashes::FileHashes;
+use self::file_hashes::{FileHashes, Pace};
 pub use self::health::{Counts, Health, TensorHealth};
 use self::streams::Stream;
 use self::tensors::Seen;
 pub use self::tensors::TensorDigest;
 use crate::ModelError;
 use crate::files::{self, Entry};
+
+/// Blocks after which is looked whether others use the processors too.
+const PACE: usize = 64;
 
 /// What one read of the weights gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -186,10 +189,13 @@ fn with_spare_time<'a>(blocks: Receiver<Arc<Block>>, own: &'a FileHashes) -> imp
 
 /// The model's stream at the end of each file.
 fn hash(blocks: Receiver<Arc<Block>>, own: &FileHashes, mut progress: impl FnMut(u64)) -> Vec<String> {
-    let mut model = Stream::new();
+    let (mut model, mut pace) = (Stream::new(), Pace::new());
     let mut ends = Vec::new();
     let mut done = 0;
-    for block in blocks {
+    for (number, block) in blocks.into_iter().enumerate() {
+        if number % PACE == 0 {
+            own.set_crowded(pace.is_crowded());
+        }
         own.hash_with(&mut model, &block);
         done += block.bytes().len() as u64;
         progress(done);
