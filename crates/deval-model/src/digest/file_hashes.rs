@@ -140,3 +140,38 @@ fn waited() -> Duration {
     let nanoseconds = text.split_whitespace().nth(1).and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::blocks::Pool;
+    use super::*;
+
+    #[test]
+    fn in_a_crowd_only_what_was_left_behind_is_taken() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..600_000).map(|i| (i % 249) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        let mut pool = Pool::new();
+        let blocks: Vec<_> = (0..3).map(|_| Arc::new(pool.fill(1, &mut file).unwrap())).collect();
+        let (own, mut model) = (FileHashes::new(), Stream::new());
+        blocks.iter().for_each(|block| own.push(block));
+        own.set_crowded(true);
+        assert!(!own.hash_some(), "nothing is behind");
+        own.hash_with(&mut model, &blocks[0]);
+        let held = own.state().stream.take().unwrap();
+        own.hash_with(&mut model, &blocks[1]);
+        assert!(!own.hash_some(), "somebody else is at it");
+        own.state().give_back(held, false);
+        assert!(own.hash_some() && !own.hash_some(), "one was behind");
+        own.set_crowded(false);
+        assert!(own.hash_some() && !own.hash_some(), "with room the rest is taken");
+        own.hash_with(&mut model, &blocks[2]);
+        let expected = hex::encode(Sha256::digest(&bytes));
+        assert_eq!((model.hex(), own.finish()), (expected.clone(), vec![expected]));
+    }
+}
