@@ -2,6 +2,7 @@
 //!
 //! - `tidy`: rules of the repository
 //! - `bad_input`: every kind of wrong input, with the message it gets
+//! - `disk`: what is said of the weights: the hash explained, read again, compared with a base
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
@@ -10,6 +11,7 @@
 
 mod bad_input;
 mod clients;
+mod disk;
 mod harness;
 mod numbers;
 mod obfuscation;

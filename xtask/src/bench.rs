@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: speed beside a named peer, measured in one run on the same machine.
 
+mod hash;
+
 use std::{
     fs,
     path::Path,
@@ -27,6 +29,7 @@ pub(crate) fn run(what: Bench, ui: Ui) -> anyhow::Result<Verdict> {
         Bench::Score => vec![score(ui)?],
         Bench::Examples => vec![examples()],
         Bench::Forecast => vec![contest()?],
+        Bench::Hash => return hash::run(ui),
         Bench::Numbers => vec![score(ui)?, examples(), contest()?],
     };
     let met = rows.iter().all(|row| row.met);

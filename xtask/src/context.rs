@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -139,19 +140,30 @@ impl Context {
         finding
     }
 
+    /// The side cache of the digests of the weights.
+    pub(crate) fn weights_cache(&self) -> PathBuf {
+        self.out("cache/weights.json")
+    }
+
     /// Digests of the weights: read once, kept in a side cache, never read again while unchanged.
     pub(crate) fn weights(&self) -> anyhow::Result<&WeightsDigest> {
         if let Some(known) = self.weights.get() {
             return Ok(known);
         }
         let bar = self.ui.bar("reading the weights", 0, Unit::Bytes);
-        let cache = self.out("cache/weights.json");
+        let cache = self.weights_cache();
+        let started = Instant::now();
         let digest = digest_weights(&self.model_dir(), Some(&cache), &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
         });
         bar.finish_and_clear();
         let digest = digest?;
+        if !digest.from_cache {
+            let (bytes, seconds) = (digest.bytes as f64, started.elapsed().as_secs_f64());
+            let (gigabytes, rate) = (bytes / 1e9, bytes / 1e9 / seconds.max(1e-9));
+            self.ui.say(format!("read {gigabytes:.2} GB of weights in {seconds:.1} s ({rate:.2} GB/s)"));
+        }
         Ok(self.weights.get_or_init(|| digest))
     }
 

@@ -14,13 +14,22 @@ const LOCAL_TOKEN: &str = "hf_local";
 
 /// A client with the miner's token.
 pub(crate) fn client(context: &Context) -> anyhow::Result<HubClient> {
+    let token = token(context)?
+        .context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
+    Ok(HubClient::new(&context.hub_endpoint()?, Some(token), &context.out("hub"))?)
+}
+
+/// A client for what may be public: it has the miner's token where there is one.
+pub(crate) fn reader(context: &Context) -> anyhow::Result<HubClient> {
+    Ok(HubClient::new(&context.hub_endpoint()?, token(context)?, &context.out("hub"))?)
+}
+
+fn token(context: &Context) -> anyhow::Result<Option<Token>> {
     let token = match context.network() {
         Network::Local => Some(LOCAL_TOKEN.to_owned()),
         Network::Test | Network::Finney => context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]),
     };
-    let token = token
-        .context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
-    Ok(HubClient::new(&context.hub_endpoint()?, Some(Token::new(&token)?), &context.out("hub"))?)
+    Ok(token.map(|token| Token::new(&token)).transpose()?)
 }
 
 /// The repository that the manifest names.

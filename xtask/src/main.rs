@@ -65,7 +65,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
     match &cli.command {
         Command::Validate => pure::<steps::Validate>(&open()?),
         Command::Package => pure::<steps::Package>(&open()?),
-        Command::Hash => pure::<steps::Hash>(&open()?),
+        Command::Hash(arguments) => steps::hash(&open()?, *arguments),
         Command::Evaluate(flags) => steps::evaluate(&open()?.with_flags(flags.clone())?),
         Command::Compare { a, b, common, lead } => compare::run(a, b, *common, *lead, ui),
         Command::Forecast(arguments) => forecast::run(&open()?, arguments),

@@ -14,7 +14,7 @@ use anyhow::anyhow;
 pub(crate) use commit::{CommitReceipt, commit};
 use deval_report::{Diagnostic, Inputs, Report, Run, Section, Stale, Step};
 pub(crate) use evaluate::{Evaluate, run as evaluate, view::summary as evaluation_summary};
-pub(crate) use hash::Hash;
+pub(crate) use hash::{Hash, run as hash};
 pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
 use serde::{Serialize, de::DeserializeOwned};

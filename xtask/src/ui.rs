@@ -53,8 +53,8 @@ impl Ui {
     /// A bar for work of known size; drawn only on a terminal.
     pub(crate) fn bar(self, what: &str, total: u64, unit: Unit) -> ProgressBar {
         let template = match unit {
-            Unit::Bytes => "{msg:24} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>5}",
-            Unit::Items => "{msg:24} {bar:30} {pos:>6}/{len:6} {elapsed:>5} {eta:>5}",
+            Unit::Bytes => "{msg:24} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>5} left",
+            Unit::Items => "{msg:24} {bar:30} {pos:>6}/{len:6} {elapsed:>5} {eta:>5} left",
         };
         let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
         let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());

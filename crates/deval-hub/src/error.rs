@@ -88,6 +88,19 @@ pub enum HubError {
         what: String,
     },
 
+    /// A part of a file was asked for and something else came, so that nothing was taken.
+    #[error(
+        "{url} did not answer with the range asked for: {found} instead of {wanted}; download the repository (`cargo xtask fetch`)"
+    )]
+    NoRange {
+        /// The request's URL, without query.
+        url: String,
+        /// The range and the file's size, as `Content-Range` writes them.
+        wanted: String,
+        /// What came.
+        found: String,
+    },
+
     /// The repository moved on since the plan was made; nothing was changed by this run.
     #[error("{repo} is at {found}, the plan was made for {planned}: somebody else changed it; make a new plan")]
     HeadMoved {

@@ -182,6 +182,11 @@ impl Api {
         self.repeat(&|_, _| {}, || self.headers(copy(&request))).await
     }
 
+    /// Sends once and returns at the headers; what may succeed later is an error.
+    pub(crate) async fn headers_of(&self, request: RequestBuilder) -> Result<Response, HubError> {
+        self.headers(build(request)?).await
+    }
+
     async fn headers(&self, request: Request) -> Result<Response, HubError> {
         let url = request.url().clone();
         let response = self.client.execute(request).await.map_err(|e| self.broken(&url, &e))?;
@@ -249,7 +254,7 @@ fn innermost(error: &reqwest::Error) -> String {
     if error.source().is_some() { cause.to_string() } else { "the request failed".to_owned() }
 }
 
-fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HubError {
+pub(crate) fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HubError {
     let url = shown(url);
     if status == StatusCode::TOO_MANY_REQUESTS {
         return HubError::RateLimited { url, wait: asked_wait(headers) };

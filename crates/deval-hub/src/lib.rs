@@ -4,7 +4,7 @@
 //! created private, everything goes into ONE Hub commit with a parent) → [`HubClient::verify`] → chain commitment →
 //! [`HubClient::set_private`]`(false)` → [`HubClient::verify`] anonymously.
 //!
-//! [`HubClient::fetch`] is the way back: a verified copy of any repository.
+//! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
 //! hf-hub 1.0.0 creates the repository, changes its visibility and downloads. hf-xet, the engine of Hugging Face's own clients, sends
@@ -21,6 +21,7 @@ mod hf;
 mod http;
 mod journal;
 mod plan;
+mod ranges;
 mod remote;
 mod repo_id;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::hf::HfHub;
 use crate::http::Api;
 pub use crate::journal::{Journal, Phase, Record};
 pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
+pub use crate::ranges::RemoteFiles;
 pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState, Snapshot};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
@@ -145,6 +147,14 @@ impl HubClient {
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Snapshot, HubError> {
         fetch::fetch(&self.api, repo, revision, dir, wanted, progress).await
+    }
+
+    /// The files of a revision (branch, tag or Hub commit), to be read in ranges. Nothing of them is read yet.
+    ///
+    /// # Errors
+    /// Request errors.
+    pub async fn open(&self, repo: &RepoId, revision: &str) -> Result<RemoteFiles, HubError> {
+        RemoteFiles::open(&self.api, repo, revision).await
     }
 
     fn xet_cache(&self, repo: &RepoId) -> PathBuf {

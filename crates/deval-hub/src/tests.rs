@@ -3,6 +3,7 @@
 mod fake;
 mod fetch;
 mod localnet;
+mod ranges;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 //! [`parse`] reports everything that is wrong at once, each finding with line and column. The serde structs of [`model`] are the only
 //! description of the format; the JSON Schema ([`json_schema`]) is derived from the same structs.
 
+pub mod fuzz;
 mod model;
 mod parse;
 

@@ -2,13 +2,13 @@
 
 use deval_report::Network;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Newest version of the format this program reads.
 pub const SCHEMA: u32 = 1;
 
 /// One submission.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of the format.
@@ -37,7 +37,7 @@ pub struct Manifest {
 }
 
 /// What is submitted and where to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
     /// Repository on the Hub, `namespace/name`; at most 29 bytes (32 with compact JSON) fit beside the hash into a commitment.
@@ -53,7 +53,7 @@ pub struct Submission {
 }
 
 /// Whose submission it is.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wallet {
     /// Folder of wallets in Bittensor's layout; a leading `~` is the home directory.
@@ -65,7 +65,7 @@ pub struct Wallet {
 }
 
 /// How the repository tree is put together.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Package {
     /// Files of the model folder that stay at home: exact names or `*` patterns.
@@ -75,7 +75,7 @@ pub struct Package {
 }
 
 /// What answers the questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// The built-in engine: quick, Python-free, an estimate.
@@ -83,7 +83,7 @@ pub enum Backend {
 }
 
 /// How the built-in engine reads an answer from the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
     /// Free generation, parsed as upstream's reference pipeline parses it.
@@ -95,7 +95,7 @@ pub enum Reading {
 }
 
 /// How the reward is estimated.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     /// What answers the questions.
@@ -127,7 +127,7 @@ pub struct Evaluate {
 }
 
 /// When an evaluation stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Until {
     /// After the last example.
@@ -137,7 +137,7 @@ pub enum Until {
 }
 
 /// The Hugging Face Hub.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hub {
     /// Endpoint, when it is not the network's own.
@@ -145,7 +145,7 @@ pub struct Hub {
 }
 
 /// The Bittensor chain.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Chain {
     /// WebSocket endpoint, when it is not the network's own.
@@ -153,7 +153,7 @@ pub struct Chain {
 }
 
 /// The server that tells validators where the model is.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Axon {
     /// Address to listen on.

@@ -1,11 +1,13 @@
 //! One read of the weights: the model hash, each file's SHA-256 and the health of every tensor.
 //!
-//! The model hash is one stream over all files and cannot be split, so it sets the pace. Each file's own SHA-256 runs in the gaps of
-//! it (see [`streams`]); another thread reads, and a third digests the tensors and counts NaN and infinities.
+//! The model hash is one stream over all files and cannot be split, so it sets the pace on a thread of its own. Another thread reads,
+//! and a third digests the tensors and counts NaN and infinities. Each file's own SHA-256 is made by either of the two that hash (see
+//! [`file_hashes`]).
 
 mod blocks;
 mod cache;
 mod explain;
+mod file_hashes;
 mod health;
 mod streams;
 mod tensors;
@@ -13,21 +15,27 @@ mod tensors;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::SystemTime;
 
+use rustix::fs::{Advice, fadvise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::blocks::{Block, Pool};
 use self::cache::Stamp;
+pub use self::explain::{Content, Explanation, Outside, Piece};
+use self::file_hashes::{FileHashes, Pace};
 pub use self::health::{Counts, Health, TensorHealth};
 use self::streams::Stream;
 use self::tensors::Seen;
 pub use self::tensors::TensorDigest;
 use crate::ModelError;
 use crate::files::{self, Entry};
+
+/// Blocks after which is looked whether others use the processors too.
+const PACE: usize = 64;
 
 /// What one read of the weights gives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -98,12 +106,19 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
     let bytes = stamps.iter().map(|stamp| stamp.size).sum();
     let (to_hash, hashing) = channel();
     let (to_tensors, examining) = channel();
-    let (hashes, seen, reading) = thread::scope(|scope| {
-        let reader = scope.spawn(|| send_all(entries, &[to_hash, to_tensors]));
-        let seen = scope.spawn(|| tensors::examine(entries, examining));
-        let hashes = hash(hashing, |done| progress(done, bytes));
+    let own = FileHashes::new();
+    let (ends, seen, reading) = thread::scope(|scope| {
+        let reader = scope.spawn(|| send_all(entries, &own, &[to_hash, to_tensors]));
+        let seen = scope.spawn(|| {
+            let mut blocks = with_spare_time(examining, &own);
+            let seen = tensors::examine(entries, &mut blocks);
+            // After a failure too: blocks that wait for a hash are blocks that the reader waits for.
+            blocks.for_each(drop);
+            seen
+        });
+        let ends = hash(hashing, &own, |done| progress(done, bytes));
         let joined = "the digest threads do not panic";
-        (hashes, seen.join().expect(joined), reader.join().expect(joined))
+        (ends, seen.join().expect(joined), reader.join().expect(joined))
     });
     reading?;
     let now = cache::stamp(entries)?;
@@ -111,14 +126,16 @@ fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64))
         return Err(ModelError::Changed(entries[changed].path.clone()));
     }
     let Seen { health, tensors } = seen?;
-    let files = file_digests(stamps, &hashes);
-    Ok(WeightsDigest { model_hash: hashes.model, bytes, files, health, tensors, from_cache: false })
+    let files = file_digests(stamps, &ends, &own.finish());
+    let model_hash = ends.last().cloned().unwrap_or_else(|| Stream::new().hex());
+    Ok(WeightsDigest { model_hash, bytes, files, health, tensors, from_cache: false })
 }
 
-/// The files with their place in the stream.
-fn file_digests(stamps: &[Stamp], hashes: &Hashes) -> Vec<FileDigest> {
+/// The files with their place in the stream. The first one's digest is the model's at its end.
+fn file_digests(stamps: &[Stamp], ends: &[String], own: &[String]) -> Vec<FileDigest> {
     let mut offset = 0;
-    let files = stamps.iter().zip(&hashes.files).zip(&hashes.ends).map(|((stamp, sha256), end)| {
+    let digests = ends.iter().take(1).chain(own);
+    let files = stamps.iter().zip(digests).zip(ends).map(|((stamp, sha256), end)| {
         let (name, size) = (stamp.name.clone(), stamp.size);
         let file = FileDigest { name, size, sha256: sha256.clone(), offset, stream_sha256: end.clone() };
         offset += size;
@@ -128,14 +145,19 @@ fn file_digests(stamps: &[Stamp], hashes: &Hashes) -> Vec<FileDigest> {
 }
 
 /// Reads every file once and hands each block to every consumer.
-fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), ModelError> {
+fn send_all(entries: &[Entry], own: &FileHashes, consumers: &[Sender<Arc<Block>>]) -> Result<(), ModelError> {
     let mut pool = Pool::new();
     for (number, entry) in entries.iter().enumerate() {
         let mut file = File::open(&entry.path).map_err(ModelError::io("open", &entry.path))?;
+        // Weights larger than memory are not to push out what others use; where the system knows no such advice, it is read as ever.
+        for advice in [Advice::Sequential, Advice::NoReuse] {
+            fadvise(&file, 0, None, advice).ok();
+        }
         loop {
             let block = pool.fill(number, &mut file).map_err(ModelError::io("read", &entry.path))?;
             let last = block.last;
             let block = Arc::new(block);
+            own.push(&block);
             for consumer in consumers {
                 // A consumer goes early only when it has failed, and then says so itself.
                 consumer.send(Arc::clone(&block)).ok();
@@ -148,34 +170,40 @@ fn send_all(entries: &[Entry], consumers: &[Sender<Arc<Block>>]) -> Result<(), M
     Ok(())
 }
 
-struct Hashes {
-    model: String,
-    /// The model's stream at the end of each file.
-    ends: Vec<String>,
-    /// Each file's own.
-    files: Vec<String>,
+/// The blocks as they come; while none is there, files are hashed.
+fn with_spare_time<'a>(blocks: Receiver<Arc<Block>>, own: &'a FileHashes) -> impl Iterator<Item = Arc<Block>> + 'a {
+    std::iter::from_fn(move || {
+        loop {
+            match blocks.try_recv() {
+                Ok(block) => return Some(block),
+                Err(TryRecvError::Empty) if own.hash_some() => {}
+                Err(TryRecvError::Empty) => return blocks.recv().ok(),
+                Err(TryRecvError::Disconnected) => {
+                    while own.hash_some() {}
+                    return None;
+                }
+            }
+        }
+    })
 }
 
-fn hash(blocks: Receiver<Arc<Block>>, mut progress: impl FnMut(u64)) -> Hashes {
-    let (mut model, mut file) = (Stream::new(), Stream::new());
-    let (mut ends, mut files) = (Vec::new(), Vec::new());
+/// The model's stream at the end of each file.
+fn hash(blocks: Receiver<Arc<Block>>, own: &FileHashes, mut progress: impl FnMut(u64)) -> Vec<String> {
+    let (mut model, mut pace) = (Stream::new(), Pace::new());
+    let mut ends = Vec::new();
     let mut done = 0;
-    for block in blocks {
-        // The first file's digest is the model's at its end.
-        if block.file == 0 {
-            model.update(block.bytes());
-        } else {
-            streams::update_both(&mut model, &mut file, block.bytes());
+    for (number, block) in blocks.into_iter().enumerate() {
+        if number % PACE == 0 {
+            own.set_crowded(pace.is_crowded());
         }
+        own.hash_with(&mut model, &block);
         done += block.bytes().len() as u64;
         progress(done);
         if block.last {
             ends.push(model.hex());
-            files.push(if block.file == 0 { model.hex() } else { file.hex() });
-            file = Stream::new();
         }
     }
-    Hashes { model: model.hex(), ends, files }
+    ends
 }
 
 #[cfg(test)]

@@ -28,6 +28,14 @@ pub enum ModelError {
         /// What is wrong.
         message: String,
     },
+    /// A model that does not lie on this machine could not be read.
+    #[error("cannot read {what}: {source}")]
+    Remote {
+        /// Which part of what.
+        what: String,
+        /// What the other side said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Somebody wrote to the weights while they were read.
     #[error("{} changed while it was read; let the training or download finish first", .0.display())]
     Changed(PathBuf),

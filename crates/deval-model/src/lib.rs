@@ -22,7 +22,10 @@ mod validate;
 pub mod weights;
 
 pub use config_check::check as check_config;
-pub use digest::{Counts, FileDigest, Health, TensorDigest, TensorHealth, WeightsDigest, digest_weights};
+pub use digest::{
+    Content, Counts, Explanation, FileDigest, Health, Outside, Piece, TensorDigest, TensorHealth, WeightsDigest,
+    digest_weights,
+};
 pub use error::ModelError;
 pub use outline::{file_sha256, outline};
 pub use package::{Copied, Obfuscated, Package, PackageFile, PackagePlan, Proof, shipped, stage};

@@ -7,6 +7,7 @@
 mod classify;
 mod eigen;
 mod measure;
+mod rename;
 mod source;
 mod spectrum;
 mod view;
@@ -44,6 +45,12 @@ pub enum Relation {
     MetadataOnly,
     /// The same values after conversion to another element type.
     DtypeOnly,
+    /// The same tensors under other names.
+    Renamed,
+    /// Some tensors are the base's times one number each.
+    Scaled,
+    /// Some tensors have the base's values in another order, as when neurons are permuted.
+    Permuted,
     /// The common tensors are equal, but some are missing, added or of another shape.
     Restructured,
     /// Every difference looks like independent noise, small beside the weights.
@@ -73,6 +80,9 @@ pub struct Lineage {
     pub missing: Vec<String>,
     /// Tensors that the base lacks.
     pub added: Vec<String>,
+    /// Tensors that have another name in the base, by what they hold: our name, and the base's.
+    #[serde(default)]
+    pub renamed: Vec<(String, String)>,
     /// Tensors of another shape.
     pub reshaped: Vec<String>,
     /// Tensors of another element type.
@@ -100,8 +110,14 @@ pub struct TensorChange {
     pub base_dtype: String,
     /// Bytes in the compared model.
     pub bytes: u64,
-    /// Whether the values are equal once the finer side is rounded to the coarser one.
+    /// Whether the values are equal once the finer side is rounded to the coarser one, or both went through 16 bits.
     pub same_values: bool,
+    /// The number that the base's tensor was multiplied by, where that and rounding explain all of the difference.
+    #[serde(default)]
+    pub factor: Option<f64>,
+    /// Whether the values are those of the base in another order.
+    #[serde(default)]
+    pub permuted: bool,
     /// Share of the elements that differ.
     pub changed_share: f64,
     /// Cosine of the two tensors; none for zeros and for element types other than F16, BF16 and F32.
@@ -121,6 +137,8 @@ pub struct Options {
     pub seed: u64,
     /// Most bytes of one tensor that are compared on each side; none for all. The rows for the spectrum come on top.
     pub most_bytes: Option<u64>,
+    /// Most rows of a matrix whose difference is looked at; none for 256, which is also the most there can be.
+    pub most_rows: Option<usize>,
 }
 
 /// Compares the model folder `a` with its base `b`, reading all of both.
@@ -142,19 +160,22 @@ pub fn compare_sources(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Lineage, ModelError> {
     let (mut ours, mut theirs) = (sides(a), sides(b));
-    drop_tied_head(&mut ours, &theirs)?;
-    drop_tied_head(&mut theirs, &ours)?;
+    drop_tied_head(&mut ours, &theirs, options)?;
+    drop_tied_head(&mut theirs, &ours, options)?;
     let bytes = ours.values().map(|side| side.tensor.bytes()).sum();
-    let pairs: Vec<_> = ours.iter().filter_map(|(name, side)| Some((side, theirs.get(name)?))).collect();
-    let (pairs, reshaped): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(a, b)| a.tensor.shape == b.tensor.shape);
+    let only = |one: &BTreeMap<&str, Side<'_>>, other: &BTreeMap<&str, Side<'_>>| -> Vec<String> {
+        one.keys().filter(|name| !other.contains_key(**name)).map(ToString::to_string).collect()
+    };
+    let (mut missing, mut added) = (only(&theirs, &ours), only(&ours, &theirs));
+    let renamed = rename::find(&ours, &theirs, &mut added, &mut missing)?;
+    let renamed_pairs = renamed.iter().map(|(our, their)| (&ours[our.as_str()], &theirs[their.as_str()]));
+    let pairs = ours.iter().filter_map(|(name, side)| Some((side, theirs.get(name)?))).chain(renamed_pairs);
+    let (pairs, reshaped): (Vec<_>, Vec<_>) = pairs.partition(|(a, b)| a.tensor.shape == b.tensor.shape);
     let mut done = 0;
     let measured = measure_all(&pairs, options, &mut |bytes_done| {
         done += bytes_done;
         progress(done, bytes);
     })?;
-    let only = |one: &BTreeMap<&str, Side<'_>>, other: &BTreeMap<&str, Side<'_>>| -> Vec<String> {
-        one.keys().filter(|name| !other.contains_key(**name)).map(ToString::to_string).collect()
-    };
     let name = |pair: &(&Side<'_>, &Side<'_>)| pair.0.tensor.name.clone();
     let identical = pairs.iter().zip(&measured).filter(|(_, measured)| measured.is_none());
     let mut lineage = Lineage {
@@ -163,14 +184,17 @@ pub fn compare_sources(
         bytes,
         identical_tensors: identical.clone().count(),
         identical_bytes: identical.map(|((a, _), _)| a.tensor.bytes()).sum(),
-        missing: only(&theirs, &ours),
-        added: only(&ours, &theirs),
         reshaped: reshaped.iter().map(name).collect(),
         other_dtype: pairs.iter().filter(|(a, b)| a.tensor.dtype != b.tensor.dtype).map(name).collect(),
+        missing,
+        added,
+        renamed,
         changed: Vec::new(),
         cosine: None,
         relative_change: None,
-        sampled: options.most_bytes.is_some_and(|most| pairs.iter().any(|(a, _)| a.tensor.bytes() > most)),
+        sampled: options
+            .most_bytes
+            .is_some_and(|most| pairs.iter().any(|(a, b)| a.tensor.bytes() > most && !measure::in_the_same_file(a, b))),
     };
     let changes: Vec<Measured> = measured.into_iter().flatten().collect();
     let sums = changes.iter().map(|measured| measured.sums).sum::<measure::Sums>();
@@ -191,10 +215,14 @@ fn sides(source: &dyn TensorSource) -> BTreeMap<&str, Side<'_>> {
 }
 
 /// A head that repeats the embedding is the same as none, which loaders tie to it; savers differ in whether they write it.
-fn drop_tied_head(ours: &mut BTreeMap<&str, Side<'_>>, theirs: &BTreeMap<&str, Side<'_>>) -> Result<(), ModelError> {
+fn drop_tied_head(
+    ours: &mut BTreeMap<&str, Side<'_>>,
+    theirs: &BTreeMap<&str, Side<'_>>,
+    options: Options,
+) -> Result<(), ModelError> {
     let (Some(head), Some(embedding)) = (ours.get(HEAD), ours.get(EMBEDDING)) else { return Ok(()) };
     let alike = head.tensor.shape == embedding.tensor.shape && head.tensor.dtype == embedding.tensor.dtype;
-    if !theirs.contains_key(HEAD) && alike && measure::equal(head, embedding, &measure::whole(head))? {
+    if !theirs.contains_key(HEAD) && alike && measure::equal(head, embedding, &measure::ranges(head, options))? {
         ours.remove(HEAD);
     }
     Ok(())
@@ -210,7 +238,9 @@ fn measure_all(
     order.sort_by_key(|at| std::cmp::Reverse(pairs[*at].0.tensor.bytes()));
     let next = AtomicUsize::new(0);
     let (sender, results) = channel();
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(pairs.len());
+    let waits = pairs.iter().any(|(a, b)| a.source.waits() || b.source.waits());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = if waits { THREADS } else { cores.min(THREADS) }.min(pairs.len());
     let mut all: Vec<Option<Measured>> = pairs.iter().map(|_| None).collect();
     thread::scope(|scope| {
         for _ in 0..threads {

@@ -10,7 +10,7 @@ use deval_model::fuzz;
 const ROUNDS: u64 = 3000;
 
 /// Longest input.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 8192;
 
 const HEADER: &str = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[],"data_offsets":[12,16]},"c":{"dtype":"BF16","shape":[0],"data_offsets":[16,16]}}"#;
 
@@ -43,6 +43,8 @@ class DeValPipeline(Pipeline):
         async with a as b, c: await d; del e[1:2, ...]
         return {**kw, **{i: j for i, *j in zip(*k) if i is not j}}
 "#;
+
+const MANIFEST: &str = include_str!("../../../deval.toml");
 
 const COLDKEY: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
 
@@ -77,6 +79,7 @@ fn mutate(bytes: &mut Vec<u8>, words: &[&[u8]], dice: &mut Dice) {
 }
 
 /// Mutates sound inputs a few times each, and now and then goes on from what came of it.
+#[expect(clippy::print_stderr, reason = "a long run says how far it came")]
 fn run(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], entry: fn(&[u8])) {
     let seconds = std::env::var("DEVAL_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -97,6 +100,9 @@ fn run(name: &str, seeds: &[Vec<u8>], words: &[&[u8]], entry: fn(&[u8])) {
             if place < kept.len() { kept[place] = bytes } else { kept.push(bytes) }
         }
         round += 1;
+    }
+    if let Some(seconds) = seconds {
+        eprintln!("{name}: {round} inputs in {seconds} s, none failed");
     }
 }
 
@@ -172,6 +178,44 @@ fn coldkeys() {
     let seeds = [COLDKEY.into(), format!("{COLDKEY}\n").into(), format!("0x{}", "ab".repeat(32)).into()];
     let words: &[&[u8]] = &[b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xe2\x80\x8b", b" ", b"\0", b"5", b"0", b"\xff"];
     run("coldkey", &seeds, words, fuzz::coldkey);
+}
+
+#[test]
+fn manifests() {
+    let smallest = "schema = 1\n[submission]\nmodel_url = \"a/b\"\nmodel_dir = \"m\"\n";
+    let words: &[&[u8]] = &[
+        b"[evaluate]\n",
+        b"[axon]\nport = ",
+        b"seed = 9223372036854775807\n",
+        b"label_noise = nan\n",
+        b"-inf",
+        b"1e400",
+        b"0x7f",
+        b"1979-05-27T07:32:00Z",
+        b"\"\"\"",
+        b"'''",
+        b"[[",
+        b"]]",
+        b"{a.b.c = 1}",
+        b"schema.x = 1\n",
+        b"\"\\u0000\"",
+        b"\"\\ud800\"",
+        b"\r\n",
+        b"\r",
+        b"\xef\xbb\xbf",
+        b"\xff",
+        b"\0",
+        b" = ",
+        b".",
+        b"#",
+    ];
+    run("manifest", &[MANIFEST.into(), smallest.into()], words, deval_manifest::fuzz::manifest);
+    for (open, close) in [("[", "]"), ("{a=", "}")] {
+        let deep = format!("a = {}1{}", open.repeat(100_000), close.repeat(100_000));
+        deval_manifest::fuzz::manifest(deep.as_bytes());
+    }
+    deval_manifest::fuzz::manifest(format!("{} = 1", vec!["a"; 50_000].join(".")).as_bytes());
+    deval_manifest::fuzz::manifest(format!("[{}]", vec!["a"; 50_000].join(".")).as_bytes());
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub(super) struct Hub {
     pub(super) contents: bool,
     /// The contents, by path: nothing is looked up in hf-xet's store.
     pub(super) bytes: BTreeMap<String, Vec<u8>>,
+    /// Whether `/cdn/` answers ranges; it sends whole files otherwise.
+    pub(super) ranges: bool,
     /// The request, counted from 1, that is never answered, and whether it is carried out.
     pub(super) hang: Option<(usize, bool)>,
     /// Told when that request has come.
@@ -84,6 +86,7 @@ impl FakeHub {
             cdn: None,
             contents: true,
             bytes: BTreeMap::from([(GIT_ATTRIBUTES.to_owned(), ATTRIBUTES.to_vec())]),
+            ranges: true,
             hang: None,
             hung: Arc::default(),
             store: dir.path().join("store"),
@@ -135,10 +138,28 @@ async fn handle(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respo
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let auth = parts.headers.get(header::AUTHORIZATION).map(|v| v.to_str().unwrap().to_owned());
     let response = state.lock().unwrap().take(&parts.method, parts.uri.path(), auth, &body);
-    match response {
-        Some(response) => response,
-        None => std::future::pending().await,
+    let range = parts.headers.get(header::RANGE).filter(|_| parts.uri.path().starts_with("/cdn/"));
+    let range = range.filter(|_| state.lock().unwrap().ranges).map(|range| range.to_str().unwrap().to_owned());
+    match (response, range) {
+        (Some(response), Some(range)) if response.status() == StatusCode::OK => part(response, &range).await,
+        (Some(response), _) => response,
+        (None, _) => std::future::pending().await,
     }
+}
+
+/// The range `bytes=a-b` of a whole answer.
+async fn part(response: Response, range: &str) -> Response {
+    let whole = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+    // An answer that is meant to break does.
+    let Ok(whole) = whole else { return broken() };
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let content_range = format!("bytes {first}-{last}/{}", whole.len());
+    (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, content_range)], whole.slice(first..=last)).into_response()
+}
+
+fn broken() -> Response {
+    Body::from_stream(futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("told to"))])).into_response()
 }
 
 fn ok(value: &Value) -> Response {
@@ -171,8 +192,7 @@ impl Hub {
             }
             Some((_, Fault::DoThenBreak)) => {
                 self.answer(method, path, known, body);
-                let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("told to"))]);
-                Body::from_stream(broken).into_response()
+                broken()
             }
             None => self.answer(method, path, known, body),
         })

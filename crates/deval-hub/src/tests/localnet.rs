@@ -58,4 +58,9 @@ async fn there_and_back_again() {
     bench.hub.lock().bytes.remove(".gitattributes");
     assert!(copy == bench.hub.lock().bytes, "{:?}", copy.keys());
     assert!(stranger.verify(&bench.repo, &outcome.revision, &bench.files, true).await.unwrap().is_empty());
+
+    let files = stranger.open(&bench.repo, "main").await.unwrap();
+    let weights = files.files().iter().find(|file| file.path == "model.safetensors").unwrap();
+    let part = files.read(weights, 1000..600_000).await.unwrap();
+    assert!(part == copy["model.safetensors"][1000..600_000] && files.bytes_read() == 599_000);
 }

@@ -1,6 +1,8 @@
-use deval_report::render;
+use deval_report::{Network, render};
+use proptest::prelude::*;
 
 use super::*;
+use crate::{Axon, Chain, Evaluate, Hub, Package, Reading, Submission, Until, Wallet};
 
 const GOOD: &str = "schema = 1\n[submission]\nmodel_url = \"a/b\"\nmodel_dir = \"m\"\n";
 
@@ -72,14 +74,85 @@ fn places_of_keys_are_known() {
     assert_eq!(parsed.place("submission.model_url").map(ToString::to_string).as_deref(), Some("deval.toml:3:13"));
 }
 
-proptest::proptest! {
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["\\PC{0,30}", "[a-z/~.\"'\\\\\n\t\u{0}-\u{1f}é]{0,20}"]
+}
+
+fn submission() -> impl Strategy<Value = (Submission, Wallet, Package)> {
+    let network = prop_oneof![Just(Network::Local), Just(Network::Test), Just(Network::Finney)];
+    let submission = (text(), text(), text(), network).prop_map(|(model_url, model_dir, pipeline_dir, network)| {
+        Submission { model_url, model_dir, pipeline_dir, network }
+    });
+    let wallet = (text(), text(), text()).prop_map(|(path, name, hotkey)| Wallet { path, name, hotkey });
+    let package = prop::collection::vec(text(), 0..4).prop_map(|ignore| Package { ignore });
+    (submission, wallet, package)
+}
+
+fn evaluate() -> impl Strategy<Value = Evaluate> {
+    let reading = prop_oneof![Just(Reading::Generate), Just(Reading::Constrained), Just(Reading::Likelihood)];
+    let until = prop_oneof![Just(Until::All), Just(Until::Settled)];
+    // TOML's integers end at 2^63 - 1.
+    let numbers = (1..=1000_u32, 0..=i64::MAX as u64, 1..=4096_u32, 1..=100_u32, 0.0..=0.49);
+    let embedder = prop_oneof![
+        Just((None, None)),
+        text().prop_map(|folder| (Some(folder), None)),
+        text().prop_map(|repo| (None, Some(repo)))
+    ];
+    (reading, until, numbers, prop::option::of(text()), embedder).prop_map(
+        |(reading, until, numbers, examples, embedder)| {
+            let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
+            let (embedder_dir, embedder_repo) = embedder;
+            let rest = Evaluate::default();
+            Evaluate {
+                reading,
+                until,
+                examples_per_task,
+                seed,
+                max_new_tokens,
+                samples,
+                label_noise,
+                examples,
+                embedder_dir,
+                embedder_repo,
+                ..rest
+            }
+        },
+    )
+}
+
+/// Every manifest that is valid.
+fn manifest() -> impl Strategy<Value = Manifest> {
+    let ends = (prop::option::of(text()), prop::option::of(text()));
+    let axon = (any::<std::net::IpAddr>(), 1025..=65534_u16, any::<Option<std::net::IpAddr>>());
+    (submission(), evaluate(), ends, axon).prop_map(|((submission, wallet, package), evaluate, ends, axon)| {
+        let (hub, chain) = (Hub { endpoint: ends.0 }, Chain { endpoint: ends.1 });
+        let (ip, port, external_ip) = axon;
+        let axon = Axon { ip, port, external_ip };
+        Manifest { schema: SCHEMA, submission, wallet, package, evaluate, hub, chain, axon }
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_manifest_that_is_written_is_read_as_the_same(manifest in manifest()) {
+        let text = toml::to_string(&manifest).unwrap();
+        let parsed = parse(&text, "deval.toml");
+        prop_assert!(parsed.diagnostics.is_empty(), "{text}\n{:?}", parsed.diagnostics);
+        prop_assert_eq!(parsed.manifest, Some(manifest));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        crate::fuzz::manifest(&bytes);
+    }
+
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {
-        parse(&text, "deval.toml");
+        crate::fuzz::manifest(text.as_bytes());
     }
 
     #[test]
     fn no_broken_manifest_makes_it_panic(at in 0..GOOD.len(), junk in "[\\[\\]={}\"'.\\n0-9a-z]{0,12}") {
-        parse(&format!("{}{junk}{}", &GOOD[..at], &GOOD[at..]), "deval.toml");
+        crate::fuzz::manifest(format!("{}{junk}{}", &GOOD[..at], &GOOD[at..]).as_bytes());
     }
 }

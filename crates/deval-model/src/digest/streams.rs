@@ -1,7 +1,7 @@
 //! SHA-256 of the model and of the file at hand, which take the same bytes at the same time.
 //!
 //! One SHA-256 keeps a processor with SHA instructions waiting for itself: each step needs the one before. A second one in between
-//! costs next to nothing, so that the files' digests need no core of their own.
+//! costs a third of one alone.
 
 use sha2::block_api::compress256;
 

@@ -1,7 +1,6 @@
 //! What the read gives for each tensor: a digest of its bytes, and the counts of [`super::health`].
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +37,7 @@ pub(super) struct Seen {
 }
 
 /// Looks at the blocks of all files. A file whose header is broken is passed over: its header is a finding of its own.
-pub(super) fn examine(entries: &[Entry], blocks: Receiver<Arc<Block>>) -> Result<Seen, ModelError> {
+pub(super) fn examine(entries: &[Entry], blocks: impl Iterator<Item = Arc<Block>>) -> Result<Seen, ModelError> {
     let mut seen = Seen::default();
     let mut scan: Option<Scan> = None;
     for block in blocks {

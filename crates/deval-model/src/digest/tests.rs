@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::golden;
-use crate::weights::tests::raw;
+use crate::weights::tests::{raw, shard};
 
 fn digest(dir: &Path) -> Result<WeightsDigest, ModelError> {
     digest_weights(dir, None, &mut |_, _| {})
@@ -79,6 +79,25 @@ fn files_larger_than_a_block_are_digested_one_by_one_and_together() {
 }
 
 #[test]
+fn whoever_hashes_a_file_the_digests_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    // More blocks than the pool has, and files that begin within a SHA-256 block of the model's stream.
+    let sizes = [5_000_001usize, 7_000_003, 1, 0, 262_144, 3_999_999, 12_345, 6_000_000];
+    for (number, size) in sizes.iter().enumerate() {
+        let bytes: Vec<u8> = (0..*size).map(|i| (i * (number + 3) % 253) as u8).collect();
+        fs::write(dir.path().join(format!("{number}.safetensors")), bytes).unwrap();
+    }
+    let content = |number: usize| fs::read(dir.path().join(format!("{number}.safetensors"))).unwrap();
+    let files: Vec<_> = (0..sizes.len()).map(|number| sha256(&content(number))).collect();
+    let model = sha256(&(0..sizes.len()).flat_map(content).collect::<Vec<_>>());
+    for _ in 0..20 {
+        let found = digest(dir.path()).unwrap();
+        assert_eq!(found.model_hash, model);
+        assert_eq!(found.files.into_iter().map(|file| file.sha256).collect::<Vec<_>>(), files);
+    }
+}
+
+#[test]
 fn one_file_has_the_model_hash_as_its_own() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("model.safetensors"), raw("{}", 0)).unwrap();
@@ -144,16 +163,31 @@ fn the_explanation_names_what_entered_and_what_did_not() {
         fs::write(dir.path().join(name), raw("{}", 0)).unwrap();
     }
     fs::create_dir(dir.path().join("old")).unwrap();
-    let digest = digest(dir.path()).unwrap();
-    let sections = digest.explain(dir.path()).unwrap();
+    fs::write(dir.path().join("c.safetensors"), shard(&[("x", &[2, 3][..]), ("y", &[4])])).unwrap();
+    let digest = self::digest(dir.path()).unwrap();
+    let explanation = digest.explain(dir.path()).unwrap();
+    let mut end = 0;
+    for piece in &explanation.pieces {
+        let file = digest.files.iter().find(|file| file.name == piece.file).unwrap();
+        assert_eq!((piece.offset, piece.file_offset), (end, end - file.offset), "no gap: {piece:?}");
+        end += piece.bytes;
+    }
+    assert_eq!(end, digest.bytes);
+    let whats: Vec<_> = explanation.pieces.iter().map(|piece| piece.what.clone()).collect();
+    let tensor =
+        |name: &str, shape: &[usize]| Content::Tensor { name: name.into(), dtype: "F16".into(), shape: shape.into() };
+    let [file, length, header] = [Content::File, Content::HeaderLength, Content::Header];
+    assert_eq!(whats, [file.clone(), file, length, header, tensor("x", &[2, 3]), tensor("y", &[4])]);
+    let text = serde_json::to_string(&explanation).unwrap();
+    assert_eq!(serde_json::from_str::<Explanation>(&text).unwrap(), explanation);
+
+    let sections = explanation.sections(&digest);
     let rows = |at: usize| sections[at].table.as_ref().unwrap().rows.clone();
-    assert_eq!(
-        [&rows(0)[0][..4], &rows(0)[1][..4]],
-        [["a.safetensors", "0", "10", "10"], ["b.safetensors", "10", "20", "10"]]
-    );
-    assert_eq!(rows(0)[1][5], digest.model_hash);
-    assert_eq!(rows(1).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["B.SAFETENSORS", "config.json", "old"]);
-    assert!(rows(1)[0][1].contains("capitals") && rows(1)[2][1].contains("folder"));
+    assert_eq!(rows(0)[1][..4], ["b.safetensors", "10", "0", "10"]);
+    assert_eq!(rows(0).last().unwrap()[3..], ["20", "2 tensors, x to y"]);
+    assert_eq!(rows(1)[2], ["c.safetensors".to_owned(), digest.model_hash.clone()]);
+    assert_eq!(rows(2).iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), ["B.SAFETENSORS", "config.json", "old"]);
+    assert!(rows(2)[0][1].contains("capitals") && rows(2)[2][1].contains("folder"));
 }
 
 #[test]

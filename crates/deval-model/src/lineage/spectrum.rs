@@ -11,6 +11,7 @@ use safetensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Options;
 use super::eigen::eigenvalues;
 use super::measure::{Scratch, Side};
 use crate::ModelError;
@@ -55,14 +56,15 @@ impl Spectrum {
 }
 
 /// The spectrum of a − b. None for what is no matrix, is too small, or does not differ in the sampled rows.
-pub(super) fn of_difference(a: &Side<'_>, b: &Side<'_>, seed: u64) -> Result<Option<Spectrum>, ModelError> {
+pub(super) fn of_difference(a: &Side<'_>, b: &Side<'_>, options: Options) -> Result<Option<Spectrum>, ModelError> {
     let [height, width] = a.tensor.shape[..] else { return Ok(None) };
     // More columns than rows, so that noise has a floor to be seen.
-    let rows = ROWS.min(height).min(width / 2) / RUN * RUN;
+    let most = options.most_rows.unwrap_or(ROWS).min(ROWS);
+    let rows = most.min(height).min(width / 2) / RUN * RUN;
     if rows < RUN {
         return Ok(None);
     }
-    let sample = Sample::new(a, b, rows, (height, width), seed)?;
+    let sample = Sample::new(a, b, rows, (height, width), options.seed)?;
     Ok(sample.spectrum())
 }
 
@@ -90,12 +92,15 @@ impl Sample {
         runs.sort_unstable();
         let mut sample = Self { rows, columns, values: Vec::with_capacity(rows * columns), rounding: 0.0 };
         let (mut left, mut right) = (Scratch::default(), Scratch::default());
-        for row in runs.into_iter().flat_map(|run| run * RUN..(run + 1) * RUN) {
-            let from = (row * width + first) as u64;
-            let range: Range<u64> = from..from + columns as u64;
+        for run in runs {
+            // Whole rows in one read, which costs less than many short ones, above all over a network.
+            let range: Range<u64> = (run * RUN * width) as u64..((run + 1) * RUN * width) as u64;
             a.values(&range, &mut left)?;
             b.values(&range, &mut right)?;
-            sample.add(&left.values, &right.values, a.tensor.dtype);
+            for row in 0..RUN {
+                let window = row * width + first..row * width + first + columns;
+                sample.add(&left.values[window.clone()], &right.values[window], a.tensor.dtype);
+            }
         }
         Ok(sample)
     }
@@ -193,14 +198,14 @@ fn rank(values: &[f64]) -> usize {
 }
 
 /// The unit in the last place of a value as its element type stores it.
-fn unit(x: f32, dtype: Dtype) -> f64 {
+pub(super) fn unit(x: f32, dtype: Dtype) -> f64 {
     let (digits, smallest) = match dtype {
         Dtype::BF16 => (7, -126),
         Dtype::F16 => (10, -14),
         _ => (23, -126),
     };
-    let exponent = ((x.to_bits() >> 23 & 0xff) as i32 - 127).max(smallest);
-    f64::from(exponent - digits).exp2()
+    let exponent = ((x.to_bits() >> 23 & 0xff) as i32 - 127).max(smallest) - digits;
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

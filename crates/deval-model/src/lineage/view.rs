@@ -15,6 +15,9 @@ impl Relation {
             Self::ReShardOnly => "the base in other files",
             Self::MetadataOnly => "the base with other file headers",
             Self::DtypeOnly => "the base in another element type",
+            Self::Renamed => "the base under other names of its tensors",
+            Self::Scaled => "the base with tensors multiplied by one number each",
+            Self::Permuted => "the base with values of tensors in another order",
             Self::Restructured => "the base with tensors taken out, added or resized",
             Self::NoiseOnly => "the base with noise",
             Self::LowRank => "the base with a merged adapter (LoRA)",
@@ -23,9 +26,13 @@ impl Relation {
         }
     }
 
-    /// Whether every weight is the base's.
+    /// Whether every weight is the base's, changed at most in ways that no training is needed for.
     pub fn is_base_model(self) -> bool {
-        matches!(self, Self::Identical | Self::ReShardOnly | Self::MetadataOnly | Self::DtypeOnly)
+        match self {
+            Self::Identical | Self::ReShardOnly | Self::MetadataOnly | Self::DtypeOnly => true,
+            Self::Renamed | Self::Scaled | Self::Permuted => true,
+            Self::Restructured | Self::NoiseOnly | Self::LowRank | Self::FineTuned | Self::Unrelated => false,
+        }
     }
 }
 
@@ -33,7 +40,10 @@ impl Lineage {
     /// What the relation means for a submission: base models without improvement are not accepted (the subnet's seed), whatever
     /// their hash is.
     pub fn findings(&self) -> Vec<Diagnostic> {
-        let message = format!("the model is {}", self.relation.words());
+        let mut message = format!("the model is {}", self.relation.words());
+        if self.sampled {
+            message.push_str(", as far as it was compared");
+        }
         let finding = match self.relation {
             relation if relation.is_base_model() => Diagnostic::error("lineage.base-model", message)
                 .found(format!("{} of {} tensors identical", self.identical_tensors, self.tensors))
@@ -53,7 +63,8 @@ impl Lineage {
 
     fn structure(&self) -> String {
         let (missing, added) = (self.missing.len(), self.added.len());
-        format!("{missing} missing, {added} added, {} of another shape", self.reshaped.len())
+        let renamed = self.renamed.len();
+        format!("{missing} missing, {added} added, {renamed} renamed, {} of another shape", self.reshaped.len())
     }
 
     /// The comparison as views show it.
@@ -72,7 +83,7 @@ impl Lineage {
         let mut strongest: Vec<_> = self.changed.iter().collect();
         strongest.sort_by(|a, b| b.relative_change.unwrap_or(0.0).total_cmp(&a.relative_change.unwrap_or(0.0)));
         let rows = strongest.iter().take(SHOWN).map(|change| row(change)).collect();
-        let head = ["tensor", "changed", "cosine", "relative change", "rank", "over noise"];
+        let head = ["tensor", "changed", "cosine", "relative change", "rank, or how it was copied", "over noise"];
         let mut table = Section::new("Changed tensors").table(&head, rows);
         if strongest.len() > SHOWN {
             table = table.note(format!("The {SHOWN} strongest of {}.", strongest.len()));
@@ -85,10 +96,26 @@ fn row(change: &TensorChange) -> Vec<String> {
     let (rank, noise) = match change.spectrum {
         Some(seen) if seen.is_low_rank() => (seen.rank.to_string(), format!("{:.2}", seen.over_noise)),
         Some(seen) => (format!("full ({} of {} rows)", seen.rank, seen.rows), format!("{:.2}", seen.over_noise)),
-        None => ("-".into(), "-".into()),
+        None => (change.trick(), "-".into()),
     };
     let share = format!("{:.1} %", change.changed_share * 100.0);
     vec![change.name.clone(), share, number(change.cosine), number(change.relative_change), rank, noise]
+}
+
+impl TensorChange {
+    /// Whether no training is needed to get this tensor from the base's.
+    pub(super) fn is_copy(&self) -> bool {
+        self.same_values || self.permuted || self.factor.is_some()
+    }
+
+    fn trick(&self) -> String {
+        match self.factor {
+            _ if self.same_values => "the same, rounded".into(),
+            _ if self.permuted => "another order".into(),
+            Some(factor) => format!("{factor:.6} times the base"),
+            None => "-".into(),
+        }
+    }
 }
 
 fn number(x: Option<f64>) -> String {

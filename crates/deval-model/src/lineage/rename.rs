@@ -1,0 +1,76 @@
+//! Tensors under another name, found by what they hold.
+
+use std::collections::BTreeMap;
+
+use super::measure::{Scratch, Side};
+use crate::ModelError;
+
+/// Values that are looked at, from the middle of a tensor.
+const PROBE: u64 = 1024;
+
+/// Of fewer elements nothing can be said.
+const FEWEST: u64 = 8;
+
+/// A tensor and what became of it by training, rounding or scaling have more in common than this; others less, but for vectors of
+/// like numbers, where the best match is taken.
+const ALIKE: f64 = 0.9;
+
+type Sides<'a> = BTreeMap<&'a str, Side<'a>>;
+
+/// Pairs of our names and the base's, best match first; they are taken out of `added` and `missing`.
+pub(super) fn find(
+    ours: &Sides<'_>,
+    theirs: &Sides<'_>,
+    added: &mut Vec<String>,
+    missing: &mut Vec<String>,
+) -> Result<Vec<(String, String)>, ModelError> {
+    if added.is_empty() || missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (new, old) = (probes(ours, added)?, probes(theirs, missing)?);
+    let pairs = new.iter().flat_map(|a| old.iter().map(move |b| (likeness(a, b), a.name, b.name)));
+    let mut pairs: Vec<_> = pairs.filter(|(alike, ..)| *alike > ALIKE).collect();
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    for (_, our, their) in pairs {
+        if !renamed.iter().any(|(a, b)| a == our || b == their) {
+            renamed.push((our.to_owned(), their.to_owned()));
+        }
+    }
+    added.retain(|name| !renamed.iter().any(|(our, _)| our == name));
+    missing.retain(|name| !renamed.iter().any(|(_, their)| their == name));
+    renamed.sort();
+    Ok(renamed)
+}
+
+struct Probe<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    /// Scaled to length 1.
+    values: Vec<f64>,
+}
+
+fn probes<'a>(sides: &'a Sides<'_>, names: &[String]) -> Result<Vec<Probe<'a>>, ModelError> {
+    let mut probes = Vec::new();
+    for (name, side) in sides.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == *name)) {
+        let count = side.elements().min(PROBE);
+        if !side.has_values() || count < FEWEST {
+            continue;
+        }
+        let from = (side.elements() - count) / 2;
+        let mut scratch = Scratch::default();
+        side.values(&(from..from + count), &mut scratch)?;
+        let length = scratch.values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let values = scratch.values.iter().map(|x| f64::from(*x) / length).collect();
+        probes.push(Probe { name, shape: &side.tensor.shape, values });
+    }
+    Ok(probes)
+}
+
+/// Cosine without its sign; not above anything for zeros, NaN and other shapes.
+fn likeness(a: &Probe<'_>, b: &Probe<'_>) -> f64 {
+    if a.shape != b.shape {
+        return 0.0;
+    }
+    a.values.iter().zip(&b.values).map(|(x, y)| x * y).sum::<f64>().abs()
+}
