@@ -2,12 +2,14 @@
 //!
 //! - `tidy`: rules of the repository
 //! - `bad_input`: every kind of wrong input, with the message it gets
+//! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 
 mod bad_input;
 mod clients;
+mod gates;
 mod harness;
 mod numbers;
 mod tidy;

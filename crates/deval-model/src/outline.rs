@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ModelError;
 use crate::files::{self, Entry, WEIGHTS};
+use crate::package;
 
 /// Longest header that safetensors allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -19,11 +20,24 @@ const MAX_HEADER: u64 = 100_000_000;
 /// When a file cannot be read.
 pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
     let mut outline = Vec::new();
+    let rules = package::Rules::read(model_dir, &[])?;
     for (prefix, dir) in [("", model_dir), ("model/", pipeline_dir)] {
-        let entries = if dir.is_dir() { files::list(dir)? } else { Vec::new() };
+        let entries = match files::list(dir) {
+            _ if !dir.is_dir() => Vec::new(),
+            // Such a folder is refused, so nothing else in it matters.
+            Err(ModelError::Name(path)) => {
+                outline.push((format!("{prefix}{}", path.display()), "a name that is not UTF-8".into()));
+                Vec::new()
+            }
+            entries => entries?,
+        };
         // What Python leaves behind when it runs is never packaged.
         for entry in entries.into_iter().filter(|entry| entry.name != "__pycache__") {
-            outline.push((format!("{prefix}{}", entry.name), digest(&entry)?));
+            let name = format!("{prefix}{}", entry.name);
+            // Old checkpoints may be as large as the weights; that they stay out is all that counts.
+            let stays_out = package::never(&entry.name) && entry.name != package::IGNORE || rules.leave_out(&name);
+            let digest = if stays_out && entry.is_file() { "stays out".to_owned() } else { digest(&entry)? };
+            outline.push((name, digest));
         }
     }
     Ok(outline)
@@ -39,7 +53,7 @@ pub fn file_sha256(path: &Path) -> Result<String, ModelError> {
 
 fn digest(entry: &Entry) -> Result<String, ModelError> {
     if !entry.is_file() {
-        return Ok(if entry.is_dir() { "folder" } else { "broken link" }.to_owned());
+        return Ok(files::not_a_file(&entry.path).unwrap_or("nothing").to_owned());
     }
     if !entry.name.ends_with(WEIGHTS) {
         return file_sha256(&entry.path);
@@ -84,5 +98,26 @@ mod tests {
         assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before, "data bytes do not enter");
         std::fs::write(dir.path().join("config.json"), "{ }").unwrap();
         assert_ne!(outline(dir.path(), Path::new("none")).unwrap(), before);
+    }
+
+    #[test]
+    fn what_stays_out_enters_by_name_and_what_is_no_file_by_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
+        std::fs::write(dir.path().join("model.gguf"), "x").unwrap();
+        std::fs::write(dir.path().join(".devalignore"), "notes.txt\n").unwrap();
+        std::fs::create_dir(dir.path().join("config.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("vocab.txt")).unwrap();
+        let before = outline(dir.path(), Path::new("none")).unwrap();
+        let of = |name: &str| before.iter().find(|(known, _)| known == name).unwrap().1.clone();
+        assert_eq!((of("pytorch_model.bin"), of("model.gguf")), ("stays out".into(), "stays out".into()));
+        assert_eq!((of("config.json"), of("vocab.txt")), ("a folder".into(), "a link that leads nowhere".into()));
+        std::fs::write(dir.path().join("model.gguf"), "y").unwrap();
+        assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before);
+        std::fs::write(dir.path().join(".devalignore"), "!*.gguf\n").unwrap();
+        assert_ne!(outline(dir.path(), Path::new("none")).unwrap()[0], before[0]);
+        use std::os::unix::ffi::OsStrExt as _;
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "").unwrap();
+        assert!(outline(dir.path(), Path::new("none")).unwrap()[0].1.contains("not UTF-8"));
     }
 }

@@ -1,5 +1,6 @@
 //! The package: the repository's tree, staged without copying the weights.
 
+mod card;
 mod digests;
 mod ignore;
 mod listing;
@@ -13,7 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::listing::{Item, Listing, collect};
+pub(crate) use self::ignore::{FILE as IGNORE, Rules};
+pub(crate) use self::listing::{Item, Listing, collect, never};
 use self::place::{Placed, Staging};
 use crate::ModelError;
 use crate::coldkey;
@@ -187,6 +189,14 @@ pub(crate) fn check(
                 finding.at(file(path), secret.line, 1).help("remove it, and make it invalid where it was issued"),
             );
         }
+    }
+    if let Some(path) = listing.items.iter().find(|item| item.path == listing::CARD).and_then(Item::file) {
+        findings.extend(card::check(path, &file(path))?);
+    }
+    for name in &listing.folders {
+        let message = format!("`{name}/` stays out of the package: only files at the root of the model folder are shipped");
+        let finding = Diagnostic::note("package.folder-left-out", message).in_file(file(&plan.model_dir.join(name)));
+        findings.push(finding.help("move up what the pipeline reads from it"));
     }
     for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
         let message = format!("`{path}` stays out of the package; nothing that is in it may import it");
