@@ -18,8 +18,8 @@ pub(crate) use self::ignore::{FILE as IGNORE, Rules};
 pub(crate) use self::listing::{Item, Listing, collect, never};
 use self::place::{Placed, Staging};
 use crate::ModelError;
-use crate::coldkey;
 use crate::files::human;
+use crate::{coldkey, python_source};
 
 /// What goes into a package, and where it is staged.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +100,7 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
         return Err(ModelError::Address(plan.coldkey_ss58.clone()));
     }
     keep_sources(plan)?;
-    let Listing { items, left_out } = collect(plan)?;
+    let Listing { items, left_out, folders: _ } = collect(plan)?;
     complete(&items)?;
     let staging = Staging::new(&plan.out_dir)?;
     let (mut files, mut linked, mut copies) = (Vec::new(), 0, Vec::new());
@@ -197,6 +197,11 @@ pub(crate) fn check(
         let message = format!("`{name}/` stays out of the package: only files at the root of the model folder are shipped");
         let finding = Diagnostic::note("package.folder-left-out", message).in_file(file(&plan.model_dir.join(name)));
         findings.push(finding.help("move up what the pipeline reads from it"));
+    }
+    for (name, path) in python_source::files_below(&plan.pipeline_dir)?.iter().filter(|(name, _)| !name.ends_with(".py")) {
+        let message = format!("`{name}` stays out of the package: of the pipeline folder only .py files are shipped");
+        let finding = Diagnostic::warning("package.data-left-out", message).in_file(file(path));
+        findings.push(finding.help("put what the pipeline reads into the model folder, or into a Python source"));
     }
     for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
         let message = format!("`{path}` stays out of the package; nothing that is in it may import it");

@@ -105,7 +105,7 @@ fn check_all(texts: &[Source], findings: &mut Vec<Diagnostic>) -> Vec<Armored> {
         });
     }
     findings.extend(class::check(&package));
-    if armored.is_empty() {
+    if !package.modules.values().any(|module| module.hidden) {
         findings.extend(answer_keys(texts));
     }
     armored
@@ -181,6 +181,13 @@ impl Source {
 
 /// All `.py` files below a folder, hidden ones and caches left out; links to folders are not followed.
 pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+    let mut found = files_below(dir)?;
+    found.retain(|name, _| name.ends_with(".py"));
+    Ok(found)
+}
+
+/// All files below a folder, hidden ones and caches left out; links to folders are not followed.
+pub(crate) fn files_below(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
     let mut found = BTreeMap::new();
     let mut folders = vec![(String::new(), dir.to_owned())];
     while let Some((prefix, folder)) = folders.pop() {
@@ -190,7 +197,7 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
             let link = fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.is_symlink());
             if entry.is_dir() && !hidden && !link {
                 folders.push((name + "/", entry.path));
-            } else if entry.is_file() && !hidden && entry.name.ends_with(".py") {
+            } else if entry.is_file() && !hidden {
                 found.insert(name, entry.path);
             }
         }

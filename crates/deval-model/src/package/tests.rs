@@ -131,13 +131,15 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     assert_eq!(paths(&package), TREE.into_iter().chain(more).collect::<Vec<_>>());
     let out = [".devalignore", "a.pt", "id_rsa", "model.gguf", "notes.md", "model/tests/test_all.py"];
     assert_eq!(package.left_out, out);
+    fs::write(plan.pipeline_dir.join("prompts.json"), "{}").unwrap();
     fs::create_dir(plan.model_dir.join("onnx")).unwrap();
     fs::create_dir(plan.model_dir.join(".cache")).unwrap();
     fs::write(plan.model_dir.join("README.md"), "---\nlicense: mit\n").unwrap();
     let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
     let left_out = ["package.source-left-out", "package.pickle", "package.secret"];
-    assert_eq!(codes, [&["package.card", "package.folder-left-out"][..], &left_out].concat());
+    let shipped = ["package.card", "package.folder-left-out", "package.data-left-out"];
+    assert_eq!(codes, [&shipped[..], &left_out].concat());
 }
 
 #[test]

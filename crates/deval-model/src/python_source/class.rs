@@ -18,7 +18,7 @@ const LONGEST: usize = 64;
 /// Findings of gate G35 about `DeValPipeline` in `pipeline.py`.
 pub(super) fn check(package: &Package) -> Vec<Diagnostic> {
     let main = Package::module_name(FILE);
-    let Some(module) = package.get(&main) else { return Vec::new() };
+    let Some(module) = package.get(&main).filter(|module| !module.hidden) else { return Vec::new() };
     let mut line = Line::default();
     line.follow(package, &main, CLASS);
     if line.own.is_empty() {

@@ -44,7 +44,7 @@ const CODE: Conduct = Conduct {
     names: &[
         "builtins.compile", "builtins.eval", "builtins.exec", "code.*", "ctypes.*", "importlib.machinery.*",
         "importlib.util.module_from_spec", "importlib.util.spec_from_file_location", "marshal.load*", "pickle.load*",
-        "pickle.Unpickler", "runpy.*", "torch.load", "types.CodeType", "types.FunctionType",
+        "pickle.Unpickler", "runpy.*", "torch.load", "types.CodeType",
     ],
     means: "runs code that is not in the source, so nobody can tell beforehand what it does",
     help: "write it out; read data as JSON or safetensors",

@@ -45,7 +45,9 @@ pub(super) struct Module {
     pub(super) file: String,
     /// Names that the module binds itself.
     names: BTreeSet<String>,
-    /// Whether there may be more: star imports, `__getattr__`, names made while it runs, obfuscated code.
+    /// Whether nothing of it can be seen: obfuscated, or not parsed.
+    pub(super) hidden: bool,
+    /// Whether there may be more: star imports, `__getattr__`, names made while it runs.
     pub(super) open: bool,
     /// Dotted origin of every imported name, wherever the import stands; the pipeline's own modules begin with `model.`.
     imports: BTreeMap<String, String>,
@@ -77,7 +79,7 @@ pub(super) struct Constructor {
 impl Module {
     /// A module whose names cannot be seen.
     pub(super) fn hidden(file: String) -> Self {
-        Self { file, open: true, ..Self::default() }
+        Self { file, hidden: true, open: true, ..Self::default() }
     }
 
     pub(super) fn new(tree: &ModModule, source: &Source) -> Self {

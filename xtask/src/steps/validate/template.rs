@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use deval_llama::{ChatTemplate, Message};
+use deval_llama::chat::{ChatTemplate, Message};
 use deval_report::Diagnostic;
 
 const CODE: &str = "model.chat-template";
