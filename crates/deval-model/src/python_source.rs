@@ -90,16 +90,19 @@ fn check_all(texts: &[Source], findings: &mut Vec<Diagnostic>) -> Vec<Armored> {
     let mut package = Package::default();
     let mut armored = Vec::new();
     for source in texts {
-        let seen = with_tree(source, findings, |tree, _| (Module::new(tree, source), armor::find(tree, source)));
+        let seen = with_tree(source, findings, |tree| (Module::new(tree, source), armor::find(tree, source)));
         let (module, found) = seen.unwrap_or_else(|| (Module::hidden(source.file.clone()), None));
         let module = if found.is_some() { Module::hidden(source.file.clone()) } else { module };
         package.modules.insert(Package::module_name(&source.name), module);
         armored.extend(found);
     }
     for source in texts {
+        let module = &package.modules[&Package::module_name(&source.name)];
+        if module.hidden {
+            continue;
+        }
         // What is wrong with the file itself was told before.
-        with_tree(source, &mut Vec::new(), |tree, _| {
-            let module = &package.modules[&Package::module_name(&source.name)];
+        with_tree(source, &mut Vec::new(), |tree| {
             imports::check(tree, source, module, &package, findings);
             conduct::check(tree, module, source, findings);
         });
@@ -125,13 +128,13 @@ fn answer_keys(texts: &[Source]) -> Option<Diagnostic> {
 fn with_tree<T: Send>(
     source: &Source,
     findings: &mut Vec<Diagnostic>,
-    look: impl FnOnce(&ModModule, &Source) -> T + Send,
+    look: impl FnOnce(&ModModule) -> T + Send,
 ) -> Option<T> {
     let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
     let parsed = parse_unchecked(&source.text, options);
     let judge = |parsed: Parsed<Mod>, findings: &mut Vec<Diagnostic>| {
         let tree = syntax(parsed, source, findings)?;
-        Some(look(&tree, source))
+        Some(look(&tree))
     };
     match depth::bound(parsed.tokens()) {
         0..=depth::SHALLOW => judge(parsed, findings),
