@@ -1,6 +1,8 @@
 //! The 51 gates as a user meets them: `validate`, `verdict`, `explain`, and the files that a folder should not hold.
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, os::unix::fs::symlink, process::Command};
+use std::{
+    collections::BTreeSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, os::unix::fs::symlink, process::Command,
+};
 
 use serde_json::{Value, json};
 
@@ -52,7 +54,10 @@ fn what_fails_on_a_real_network_is_a_warning_on_the_local_one() {
     code(&project.run(&["validate"]), 0);
     let local = project.json(&["verdict"]);
     assert_eq!(status(&local, "G15"), "warn");
-    assert_eq!((status(&local, "G06"), status(&local, "G35"), status(&local, "G38")), ("pass".into(), "pass".into(), "pass".into()));
+    assert_eq!(
+        (status(&local, "G06"), status(&local, "G35"), status(&local, "G38")),
+        ("pass".into(), "pass".into(), "pass".into())
+    );
     for network in ["test", "finney"] {
         on(&project, network);
         code(&project.run(&["validate"]), 1);
@@ -75,7 +80,8 @@ fn what_fails_on_a_real_network_is_a_warning_on_the_local_one() {
 fn annotations_name_each_gate_that_stands_ill() {
     let project = Project::new();
     on(&project, "finney");
-    fs::write(project.path("model/coldkey.txt"), "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY\n").expect("writable");
+    fs::write(project.path("model/coldkey.txt"), "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY\n")
+        .expect("writable");
     code(&project.run(&["validate"]), 1);
     let ran = project.run(&["verdict", "--format", "github"]);
     code(&ran, 1);
@@ -88,7 +94,8 @@ fn annotations_name_each_gate_that_stands_ill() {
 #[test]
 fn findings_that_no_gate_speaks_of_are_in_the_verdict_too() {
     let project = Project::new();
-    fs::write(project.path("model/notes.md"), format!("token hf_{}\n", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3h")).expect("writable");
+    fs::write(project.path("model/notes.md"), format!("token hf_{}\n", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3h"))
+        .expect("writable");
     code(&project.run(&["validate"]), 1);
     let ran = project.run(&["verdict"]);
     code(&ran, 1);
@@ -103,12 +110,17 @@ fn a_report_that_no_longer_stands_decides_nothing() {
     let project = Project::new();
     code(&project.run(&["validate"]), 0);
     assert_eq!(status(&project.json(&["verdict"]), "G30"), "pass");
-    fs::write(project.path("model/coldkey.txt"), "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY\n").expect("writable");
+    fs::write(project.path("model/coldkey.txt"), "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY\n")
+        .expect("writable");
     let verdict = project.json(&["verdict"]);
     assert_eq!(status(&verdict, "G30"), "unknown");
     assert_eq!(verdict["result"]["stale"], json!(["validate"]));
     let ran = project.run(&["verdict"]);
-    assert!(ran.stderr.contains("note[verdict.outdated]") && ran.stderr.contains("`coldkey.txt` changed"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("note[verdict.outdated]") && ran.stderr.contains("`coldkey.txt` changed"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -162,11 +174,16 @@ fn a_chat_template_is_rendered_and_not_only_there() {
     let project = Project::new();
     let path = project.path("model/tokenizer_config.json");
     let mut settings: Value = serde_json::from_slice(&fs::read(&path).expect("it is there")).expect("JSON");
-    settings["chat_template"] = json!("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}");
+    settings["chat_template"] =
+        json!("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}");
     fs::write(&path, settings.to_string()).expect("writable");
     let ran = project.run(&["validate"]);
     code(&ran, 1);
-    assert!(ran.stderr.contains("error[model.chat-template]") && ran.stderr.contains("no system role"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("error[model.chat-template]") && ran.stderr.contains("no system role"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("at       model/tokenizer_config.json"), "{}", ran.stderr);
     assert_eq!(status(&project.json(&["verdict"]), "G41"), "fail");
 }
@@ -223,7 +240,11 @@ fn large_and_deep_headers_and_indices_are_findings() {
     fs::File::create(&index).and_then(|file| file.set_len(1 << 36)).expect("sparse files");
     let ran = project.run(&["validate"]);
     code(&ran, 1);
-    assert!(ran.stderr.contains("model.safetensors.index.json is too large to be what its name says"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("model.safetensors.index.json is too large to be what its name says"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

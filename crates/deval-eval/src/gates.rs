@@ -296,7 +296,11 @@ mod tests {
         let verdicts =
             of(Lane::Exact, named(&["one two three", "Ben burned it. all of it it is"]), 23.5, Network::Finney);
         let distance = |code| verdicts.iter().find(|verdict| verdict.code == code).unwrap().distance.unwrap();
-        assert_eq!((distance("G47").value, distance("G47").unit), (694.0, Unit::Words), "a summary's points are one text");
+        assert_eq!(
+            (distance("G47").value, distance("G47").unit),
+            (694.0, Unit::Words),
+            "a summary's points are one text"
+        );
         assert_eq!((distance("G40").value, distance("G40").unit), (-3.5, Unit::Seconds));
         assert!(distance("G51").value > 0.3);
         assert_eq!(status(&verdicts, "G40"), Some(GateStatus::Warn), "another machine is never exact");

@@ -87,7 +87,8 @@ fn architecture(config: &Value, label: &Label, findings: &mut Vec<Diagnostic>) {
     let dtype = config["torch_dtype"].as_str();
     if let Some(dtype) = dtype.filter(|dtype| !["float16", "bfloat16", "float32", "auto"].contains(dtype)) {
         let help = "save the model in 16 bits and with this type in config.json";
-        let finding = finding("model.dtype", "torch_dtype is none that a validator's GPU computes a LLaMA in").found(dtype);
+        let finding =
+            finding("model.dtype", "torch_dtype is none that a validator's GPU computes a LLaMA in").found(dtype);
         findings.push(finding.expected("float16, bfloat16 or float32").help(help));
     }
     if config.get("quantization_config").is_some_and(|value| !value.is_null()) {

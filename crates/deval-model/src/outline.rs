@@ -13,6 +13,17 @@ use crate::package;
 /// Longest header that safetensors allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// Names of files that are refused, and so not looked at, when they are large; Python sources are as well.
+const SMALL: [&str; 7] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors.index.json",
+    "coldkey.txt",
+    "README.md",
+    package::IGNORE,
+];
+
 /// Name and digest of every file of the model folder and the pipeline folder. Of weights only size and header enter. A folder that is
 /// missing has no files.
 ///
@@ -54,6 +65,10 @@ pub fn file_sha256(path: &Path) -> Result<String, ModelError> {
 fn digest(entry: &Entry) -> Result<String, ModelError> {
     if !entry.is_file() {
         return Ok(files::not_a_file(&entry.path).unwrap_or("nothing").to_owned());
+    }
+    let small = SMALL.contains(&entry.name.as_str()) || entry.name.ends_with(".py");
+    if small && entry.size() > files::LARGEST_READ {
+        return Ok(format!("{} bytes, too large", entry.size()));
     }
     if !entry.name.ends_with(WEIGHTS) {
         return file_sha256(&entry.path);
@@ -112,6 +127,10 @@ mod tests {
         let of = |name: &str| before.iter().find(|(known, _)| known == name).unwrap().1.clone();
         assert_eq!((of("pytorch_model.bin"), of("model.gguf")), ("stays out".into(), "stays out".into()));
         assert_eq!((of("config.json"), of("vocab.txt")), ("a folder".into(), "a link that leads nowhere".into()));
+        std::fs::File::create(dir.path().join("tokenizer.json")).unwrap().set_len(1 << 40).unwrap();
+        let large = outline(dir.path(), Path::new("none")).unwrap();
+        assert!(large.contains(&("tokenizer.json".into(), format!("{} bytes, too large", 1_u64 << 40))));
+        std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
         std::fs::write(dir.path().join("model.gguf"), "y").unwrap();
         assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before);
         std::fs::write(dir.path().join(".devalignore"), "!*.gguf\n").unwrap();

@@ -193,12 +193,22 @@ pub(crate) fn check(
     if let Some(path) = listing.items.iter().find(|item| item.path == listing::CARD).and_then(Item::file) {
         findings.extend(card::check(path, &file(path))?);
     }
+    let unsearched = |item: &&Item| !item.is_weights() && item.size > crate::files::LARGEST_READ;
+    for item in listing.items.iter().filter(unsearched) {
+        let message = format!("`{}` has {}; so large a file is not searched for secrets", item.path, human(item.size));
+        let finding = Diagnostic::warning("package.unsearched", message);
+        let help = "look at it yourself, or leave it out ([package] ignore) if the pipeline does not read it";
+        findings.push(item.file().map_or(finding.clone(), |path| finding.in_file(file(path))).help(help));
+    }
     for name in &listing.folders {
-        let message = format!("`{name}/` stays out of the package: only files at the root of the model folder are shipped");
+        let message =
+            format!("`{name}/` stays out of the package: only files at the root of the model folder are shipped");
         let finding = Diagnostic::note("package.folder-left-out", message).in_file(file(&plan.model_dir.join(name)));
         findings.push(finding.help("move up what the pipeline reads from it"));
     }
-    for (name, path) in python_source::files_below(&plan.pipeline_dir)?.iter().filter(|(name, _)| !name.ends_with(".py")) {
+    for (name, path) in
+        python_source::files_below(&plan.pipeline_dir)?.iter().filter(|(name, _)| !name.ends_with(".py"))
+    {
         let message = format!("`{name}` stays out of the package: of the pipeline folder only .py files are shipped");
         let finding = Diagnostic::warning("package.data-left-out", message).in_file(file(path));
         findings.push(finding.help("put what the pipeline reads into the model folder, or into a Python source"));

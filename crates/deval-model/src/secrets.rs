@@ -43,7 +43,8 @@ const SHORTEST: usize = 20;
 pub(crate) fn find(bytes: &[u8]) -> Option<Secret> {
     let marks = MARKS.iter().filter_map(|(mark, what)| Some((position(bytes, mark, 0)?, *what)));
     let tokens = TOKENS.iter().filter_map(|(start, length, what)| Some((token(bytes, start, *length)?, *what)));
-    let encrypted = ENCRYPTED.iter().any(|start| bytes.starts_with(start)).then_some((0, "an encrypted wallet key file"));
+    let encrypted =
+        ENCRYPTED.iter().any(|start| bytes.starts_with(start)).then_some((0, "an encrypted wallet key file"));
     let fields = FIELDS.iter().filter_map(|name| Some((field(bytes, name)?, "a wallet's key file")));
     let assigned = ASSIGNED.iter().filter_map(|name| Some((assigned(bytes, name)?, "a secret that is given a name")));
     let aws = aws_key(bytes).map(|at| (at, "an AWS access key"));
@@ -58,8 +59,17 @@ pub(crate) fn find(bytes: &[u8]) -> Option<Secret> {
 pub(crate) fn named(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let kept = [
-        "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", "_netrc", ".git-credentials", ".pypirc", ".npmrc",
-        "credentials", "kaggle.json",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        ".netrc",
+        "_netrc",
+        ".git-credentials",
+        ".pypirc",
+        ".npmrc",
+        "credentials",
+        "kaggle.json",
     ];
     let endings = [".pem", ".key", ".p12", ".pfx", ".kdbx", ".ppk"];
     let env = name == ".env" || name.starts_with(".env.") || name.ends_with(".env");

@@ -102,7 +102,8 @@ fn types_and_special_tokens_that_do_not_fit_are_found() {
 fn tokens_that_are_only_in_the_settings_count_as_well() {
     let dir = tempfile::tempdir().unwrap();
     lay_out(dir.path());
-    let settings = json!({"chat_template": "{{ messages }}", "added_tokens_decoder": {"3": {}, "10": {"content": "<x>"}}});
+    let settings =
+        json!({"chat_template": "{{ messages }}", "added_tokens_decoder": {"3": {}, "10": {"content": "<x>"}}});
     write(dir.path(), "tokenizer_config.json", &settings);
     let found = findings(dir.path());
     assert_eq!(found[0].place.as_ref().unwrap().file, "tokenizer_config.json");

@@ -55,7 +55,13 @@ mod tests {
 
     #[test]
     fn metadata_that_the_hub_cannot_read_is_found() {
-        for good in ["", "# A card", "---\nlicense: mit\ntags:\n- a\n- b\nmodel-index:\n  - name: x\n---\n# A", "\u{feff}---\n---\n", "----\n"] {
+        for good in [
+            "",
+            "# A card",
+            "---\nlicense: mit\ntags:\n- a\n- b\nmodel-index:\n  - name: x\n---\n# A",
+            "\u{feff}---\n---\n",
+            "----\n",
+        ] {
             assert_eq!(fault(good), None, "{good:?}");
         }
         for (bad, line, words) in [

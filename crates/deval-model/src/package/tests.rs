@@ -131,6 +131,7 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     assert_eq!(paths(&package), TREE.into_iter().chain(more).collect::<Vec<_>>());
     let out = [".devalignore", "a.pt", "id_rsa", "model.gguf", "notes.md", "model/tests/test_all.py"];
     assert_eq!(package.left_out, out);
+    fs::File::create(plan.model_dir.join("train.jsonl")).unwrap().set_len(70 << 20).unwrap();
     fs::write(plan.pipeline_dir.join("prompts.json"), "{}").unwrap();
     fs::create_dir(plan.model_dir.join("onnx")).unwrap();
     fs::create_dir(plan.model_dir.join(".cache")).unwrap();
@@ -138,7 +139,7 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
     let left_out = ["package.source-left-out", "package.pickle", "package.secret"];
-    let shipped = ["package.card", "package.folder-left-out", "package.data-left-out"];
+    let shipped = ["package.card", "package.unsearched", "package.folder-left-out", "package.data-left-out"];
     assert_eq!(codes, [&shipped[..], &left_out].concat());
 }
 

@@ -121,7 +121,8 @@ fn wrong_python(armored: &Armored) -> Option<Diagnostic> {
 }
 
 fn inside(armored: &Armored) -> Diagnostic {
-    let message = format!("looks for `{}/` within the package, but the runtime lies at the repository's root", armored.runtime);
+    let message =
+        format!("looks for `{}/` within the package, but the runtime lies at the repository's root", armored.runtime);
     error(armored, message).help("run PyArmor without `-i`")
 }
 
@@ -134,7 +135,8 @@ fn different_runs(armored: &[Armored], runtimes: &[String]) -> Option<Diagnostic
     let times = || armored.iter().filter_map(|armored| Some((armored.seconds?, armored)));
     let (first, last) = (times().min_by_key(|(time, _)| *time)?, times().max_by_key(|(time, _)| *time)?);
     let apart = last.0 - first.0;
-    let message = format!("`{}` and `{}` were obfuscated {apart} s apart, so in different runs", first.1.name, last.1.name);
+    let message =
+        format!("`{}` and `{}` were obfuscated {apart} s apart, so in different runs", first.1.name, last.1.name);
     (apart > ONE_RUN).then(|| error(last.1, message).help(ONE))
 }
 

@@ -91,8 +91,11 @@ impl<'a> Line<'a> {
             Diagnostic::warning("G35", format!("{CLASS} has no transformers Pipeline as its base"))
                 .help("works as long as __call__ takes the same arguments")
         } else if self.unclear || !self.foreign.iter().all(|origin| origin.starts_with("builtins.")) {
-            Diagnostic::warning("G35", format!("whether {CLASS} has a transformers Pipeline as its base cannot be seen"))
-                .help("derive it from `transformers.Pipeline` directly")
+            Diagnostic::warning(
+                "G35",
+                format!("whether {CLASS} has a transformers Pipeline as its base cannot be seen"),
+            )
+            .help("derive it from `transformers.Pipeline` directly")
         } else {
             let message = "has neither a transformers Pipeline as its base nor __call__, so it cannot be called";
             Diagnostic::error("G35", format!("{CLASS} {message}")).help("derive it from `transformers.Pipeline`")
@@ -122,13 +125,15 @@ impl<'a> Line<'a> {
     }
 
     fn abstract_methods(&self) -> Option<Diagnostic> {
-        let plain = self.foreign.iter().all(|origin| origin.starts_with("transformers.") && origin.ends_with(".Pipeline"));
+        let plain =
+            self.foreign.iter().all(|origin| origin.starts_with("transformers.") && origin.ends_with(".Pipeline"));
         let altered = self.own.iter().any(|(_, class)| class.altered);
         if self.foreign.is_empty() || !plain || self.unclear || altered {
             return None;
         }
         let missing: Vec<_> = ABSTRACT.into_iter().filter(|name| !self.has(name)).collect();
-        let message = format!("{CLASS} does not define {}, without which Python makes no object of it", missing.join(", "));
+        let message =
+            format!("{CLASS} does not define {}, without which Python makes no object of it", missing.join(", "));
         let finding = Diagnostic::error("G35", message).expected(ABSTRACT.join(", "));
         let help = "transformers' Pipeline leaves these to the class; see this project's pipeline/model";
         (!missing.is_empty()).then(|| self.at_class(finding.help(help)))
@@ -154,7 +159,9 @@ fn absent(module: &Module, line: &Line<'_>) -> Option<Diagnostic> {
     let finding =
         Diagnostic::error("G35", format!("there is no class {CLASS}")).expected(format!("class {CLASS}(Pipeline)"));
     Some(match near {
-        Some((name, class)) => placed(finding.found(name).help(format!("rename the class to {CLASS}")), module, class.at),
+        Some((name, class)) => {
+            placed(finding.found(name).help(format!("rename the class to {CLASS}")), module, class.at)
+        }
         None => finding.in_file(&module.file).help("define it at the top level of the file"),
     })
 }

@@ -79,9 +79,7 @@ impl Walker<'_> {
         };
         match module {
             Some(module) => self.names_of(&join(&package, module), import),
-            None => {
-                import.names.iter().for_each(|alias| self.member(&package, alias.name.as_str(), import.start()))
-            }
+            None => import.names.iter().for_each(|alias| self.member(&package, alias.name.as_str(), import.start())),
         }
     }
 
@@ -122,7 +120,8 @@ impl Walker<'_> {
     /// An import from the pipeline's own package.
     fn own(&mut self, module: &str, at: TextSize) {
         if !self.package.has(module) {
-            let message = format!("the import leads to `{}`, which is not in the pipeline folder", self.file_of(module));
+            let message =
+                format!("the import leads to `{}`, which is not in the pipeline folder", self.file_of(module));
             self.report_own(message, "add the file, or correct the name", at);
         }
     }
@@ -133,7 +132,8 @@ impl Walker<'_> {
     }
 
     fn report_own(&mut self, message: String, help: &str, at: TextSize) {
-        let finding = if self.guarded > 0 { Diagnostic::note("G35", message) } else { Diagnostic::error("G35", message) };
+        let finding =
+            if self.guarded > 0 { Diagnostic::note("G35", message) } else { Diagnostic::error("G35", message) };
         self.report(finding.help(help), at);
     }
 
@@ -155,7 +155,10 @@ impl Walker<'_> {
     /// `__import__("x")` and `importlib.import_module("x")`, under whatever name.
     fn dynamic(&mut self, call: &ExprCall) {
         let origin = self.module.origin(&call.func);
-        if !matches!(origin.as_deref(), Some("builtins.__import__" | "importlib.import_module" | "importlib.__import__")) {
+        if !matches!(
+            origin.as_deref(),
+            Some("builtins.__import__" | "importlib.import_module" | "importlib.__import__")
+        ) {
             return;
         }
         let name = call.arguments.find_argument_value("name", 0).and_then(Expr::as_string_literal_expr);

@@ -258,7 +258,8 @@ impl Class {
         let mut members = BTreeSet::new();
         let mut bindings = Bindings { names: &mut members };
         class.body.iter().for_each(|statement| bindings.visit_stmt(statement));
-        members.extend(class.body.iter().filter_map(Stmt::as_function_def_stmt).map(|function| function.name.to_string()));
+        members
+            .extend(class.body.iter().filter_map(Stmt::as_function_def_stmt).map(|function| function.name.to_string()));
         let constructor = class.body.iter().filter_map(Stmt::as_function_def_stmt);
         let constructor = constructor.filter(|function| function.name.as_str() == "__init__").last();
         Self {

@@ -83,7 +83,9 @@ fn a_missing_file_says_where_it_may_be() {
 #[test]
 fn the_class_is_looked_for_by_name_and_base() {
     let keys = "# score_completion mistakes_completion\n";
-    assert!(one(&format!("class DevalPipeline: pass\n{keys}")).contains("pipeline.py:1:7 there is no class DeValPipeline"));
+    assert!(
+        one(&format!("class DevalPipeline: pass\n{keys}")).contains("pipeline.py:1:7 there is no class DeValPipeline")
+    );
     assert!(one(&format!("x = 1\n{keys}")).contains("there is no class"));
     for base in ["", "(object)", "(dict)"] {
         let plain = format!("class DeValPipeline{base}:\n    def __init__(self, a, model_dir): pass\n{keys}");
@@ -156,9 +158,15 @@ fn methods_that_transformers_leaves_abstract_must_be_there() {
 #[test]
 fn answers_need_both_keys() {
     let found = one(&GOOD.replace("score_completion", "score"));
-    assert!(found.starts_with("python.answer-keys warning pipeline.py no source mentions `score_completion`"), "{found}");
+    assert!(
+        found.starts_with("python.answer-keys warning pipeline.py no source mentions `score_completion`"),
+        "{found}"
+    );
     let elsewhere = GOOD.replace("mistakes_completion", "mistakes");
-    assert_eq!(findings(&[("pipeline.py", &elsewhere), ("prompts.py", "PROMPTS = {'mistakes_completion': 1}")]), [""; 0]);
+    assert_eq!(
+        findings(&[("pipeline.py", &elsewhere), ("prompts.py", "PROMPTS = {'mistakes_completion': 1}")]),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -184,7 +192,9 @@ fn the_constructor_must_take_the_validators_call() {
         assert!(found.contains(words) && found.contains("pipeline.py:3:9"), "{bad}: {found}");
     }
     assert!(one(&class("    pass")).starts_with("G35 error pipeline.py:2:7 DeValPipeline has no constructor"));
-    let decorated = class("    pass").replace("class", "@dataclass\nclass").replace("from", "from dataclasses import dataclass\nfrom");
+    let decorated = class("    pass")
+        .replace("class", "@dataclass\nclass")
+        .replace("from", "from dataclasses import dataclass\nfrom");
     assert!(one(&decorated).starts_with("G35 warning"));
 }
 
@@ -203,8 +213,12 @@ fn foreign_packages_are_found_wherever_they_are_imported() {
     assert!(with("x = __import__(name)\n").starts_with("G36 warning"));
     assert!(with("from importlib import import_module as load\nx = load('openai')\n").contains("`openai`"));
     assert!(with("import importlib as i\nx = i.import_module(name='openai')\n").contains("`openai`"));
-    assert!(with("import importlib\nx = importlib.import_module('.gone', __package__)\n").contains("leads to `gone.py`"));
-    assert!(with("import contextlib\nwith contextlib.suppress(ImportError):\n    import vllm\n").starts_with("G36 note"));
+    assert!(
+        with("import importlib\nx = importlib.import_module('.gone', __package__)\n").contains("leads to `gone.py`")
+    );
+    assert!(
+        with("import contextlib\nwith contextlib.suppress(ImportError):\n    import vllm\n").starts_with("G36 note")
+    );
     assert!(with("import msvcrt\n").contains("no package `msvcrt`"), "Windows has it, the container has not");
     assert!(with("try:\n    import vllm\nexcept ImportError:\n    vllm = None\n").starts_with("G36 note"));
     assert!(with("try:\n    import vllm\nexcept ValueError:\n    vllm = None\n").starts_with("G36 error"));
@@ -259,7 +273,12 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
         ("python.network", "import requests\nx = requests.get('u')", "15:5", "`requests.get` reaches"),
         ("python.network", "from urllib.request import urlopen as o\nx = o('u')", "15:5", "`urllib.request.urlopen`"),
         ("python.network", "import socket as s\nf = s.socket", "15:5", "`socket.socket`"),
-        ("python.network", "from huggingface_hub import snapshot_download\nsnapshot_download('a/b')", "15:1", "snapshot_download"),
+        (
+            "python.network",
+            "from huggingface_hub import snapshot_download\nsnapshot_download('a/b')",
+            "15:1",
+            "snapshot_download",
+        ),
         ("python.network", "x = AutoModelForCausalLM.from_pretrained('meta/x')", "14:5", "from_pretrained(\"meta/x\")"),
         ("python.subprocess", "import os\nos.system('ls')", "15:1", "`os.system` starts another program"),
         ("python.subprocess", "import os\nos.execvp('ls', [])", "15:1", "`os.execvp`"),

@@ -78,7 +78,8 @@ fn judge(code: &str, codes: &[&str], decided: bool, pass: String, findings: &[Di
         return if decided {
             GateVerdict::new(code, GateStatus::Pass, pass)
         } else {
-            GateVerdict::new(code, GateStatus::Unknown, "not looked at").next("mend the folders first, as the findings say")
+            GateVerdict::new(code, GateStatus::Unknown, "not looked at")
+                .next("mend the folders first, as the findings say")
         };
     };
     let status = if finding.severity == Severity::Error { GateStatus::Fail } else { GateStatus::Warn };
@@ -92,7 +93,13 @@ fn sized(verdict: GateVerdict, seen: &Seen) -> GateVerdict {
     let (min, max) = SIZE_LIMITS_GB;
     let room = (gb - min).min(max - gb);
     let limit = if gb - min <= max - gb { min } else { max };
-    let side = if gb < min { "too small" } else if gb > max { "too large" } else { "from the nearer limit" };
+    let side = if gb < min {
+        "too small"
+    } else if gb > max {
+        "too large"
+    } else {
+        "from the nearer limit"
+    };
     let words = format!("{:.3} GB ({:.1} %) {side}", room.abs(), 100.0 * room.abs() / limit);
     verdict.margin(words).distance(room, Unit::Gigabytes)
 }

@@ -144,7 +144,10 @@ fn a_link_out_of_the_model_folder_is_a_finding() {
     fs::remove_file(submission.model_dir.join("vocab.txt")).unwrap();
     std::os::unix::fs::symlink("nowhere", submission.model_dir.join("merges.txt")).unwrap();
     let found = validate(&submission).unwrap();
-    assert_eq!((codes(&found), found.diagnostics[0].place.as_ref().unwrap().file.as_str()), (vec!["package.source"], "model_files/merges.txt"));
+    assert_eq!(
+        (codes(&found), found.diagnostics[0].place.as_ref().unwrap().file.as_str()),
+        (vec!["package.source"], "model_files/merges.txt")
+    );
 }
 
 #[test]
@@ -207,7 +210,9 @@ fn what_is_no_file_is_a_finding_and_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
     let submission = submission(dir.path());
     let model = &submission.model_dir;
-    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "coldkey.txt", "model.safetensors.index.json"] {
+    for name in
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "coldkey.txt", "model.safetensors.index.json"]
+    {
         fs::remove_file(model.join(name)).ok();
         let made = std::process::Command::new("mkfifo").arg(model.join(name)).status().unwrap();
         assert!(made.success());
@@ -232,6 +237,7 @@ fn files_far_too_large_for_their_names_are_not_read() {
         file.set_len(1 << 40).unwrap();
     }
     let found = validate(&submission).unwrap();
-    let large: Vec<_> = found.diagnostics.iter().filter(|finding| finding.message.contains("too large to be")).collect();
+    let large: Vec<_> =
+        found.diagnostics.iter().filter(|finding| finding.message.contains("too large to be")).collect();
     assert_eq!(large.len(), 4, "{found:#?}");
 }

@@ -65,7 +65,8 @@ fn missing(label: &Label, weights: &Weights, single: bool) -> Option<Diagnostic>
 
 /// transformers looks for `model.safetensors` first and does not read the index when it is there.
 fn shadowed(label: &Label) -> Diagnostic {
-    let message = "model.safetensors lies beside an index and its shards: loaders take it alone, and all of them enter the hash";
+    let message =
+        "model.safetensors lies beside an index and its shards: loaders take it alone, and all of them enter the hash";
     let help = "remove model.safetensors, or the index with its shards, whichever is left over from another save";
     Diagnostic::error("G38", message).in_file(label.file(SINGLE)).help(help)
 }

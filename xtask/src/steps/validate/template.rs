@@ -19,7 +19,8 @@ pub(super) fn check(model_dir: &Path, file: &str) -> Option<Diagnostic> {
         Err(error) => return Some(unusable("cannot be compiled", &error, file)),
     };
     let conversation = [Message { role: "system", content: SYSTEM }, Message { role: "user", content: USER }];
-    let rendered = template.render(&conversation, true).and_then(|prompt| Ok((prompt, template.render(&conversation, false)?)));
+    let rendered =
+        template.render(&conversation, true).and_then(|prompt| Ok((prompt, template.render(&conversation, false)?)));
     let (prompt, closed) = match rendered {
         Ok(rendered) => rendered,
         Err(error) => return Some(unusable("cannot be rendered for a system and a user message", &error, file)),
@@ -66,10 +67,12 @@ mod tests {
     #[test]
     fn sound_templates_have_no_finding() {
         assert_eq!(checked(GOOD.into()), None);
-        let named = serde_json::json!([{"name": "tool_use", "template": "{{ x.y.z }}"}, {"name": "default", "template": GOOD}]);
+        let named =
+            serde_json::json!([{"name": "tool_use", "template": "{{ x.y.z }}"}, {"name": "default", "template": GOOD}]);
         assert_eq!(checked(named), None);
         // transformers' own tag, which plain Jinja does not know.
-        let marked = GOOD.replace("{{ m['content'] | trim }}", "{%- generation -%}{{ m['content'] }}{% endgeneration %}");
+        let marked =
+            GOOD.replace("{{ m['content'] | trim }}", "{%- generation -%}{{ m['content'] }}{% endgeneration %}");
         assert_eq!(checked(marked.into()), None);
     }
 
