@@ -84,7 +84,7 @@ impl Seen<'_> {
 
     fn longest_sentence(&self) -> Option<GateVerdict> {
         let results = self.evaluation.results.iter().filter(|result| with_claims(result));
-        let longest = results.clone().map(|result| longest(result)).max()?;
+        let longest = results.clone().map(longest).max()?;
         let raised = results.filter(|result| raises(result, PythonException::RecursionError)).count();
         let detail =
             format!("the longest sentence of a mistake has {longest} words; {raised} answers made ROUGE-L raise");

@@ -101,7 +101,7 @@ fn is_alone(bytes: &[u8], at: usize) -> bool {
 /// Whether letters and digits are mixed as in keys, and not as in words and placeholders.
 fn is_random(text: &[u8]) -> bool {
     let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
-    kinds.iter().filter(|kind| text.iter().any(|byte| kind(byte))).count() >= 2
+    kinds.iter().filter(|kind| text.iter().any(kind)).count() >= 2
 }
 
 /// A token that stands by itself.

@@ -146,7 +146,28 @@ fn owner(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<(), 
         Ok(None) => {}
         Err(finding) => findings.push(*finding),
     }
+    findings.extend(misnamed(submission)?);
     Ok(())
+}
+
+/// The guide's heading writes `Coldkey.txt`; the validator opens `coldkey.txt`.
+fn misnamed(submission: &Submission) -> Result<Option<Diagnostic>, ModelError> {
+    let dir = &submission.model_dir;
+    let entries = if dir.is_dir() { files::list(dir).or_else(unnamed)? } else { Vec::new() };
+    let other = |entry: &&files::Entry| {
+        entry.name != coldkey::FILE && entry.name.trim_end_matches(".txt").eq_ignore_ascii_case("coldkey")
+    };
+    Ok(entries.iter().find(other).map(|entry| {
+        let message = format!("`{}` is not the file that the validator reads", entry.name);
+        let finding = Diagnostic::warning("G31", message).expected(coldkey::FILE);
+        let place = Label::new(&submission.root, dir).file(&entry.name);
+        finding.in_file(place).help("rename it to coldkey.txt, in lower case, or remove it")
+    }))
+}
+
+/// A name that is not UTF-8 was told before.
+fn unnamed(error: ModelError) -> Result<Vec<files::Entry>, ModelError> {
+    if matches!(error, ModelError::Name(_)) { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// The package as it would be staged: its size, secrets in it, links out of it.

@@ -109,7 +109,7 @@ impl<'a> Visitor<'a> for Walker<'_> {
             return self.judge(&origin, expression.start());
         }
         if let Expr::Call(call) = expression {
-            self.from_the_hub(call);
+            self.hub_name(call);
         }
         walk_expr(self, expression);
     }
@@ -131,7 +131,7 @@ impl Walker<'_> {
     }
 
     /// `….from_pretrained("name")` with a name in place of the model folder.
-    fn from_the_hub(&mut self, call: &ExprCall) {
+    fn hub_name(&mut self, call: &ExprCall) {
         let method = call.func.as_attribute_expr().map(|attribute| attribute.attr.as_str());
         let Some(Expr::StringLiteral(name)) = call.arguments.args.first() else { return };
         let name = name.value.to_str();

@@ -165,7 +165,7 @@ impl Walker<'_> {
         let package = call.arguments.find_argument_value("package", 1);
         match name.map(|name| name.value.to_str()) {
             Some(name) if !name.starts_with('.') => self.absolute(name, call.start()),
-            Some(name) if package.is_some_and(|package| is_own_package(package)) => self.relative(name, call.start()),
+            Some(name) if package.is_some_and(is_own_package) => self.relative(name, call.start()),
             _ => {
                 let message = "this import is decided only when it runs, so it is not checked here";
                 self.report(Diagnostic::warning("G36", message).help("name the module in the source"), call.start());

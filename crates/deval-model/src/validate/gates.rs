@@ -4,6 +4,7 @@ use deval_report::gates::{self, GateStatus, GateVerdict, Unit};
 use deval_report::{Diagnostic, Severity};
 
 use super::{Seen, Submission};
+use crate::python_source::FILE;
 use crate::repo::{self, SIZE_LIMITS_GB};
 
 /// Findings beyond the gates that keep a model from being loaded.
@@ -36,6 +37,9 @@ pub(super) fn verdicts(submission: &Submission, seen: &Seen, findings: &[Diagnos
     let weights = seen.weights.as_ref().map_or(0, |weights| weights.shards.len());
     let netuid = submission.network.netuid();
     let budget = |code, seconds, limit, how| budget(code, submission, seen, seconds, limit, how);
+    let obfuscated = seen.sources.as_ref().map(|sources| &sources.hidden[..]).unwrap_or_default();
+    let main = obfuscated.iter().find(|name| *name == FILE).map(String::as_str);
+    let any = obfuscated.first().map(String::as_str);
     let sound = "headers, index, config.json and tokenizer are sound and fit each other".to_owned();
     vec![
         judge("G06", true, format!("`{}`", submission.model_url)),
@@ -50,8 +54,8 @@ pub(super) fn verdicts(submission: &Submission, seen: &Seen, findings: &[Diagnos
         judge("G27", model, "every entry that enters the hash is a file".into()),
         judge("G30", true, owner(submission)),
         judge("G31", true, "coldkey.txt will be in the package".into()),
-        hidden(judge("G35", pipeline, "`model/pipeline.py` defines DeValPipeline".into()), seen, "its class"),
-        hidden(judge("G36", pipeline, "every import is in the validator's container".into()), seen, "their imports"),
+        hidden(judge("G35", pipeline, "`model/pipeline.py` defines DeValPipeline".into()), main, "its class"),
+        hidden(judge("G36", pipeline, "every import is in the validator's container".into()), any, "its imports"),
         judge("G37", pipeline, armor(seen).into()),
         self::judge("G38", &LOADING, model, sound, findings),
         judge("G39", model, "the weights are readable for everyone".into()),
@@ -138,13 +142,10 @@ fn owner(submission: &Submission) -> String {
 }
 
 /// What cannot be seen of obfuscated sources is left open.
-fn hidden(verdict: GateVerdict, seen: &Seen, what: &str) -> GateVerdict {
-    let Some(first) = seen.sources.as_ref().and_then(|sources| sources.hidden.first()) else { return verdict };
-    if verdict.status != GateStatus::Pass {
-        return verdict;
-    }
+fn hidden(verdict: GateVerdict, file: Option<&str>, what: &str) -> GateVerdict {
+    let Some(file) = file.filter(|_| verdict.status == GateStatus::Pass) else { return verdict };
     let gate = gates::gate(&verdict.code).expect("a code of the table");
-    let detail = format!("`{first}` is obfuscated, so {what} can only be seen by running it");
+    let detail = format!("`{file}` is obfuscated: {what} can only be seen by running it");
     GateVerdict::new(gate.code, GateStatus::Unknown, detail).next(gate.decides)
 }
 

@@ -120,6 +120,15 @@ fn without_wallet_and_file_nobody_owns_the_model() {
 }
 
 #[test]
+fn a_coldkey_file_under_the_guides_other_name_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    fs::write(submission.model_dir.join("Coldkey.txt"), SOME_ADDRESS).unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((codes(&found), status(&found, "G31")), (vec!["G31", "G15"], GateStatus::Warn));
+}
+
+#[test]
 fn weights_that_only_their_owner_can_read_are_noted() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
