@@ -381,7 +381,7 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
     assert!(one(FILE, armored(11, TIME).replace("8.5.11", "9.0.0")).contains("another PyArmor"));
     assert!(one(FILE, armored(11, TIME).replace("from py", "from .py")).contains("within the package"));
     let later = armored(11, "2026-11-29T04:00:00.000000");
-    assert!(one("prompts.py", later).contains("`pipeline.py` and `prompts.py` were obfuscated 1851 s apart"));
+    assert!(one("prompts.py", later).contains("`pipeline.py` and `prompts.py` were obfuscated 1852 s apart"));
     fs::write(model.join("prompts.py"), armored(11, "2026-11-29T03:29:09.000000")).unwrap();
     fs::write(model.join("plain.py"), "import vllm\n").unwrap();
     assert_eq!(run(), ["G36 the validator's container has no package `vllm`"], "plain sources beside them are read");
