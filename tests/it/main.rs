@@ -3,6 +3,7 @@
 //! - `tidy`: rules of the repository
 //! - `bad_input`: every kind of wrong input, with the message it gets
 //! - `disk`: what is said of the weights: the hash explained, read again, compared with a base
+//! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
@@ -12,6 +13,7 @@
 mod bad_input;
 mod clients;
 mod disk;
+mod gates;
 mod harness;
 mod numbers;
 mod obfuscation;

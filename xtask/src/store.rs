@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use deval_report::{Report, SCHEMA};
+use deval_report::{Inputs, Report, SCHEMA, Step};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The folder of reports of one submission.
@@ -30,6 +30,20 @@ impl Store {
     pub(crate) fn read<T: DeserializeOwned>(&self, step: &str) -> Option<Report<T>> {
         let report: Report<T> = serde_json::from_slice(&fs::read(self.path(step)).ok()?).ok()?;
         (report.schema == SCHEMA).then_some(report)
+    }
+
+    /// Names of the evaluations with flags that were made of the package and weights whose fingerprints are among these inputs.
+    pub(crate) fn evaluations(&self, inputs: &Inputs) -> Vec<String> {
+        let same = |name: &String| {
+            let Some(made) = self.read::<serde_json::Value>(name).map(|report| report.inputs) else { return false };
+            let of = |need: &Step| inputs.need(*need).zip(made.need(*need)).is_some_and(|(known, made)| known == made);
+            Step::Evaluate.needs().iter().all(of)
+        };
+        let entries = fs::read_dir(self.dir.join("evaluations")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json").map(str::to_owned));
+        let mut names: Vec<_> = names.map(|name| format!("evaluations/{name}")).filter(same).collect();
+        names.sort();
+        names
     }
 
     /// Stores the report under its step's name.

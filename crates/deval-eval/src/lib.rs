@@ -16,6 +16,7 @@ pub mod embed;
 mod error;
 pub mod explain;
 pub mod forecast;
+pub mod gates;
 pub mod harness;
 pub mod oracle;
 pub mod parse;

@@ -53,6 +53,17 @@ impl ChatTemplate {
         source.map(|source| Self::compile(source, special_tokens(&config))).transpose()
     }
 
+    /// The template of `tokenizer_config.json` alone, which is all that the validator's transformers 4.47.1 reads. `None` when there is
+    /// none.
+    ///
+    /// # Errors
+    /// As of [`ChatTemplate::load`].
+    pub fn of_tokenizer_config(dir: &Path) -> Result<Option<Self>, LlamaError> {
+        let config: serde_json::Value = read_json_if_present(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
+        let source = template_text(&config["chat_template"]).map(str::to_owned);
+        source.map(|source| Self::compile(source, special_tokens(&config))).transpose()
+    }
+
     /// Compiles a template; `special_tokens` (`bos_token`, …) become variables of it.
     ///
     /// # Errors
@@ -65,7 +76,7 @@ impl ChatTemplate {
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, SystemTime::now()));
-        environment.add_template_owned(NAME, source).map_err(template_error)?;
+        environment.add_template_owned(NAME, without_marks(&source)).map_err(template_error)?;
         Ok(Self { environment, special_tokens })
     }
 
@@ -93,6 +104,25 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME).map_err(template_error)?;
         template.render(Value::from(Serde(context))).map_err(template_error)
     }
+}
+
+/// `{% generation %}` marks the assistant's text for training (transformers' own tag); it renders what is within it.
+fn without_marks(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let Some(end) = rest[at..].find("%}").map(|end| at + end) else { break };
+        let tag = &rest[at + 2..end];
+        let name = tag.trim_matches(['-', '+', ' ', '\t', '\n', '\r']);
+        text.push_str(&rest[..at + 2]);
+        match name {
+            "generation" => text.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => text.push_str(&tag.replace("endgeneration", "endif")),
+            _ => text.push_str(tag),
+        }
+        rest = &rest[end..];
+    }
+    text + rest
 }
 
 fn template_error(error: Error) -> LlamaError {

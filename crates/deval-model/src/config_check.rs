@@ -33,6 +33,9 @@ pub fn check(dir: &Path, root: &Path, weights: &Weights, findings: &mut Vec<Diag
     }
     let vocabulary =
         config.as_ref().and_then(|config| config.get("vocab_size")).and_then(Value::as_u64).filter(|size| *size > 0);
+    if let (Some(config), Some(size)) = (&config, vocabulary) {
+        findings.extend(special_tokens(config, size).map(|finding| finding.in_file(label.file(CONFIG))));
+    }
     tokenizer::check(dir, &label, vocabulary, findings)
 }
 
@@ -43,14 +46,21 @@ fn read_json(
     label: &Label,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<Option<Value>, ModelError> {
-    let path = dir.join(name);
     let file = label.file(name);
-    if !path.is_file() {
-        let help = "copy it from the model it was trained from; `save_pretrained` writes it";
-        findings.push(Diagnostic::error("model.file-missing", format!("{name} is missing")).in_file(file).help(help));
-        return Ok(None);
-    }
-    match serde_json::from_slice::<Value>(&files::read(&path)?) {
+    let bytes = match files::read_small(&dir.join(name), "model.json", &file)? {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let help = "copy it from the model it was trained from; `save_pretrained` writes it";
+            let finding = Diagnostic::error("model.file-missing", format!("{name} is missing"));
+            findings.push(finding.in_file(file).help(help));
+            return Ok(None);
+        }
+        Err(finding) => {
+            findings.push(*finding);
+            return Ok(None);
+        }
+    };
+    match serde_json::from_slice::<Value>(&bytes) {
         Ok(value) if value.is_object() => return Ok(Some(value)),
         Ok(_) => findings.push(Diagnostic::error("model.json", format!("{name} is not a JSON object")).in_file(file)),
         Err(error) => {
@@ -74,12 +84,33 @@ fn architecture(config: &Value, label: &Label, findings: &mut Vec<Diagnostic>) {
         let found = format!("model_type {kind}, architecture {class}");
         findings.push(finding("model.architecture", message).found(found).expected("llama, LlamaForCausalLM"));
     }
+    let dtype = config["torch_dtype"].as_str();
+    if let Some(dtype) = dtype.filter(|dtype| !["float16", "bfloat16", "float32", "auto"].contains(dtype)) {
+        let help = "save the model in 16 bits and with this type in config.json";
+        let finding =
+            finding("model.dtype", "torch_dtype is none that a validator's GPU computes a LLaMA in").found(dtype);
+        findings.push(finding.expected("float16, bfloat16 or float32").help(help));
+    }
     if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
         let help = "merge and save the model in 16 bits";
         findings.push(
             finding("model.quantized", "quantised models are not supported").found("quantization_config").help(help),
         );
     }
+}
+
+/// Numbers of special tokens, each a number or a list of such, that are not in the vocabulary.
+fn special_tokens(config: &Value, vocabulary: u64) -> Option<Diagnostic> {
+    let ids = |key: &str| match &config[key] {
+        Value::Array(ids) => ids.clone(),
+        id => vec![id.clone()],
+    };
+    let known = |id: &Value| id.is_null() || id.as_u64().is_some_and(|id| id < vocabulary) || id.as_i64() == Some(-1);
+    let wrong = |key: &&str| ids(key).iter().any(|id| !known(id));
+    let key = ["bos_token_id", "eos_token_id", "pad_token_id"].into_iter().find(wrong)?;
+    let finding = Diagnostic::error("model.config", format!("`{key}` is no token of the vocabulary"));
+    let help = "take it from the config.json of the model you started from";
+    Some(finding.found(config[key].to_string()).expected(format!("below {vocabulary}")).help(help))
 }
 
 /// transformers 5 writes `rope_parameters` in place of two older keys; the validator's 4.47.1 ignores it in silence and computes

@@ -9,10 +9,22 @@ use sha2::{Digest, Sha256};
 
 use crate::ModelError;
 use crate::files::{self, Entry, WEIGHTS};
+use crate::package;
 use crate::python_source::{self, FOLDER};
 
 /// Longest header that safetensors allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// Names of files that are refused, and so not looked at, when they are large; Python sources are as well.
+const SMALL: [&str; 7] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors.index.json",
+    "coldkey.txt",
+    "README.md",
+    package::IGNORE,
+];
 
 /// Name and digest of every file of the model folder and the pipeline folder. Of weights only size and header enter. A folder that is
 /// missing has no files.
@@ -21,11 +33,24 @@ const MAX_HEADER: u64 = 100_000_000;
 /// When a file cannot be read.
 pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
     let mut outline = nested_sources(pipeline_dir)?;
+    let rules = package::Rules::read(model_dir, &[])?;
     for (prefix, dir) in [("", model_dir), ("model/", pipeline_dir)] {
-        let entries = if dir.is_dir() { files::list(dir)? } else { Vec::new() };
+        let entries = match files::list(dir) {
+            _ if !dir.is_dir() => Vec::new(),
+            // Such a folder is refused, so nothing else in it matters.
+            Err(ModelError::Name(path)) => {
+                outline.push((format!("{prefix}{}", path.display()), "a name that is not UTF-8".into()));
+                Vec::new()
+            }
+            entries => entries?,
+        };
         // What Python leaves behind when it runs is never packaged.
         for entry in entries.into_iter().filter(|entry| entry.name != "__pycache__") {
-            outline.push((format!("{prefix}{}", entry.name), digest(&entry)?));
+            let name = format!("{prefix}{}", entry.name);
+            // Old checkpoints may be as large as the weights; that they stay out is all that counts.
+            let stays_out = package::never(&entry.name) && entry.name != package::IGNORE || rules.leave_out(&name);
+            let digest = if stays_out && entry.is_file() { "stays out".to_owned() } else { digest(&entry)? };
+            outline.push((name, digest));
         }
     }
     Ok(outline)
@@ -48,7 +73,11 @@ pub fn file_sha256(path: &Path) -> Result<String, ModelError> {
 
 fn digest(entry: &Entry) -> Result<String, ModelError> {
     if !entry.is_file() {
-        return Ok(if entry.is_dir() { "folder" } else { "broken link" }.to_owned());
+        return Ok(files::not_a_file(&entry.path).unwrap_or("nothing").to_owned());
+    }
+    let small = SMALL.contains(&entry.name.as_str()) || entry.name.ends_with(".py");
+    if small && entry.size() > files::LARGEST_READ {
+        return Ok(format!("{} bytes, too large", entry.size()));
     }
     if !entry.name.ends_with(WEIGHTS) {
         return file_sha256(&entry.path);
@@ -109,5 +138,30 @@ mod tests {
             ["model/inner/a.py", "model/inner"]
         );
         assert_ne!(seen("x = 2"), before);
+    }
+
+    #[test]
+    fn what_stays_out_enters_by_name_and_what_is_no_file_by_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("pytorch_model.bin"), "x").unwrap();
+        std::fs::write(dir.path().join("model.gguf"), "x").unwrap();
+        std::fs::write(dir.path().join(".devalignore"), "notes.txt\n").unwrap();
+        std::fs::create_dir(dir.path().join("config.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("vocab.txt")).unwrap();
+        let before = outline(dir.path(), Path::new("none")).unwrap();
+        let of = |name: &str| before.iter().find(|(known, _)| known == name).unwrap().1.clone();
+        assert_eq!((of("pytorch_model.bin"), of("model.gguf")), ("stays out".into(), "stays out".into()));
+        assert_eq!((of("config.json"), of("vocab.txt")), ("a folder".into(), "a link that leads nowhere".into()));
+        std::fs::File::create(dir.path().join("tokenizer.json")).unwrap().set_len(1 << 40).unwrap();
+        let large = outline(dir.path(), Path::new("none")).unwrap();
+        assert!(large.contains(&("tokenizer.json".into(), format!("{} bytes, too large", 1_u64 << 40))));
+        std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+        std::fs::write(dir.path().join("model.gguf"), "y").unwrap();
+        assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before);
+        std::fs::write(dir.path().join(".devalignore"), "!*.gguf\n").unwrap();
+        assert_ne!(outline(dir.path(), Path::new("none")).unwrap()[0], before[0]);
+        use std::os::unix::ffi::OsStrExt as _;
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "").unwrap();
+        assert!(outline(dir.path(), Path::new("none")).unwrap()[0].1.contains("not UTF-8"));
     }
 }

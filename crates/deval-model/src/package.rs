@@ -1,5 +1,6 @@
 //! The package: the repository's tree, staged without copying the weights.
 
+mod card;
 mod digests;
 mod ignore;
 mod listing;
@@ -14,11 +15,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::listing::{Item, Listing, collect};
+pub(crate) use self::ignore::{FILE as IGNORE, Rules};
+pub(crate) use self::listing::{Item, Listing, collect, never};
 use self::place::{Placed, Staging};
 use crate::ModelError;
-use crate::coldkey;
 use crate::files::human;
+use crate::{coldkey, python_source};
 
 /// What goes into a package, and where it is staged.
 #[derive(Debug, Clone, Default)]
@@ -129,7 +131,7 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
         return Err(ModelError::Address(plan.coldkey_ss58.clone()));
     }
     keep_sources(plan)?;
-    let Listing { items, left_out } = collect(plan)?;
+    let Listing { items, left_out, folders: _ } = collect(plan)?;
     complete(&items)?;
     let staging = Staging::new(&plan.out_dir)?;
     let (mut files, mut linked, mut copies) = (Vec::new(), 0, Vec::new());
@@ -228,6 +230,29 @@ pub(crate) fn check(
                 finding.at(file(path), secret.line, 1).help("remove it, and make it invalid where it was issued"),
             );
         }
+    }
+    if let Some(path) = listing.items.iter().find(|item| item.path == listing::CARD).and_then(Item::file) {
+        findings.extend(card::check(path, &file(path))?);
+    }
+    let unsearched = |item: &&Item| !item.is_weights() && item.size > crate::files::LARGEST_READ;
+    for item in listing.items.iter().filter(unsearched) {
+        let message = format!("`{}` has {}; so large a file is not searched for secrets", item.path, human(item.size));
+        let finding = Diagnostic::warning("package.unsearched", message);
+        let help = "look at it yourself, or leave it out ([package] ignore) if the pipeline does not read it";
+        findings.push(item.file().map_or(finding.clone(), |path| finding.in_file(file(path))).help(help));
+    }
+    for name in &listing.folders {
+        let message =
+            format!("`{name}/` stays out of the package: only files at the root of the model folder are shipped");
+        let finding = Diagnostic::note("package.folder-left-out", message).in_file(file(&plan.model_dir.join(name)));
+        findings.push(finding.help("move up what the pipeline reads from it"));
+    }
+    for (name, path) in
+        python_source::files_below(&plan.pipeline_dir)?.iter().filter(|(name, _)| !name.ends_with(".py"))
+    {
+        let message = format!("`{name}` stays out of the package: of the pipeline folder only .py files are shipped");
+        let finding = Diagnostic::warning("package.data-left-out", message).in_file(file(path));
+        findings.push(finding.help("put what the pipeline reads into the model folder, or into a Python source"));
     }
     for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
         let message = format!("`{path}` stays out of the package; nothing that is in it may import it");

@@ -3,8 +3,10 @@
 
 mod armor;
 mod class;
+mod conduct;
 mod depth;
 mod imports;
+mod module;
 mod packages;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use ruff_text_size::TextSize;
 
 pub use armor::RUNTIME_PREFIX;
 
+use self::armor::Armored;
+use self::module::{Module, Package};
 use crate::ModelError;
 use crate::files::{self, Label};
 
@@ -37,9 +41,14 @@ pub struct Sources {
     pub files: BTreeMap<String, PathBuf>,
     /// Whether `pipeline.py` is obfuscated by PyArmor, so that its class can only be seen by running it.
     pub obfuscated: bool,
+    /// All obfuscated sources, by name; what they import and do cannot be seen.
+    pub hidden: Vec<String>,
     /// The PyArmor runtime folders that the sources import, by name.
     pub runtimes: Vec<String>,
 }
+
+/// Keys of the answer that the validator's container reads.
+const ANSWER_KEYS: [&str; 2] = ["score_completion", "mistakes_completion"];
 
 /// Parses every source of the pipeline folder; what is wrong goes to `findings`.
 ///
@@ -51,47 +60,81 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
     if !sources.files.contains_key(FILE) {
         findings.push(missing(dir, &label)?);
     }
-    let modules = imports::Modules::new(&sources.files);
+    let mut texts = Vec::new();
     for (name, path) in &sources.files {
-        let bytes = files::read(path)?;
-        let runtime = check_one(&bytes, name, label.file(name), &modules, findings);
-        sources.obfuscated |= name == FILE && runtime.is_some();
-        sources.runtimes.extend(runtime);
+        match files::read_small(path, "G35", &label.file(name))? {
+            Ok(bytes) => texts.extend(text(bytes.unwrap_or_default(), name, label.file(name), findings)),
+            Err(finding) => findings.push(*finding),
+        }
     }
+    let armored = check_all(&texts, findings);
+    sources.obfuscated = armored.iter().any(|armored| armored.name == FILE);
+    sources.hidden = armored.iter().map(|armored| armored.name.clone()).collect();
+    sources.runtimes = armored.iter().map(|armored| armored.runtime.clone()).collect();
     sources.runtimes.sort();
     sources.runtimes.dedup();
-    armor::check(dir, &label, &sources, findings)?;
+    armor::check(dir, &label, &armored, &sources.runtimes, findings)?;
     Ok(sources)
 }
 
 /// Findings about the bytes of one source file, `name` in the pipeline folder, taken for the only one there.
 pub fn check_bytes(bytes: &[u8], name: &str) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    let modules = imports::Modules::new(&BTreeMap::from([(name.to_owned(), PathBuf::new())]));
-    check_one(bytes, name, name.to_owned(), &modules, &mut findings);
+    let text = text(bytes.to_owned(), name, name.to_owned(), &mut findings);
+    check_all(text.as_slice(), &mut findings);
     findings
 }
 
-/// Looks at one source; the PyArmor runtime that it imports, if any.
-fn check_one(
-    bytes: &[u8],
-    name: &str,
-    file: String,
-    modules: &imports::Modules,
-    findings: &mut Vec<Diagnostic>,
-) -> Option<String> {
-    let text = text(bytes, &file, findings)?;
-    let source = Source { file, module: name, text: &text };
-    let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
-    let parsed = parse_unchecked(source.text, options);
-    let judge = |parsed: Parsed<Mod>, findings: &mut Vec<Diagnostic>| {
-        let tree = syntax(parsed, &source, findings)?;
-        let runtime = armor::runtime(&tree);
-        if name == FILE && runtime.is_none() {
-            findings.extend(class::check(&tree, &source));
+/// Looks at all sources, first at each one's names, then at what they take from each other; the obfuscated ones.
+fn check_all(texts: &[Source], findings: &mut Vec<Diagnostic>) -> Vec<Armored> {
+    let mut package = Package::default();
+    let mut armored = Vec::new();
+    for source in texts {
+        let seen = with_tree(source, findings, |tree| (Module::new(tree, source), armor::find(tree, source)));
+        let (module, found) = seen.unwrap_or_else(|| (Module::hidden(source.file.clone()), None));
+        let module = if found.is_some() { Module::hidden(source.file.clone()) } else { module };
+        package.modules.insert(Package::module_name(&source.name), module);
+        armored.extend(found);
+    }
+    for source in texts {
+        let module = &package.modules[&Package::module_name(&source.name)];
+        if module.hidden {
+            continue;
         }
-        imports::check(&tree, &source, modules, findings);
-        runtime
+        // What is wrong with the file itself was told before.
+        with_tree(source, &mut Vec::new(), |tree| {
+            imports::check(tree, source, module, &package, findings);
+            conduct::check(tree, module, source, findings);
+        });
+    }
+    findings.extend(class::check(&package));
+    if !package.modules.values().any(|module| module.hidden) {
+        findings.extend(answer_keys(texts));
+    }
+    armored
+}
+
+/// A pipeline whose sources name neither key answers with something else, which counts as -1.
+fn answer_keys(texts: &[Source]) -> Option<Diagnostic> {
+    let main = texts.iter().find(|source| source.name == FILE)?;
+    let missing = ANSWER_KEYS.into_iter().find(|key| !texts.iter().any(|source| source.text.contains(key)))?;
+    let message = format!("no source mentions `{missing}`, so the answer cannot have that key");
+    let expected = "{\"score_completion\": float, \"mistakes_completion\": list[str]}";
+    let finding = Diagnostic::warning("python.answer-keys", message).in_file(&main.file).expected(expected);
+    Some(finding.help("return a dict with both keys; anything else counts as -1"))
+}
+
+/// Parses a source and looks at its tree, on a stack that is deep enough; `None` when Python could not import it.
+fn with_tree<T: Send>(
+    source: &Source,
+    findings: &mut Vec<Diagnostic>,
+    look: impl FnOnce(&ModModule) -> T + Send,
+) -> Option<T> {
+    let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
+    let parsed = parse_unchecked(&source.text, options);
+    let judge = |parsed: Parsed<Mod>, findings: &mut Vec<Diagnostic>| {
+        let tree = syntax(parsed, source, findings)?;
+        Some(look(&tree))
     };
     match depth::bound(parsed.tokens()) {
         0..=depth::SHALLOW => judge(parsed, findings),
@@ -107,26 +150,47 @@ fn check_one(
 }
 
 /// One file that is looked at.
-struct Source<'a> {
+struct Source {
     /// As findings name it.
     file: String,
     /// Relative to the pipeline folder.
-    module: &'a str,
-    text: &'a str,
+    name: String,
+    text: String,
 }
 
-impl Source<'_> {
+impl Source {
     /// Puts a finding at a position of the text.
     fn at(&self, finding: Diagnostic, offset: TextSize) -> Diagnostic {
+        let (line, column) = self.line_column(offset);
+        finding.at(&self.file, line, column)
+    }
+
+    /// Line and column of a position, from 1.
+    fn line_column(&self, offset: TextSize) -> (u32, u32) {
         let before = &self.text[..self.text.floor_char_boundary(offset.to_usize())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        finding.at(&self.file, line as u32, column as u32)
+        (line as u32, column as u32)
+    }
+
+    /// The package that a relative import of this many extra dots starts from; `None` above the folder itself.
+    fn package(&self, levels: usize) -> Option<String> {
+        let mut parts: Vec<&str> = self.name.split('/').collect();
+        parts.pop();
+        let kept = parts.len().checked_sub(levels)?;
+        Some(parts[..kept].join("."))
     }
 }
 
 /// All `.py` files below a folder, hidden ones and caches left out; links to folders are not followed.
 pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+    let mut found = files_below(dir)?;
+    found.retain(|name, _| name.ends_with(".py"));
+    Ok(found)
+}
+
+/// All files below a folder, hidden ones and caches left out; links to folders are not followed.
+pub(crate) fn files_below(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
     let mut found = BTreeMap::new();
     let mut folders = vec![(String::new(), dir.to_owned())];
     while let Some((prefix, folder)) = folders.pop() {
@@ -136,7 +200,7 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
             let link = fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.is_symlink());
             if entry.is_dir() && !hidden && !link {
                 folders.push((name + "/", entry.path));
-            } else if entry.is_file() && !hidden && entry.name.ends_with(".py") {
+            } else if entry.is_file() && !hidden {
                 found.insert(name, entry.path);
             }
         }
@@ -145,6 +209,10 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
 }
 
 fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
+    if let Some(what) = files::not_a_file(&dir.join(FILE)) {
+        let finding = Diagnostic::error("G35", format!("{FILE} is {what}, not a file")).in_file(label.file(FILE));
+        return Ok(finding.help("put the source itself there"));
+    }
     let near =
         files::list(dir)?.into_iter().find(|entry| entry.name.eq_ignore_ascii_case(FILE) || entry.name == FOLDER);
     let help = match near {
@@ -155,20 +223,21 @@ fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
     Ok(Diagnostic::error("G35", format!("{FILE} is missing")).in_file(label.file(FILE)).help(help))
 }
 
-fn text(bytes: &[u8], file: &str, findings: &mut Vec<Diagnostic>) -> Option<String> {
-    let text = std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+fn text(bytes: Vec<u8>, name: &str, file: String, findings: &mut Vec<Diagnostic>) -> Option<Source> {
+    let text = std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
     if text.is_err() {
-        findings.push(Diagnostic::error("G35", "the source is not UTF-8, so Python cannot import it").in_file(file));
+        let finding = Diagnostic::error("G35", "the source is not UTF-8, so Python cannot import it").in_file(&file);
+        findings.push(finding.help("save it as UTF-8"));
     }
-    text.ok().map(str::to_owned)
+    text.ok().map(|text| Source { file, name: name.to_owned(), text: text.to_owned() })
 }
 
-fn syntax(parsed: Parsed<Mod>, source: &Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<ModModule> {
+fn syntax(parsed: Parsed<Mod>, source: &Source, findings: &mut Vec<Diagnostic>) -> Option<ModModule> {
     let unsupported = parsed.unsupported_syntax_errors().first().map(|error| (error.to_string(), error.range.start()));
     let invalid = parsed.errors().first().map(|error| (error.error.to_string(), error.location.start()));
     if let Some((message, at)) = invalid.or(unsupported) {
         let finding = Diagnostic::error("G35", format!("Python 3.11 cannot import this: {message}"));
-        findings.push(source.at(finding, at));
+        findings.push(source.at(finding.help("run it once under Python 3.11"), at));
         return None;
     }
     match parsed.into_syntax() {

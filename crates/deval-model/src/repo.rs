@@ -1,5 +1,6 @@
 //! The repository as a name and a size: gates G06, G15 and G19.
 
+use deval_report::gates;
 use deval_report::{Diagnostic, Network};
 
 /// Smallest and largest repository that validators evaluate, in decimal gigabytes (upstream `deval/model/model_state.py`).
@@ -30,11 +31,11 @@ pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
     let finding = if gb < min {
         let help = "validators never evaluate a smaller model; submit an 8B model in 16 bits";
         let message = format!("the repository has {gb:.3} GB, {:.3} GB less than validators evaluate", min - gb);
-        by_network(network, message).help(help)
+        gates::finding("G15", network, message).help(help)
     } else if gb > max {
         let help = "leave out files that the pipeline does not read ([package] ignore), or save the model in 16 bits";
         let message = format!("the repository has {gb:.3} GB, {:.3} GB more than validators evaluate", gb - max);
-        by_network(network, message).help(help)
+        gates::finding("G15", network, message).help(help)
     } else if gb < min * 1.01 || gb > max * 0.99 {
         Diagnostic::warning("G15", format!("the repository has {gb:.3} GB, less than 1 % from a limit"))
             .help("a README edit or the Hub's own .gitattributes counts as well; keep some distance")
@@ -42,13 +43,6 @@ pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
         return None;
     };
     Some(finding.found(format!("{gb} GB")).expected("12 to 18 GB"))
-}
-
-fn by_network(network: Network, message: String) -> Diagnostic {
-    match network {
-        Network::Local => Diagnostic::note("G15", message),
-        Network::Test | Network::Finney => Diagnostic::error("G15", message),
-    }
 }
 
 /// Bytes left in the commitment for this repository name: written as Python does, and compact.
@@ -134,7 +128,7 @@ mod tests {
     #[test]
     fn size_matters_by_network_and_near_the_limits() {
         let severity = |gb, network| check_size(gb, network).map(|finding| finding.severity.to_string());
-        assert_eq!(severity(0.27, Network::Local).as_deref(), Some("note"));
+        assert_eq!(severity(0.27, Network::Local).as_deref(), Some("warning"));
         assert_eq!(severity(0.27, Network::Test).as_deref(), Some("error"));
         assert_eq!(severity(18.2, Network::Finney).as_deref(), Some("error"));
         assert_eq!(severity(17.9, Network::Finney).as_deref(), Some("warning"));

@@ -38,7 +38,7 @@ pub struct Submission {
 }
 
 /// What was found, and how each gate stands that the disk has a say in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Findings {
     /// All findings, in the order of the checks.
     pub diagnostics: Vec<Diagnostic>,
@@ -63,10 +63,12 @@ pub fn validate(submission: &Submission) -> Result<Findings, ModelError> {
     let mut diagnostics = repo::check_url(&submission.model_url);
     let mut seen = Seen::default();
     if folder(&submission.model_dir, "model_dir", "G13", submission, &mut diagnostics) {
-        seen.weights = Some(model(submission, &mut diagnostics)?);
+        let weights = model(submission, &mut diagnostics);
+        seen.weights = with_names(weights, submission, &mut diagnostics)?;
     }
     if folder(&submission.pipeline_dir, "pipeline_dir", "G35", submission, &mut diagnostics) {
-        seen.sources = Some(python_source::check(&submission.pipeline_dir, &submission.root, &mut diagnostics)?);
+        let sources = python_source::check(&submission.pipeline_dir, &submission.root, &mut diagnostics);
+        seen.sources = with_names(sources, submission, &mut diagnostics)?;
     }
     owner(submission, &mut diagnostics)?;
     if seen.weights.is_some() && seen.sources.is_some() {
@@ -85,6 +87,23 @@ fn folder(dir: &Path, key: &str, code: &str, submission: &Submission, findings: 
     let finding = Diagnostic::error(code, format!("submission.{key} `{}` {what}", label.folder()));
     findings.push(finding.in_file(label.folder()).help(format!("set submission.{key} in deval.toml")));
     false
+}
+
+/// A name that is not UTF-8 is wrong with the submission; every other error keeps the work from being done.
+fn with_names<T>(
+    looked_at: Result<T, ModelError>,
+    submission: &Submission,
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<T>, ModelError> {
+    match looked_at {
+        Err(ModelError::Name(path)) => {
+            let message = "the name is not UTF-8, so the Hub cannot take the file and Python may not find it";
+            let finding = Diagnostic::error("model.name", message).in_file(name(submission, &path));
+            findings.push(finding.help("rename it, or move it out of the folder"));
+            Ok(None)
+        }
+        looked_at => looked_at.map(Some),
+    }
 }
 
 fn model(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Weights, ModelError> {
@@ -116,17 +135,39 @@ fn owner(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<(), 
         let finding = Diagnostic::error("G30", "the wallet's coldkey is not an SS58 address with prefix 42");
         findings.push(finding.found(address).help("look at ss58Address in the wallet's coldkeypub.txt"));
     }
-    let path = submission.model_dir.join(coldkey::FILE);
     let label = Label::new(&submission.root, &submission.model_dir).file(coldkey::FILE);
-    if path.is_file() {
-        findings.extend(coldkey::check(&files::read(&path)?, expected, &label));
-    } else if expected.is_none() {
-        let message = "there is neither a wallet nor a coldkey.txt, so nobody owns the model";
-        findings.push(
-            Diagnostic::error("G31", message).in_file(label).help("name the wallet under [wallet] in deval.toml"),
-        );
+    match files::read_small(&submission.model_dir.join(coldkey::FILE), "G30", &label)? {
+        Ok(Some(bytes)) => findings.extend(coldkey::check(&bytes, expected, &label)),
+        Ok(None) if expected.is_none() => {
+            let message = "there is neither a wallet nor a coldkey.txt, so nobody owns the model";
+            let finding = Diagnostic::error("G31", message).in_file(label);
+            findings.push(finding.help("name the wallet under [wallet] in deval.toml"));
+        }
+        Ok(None) => {}
+        Err(finding) => findings.push(*finding),
     }
+    findings.extend(misnamed(submission)?);
     Ok(())
+}
+
+/// The guide's heading writes `Coldkey.txt`; the validator opens `coldkey.txt`.
+fn misnamed(submission: &Submission) -> Result<Option<Diagnostic>, ModelError> {
+    let dir = &submission.model_dir;
+    let entries = if dir.is_dir() { files::list(dir).or_else(unnamed)? } else { Vec::new() };
+    let other = |entry: &&files::Entry| {
+        entry.name != coldkey::FILE && entry.name.trim_end_matches(".txt").eq_ignore_ascii_case("coldkey")
+    };
+    Ok(entries.iter().find(other).map(|entry| {
+        let message = format!("`{}` is not the file that the validator reads", entry.name);
+        let finding = Diagnostic::warning("G31", message).expected(coldkey::FILE);
+        let place = Label::new(&submission.root, dir).file(&entry.name);
+        finding.in_file(place).help("rename it to coldkey.txt, in lower case, or remove it")
+    }))
+}
+
+/// A name that is not UTF-8 was told before.
+fn unnamed(error: ModelError) -> Result<Vec<files::Entry>, ModelError> {
+    if matches!(error, ModelError::Name(_)) { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// The package as it would be staged: its size, secrets in it, links out of it.
@@ -142,7 +183,7 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
     let listing = match package::collect(&plan) {
         Ok(listing) => listing,
         Err(error) => {
-            findings.push(Diagnostic::error("package.source", error.to_string()));
+            findings.push(unpackable(&error, submission));
             return Ok(None);
         }
     };
@@ -150,6 +191,21 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
     let sizes: Vec<u64> = listing.items.iter().map(|item| item.size).collect();
     findings.extend(repo::check_size(repo::size_gb(sizes.iter().copied()), submission.network));
     Ok(Some(sizes))
+}
+
+/// Why there is no package: the first file that could not be taken.
+fn unpackable(error: &ModelError, submission: &Submission) -> Diagnostic {
+    let (path, help) = match error {
+        ModelError::Escape { link, .. } => (Some(link), "replace the link by the file itself, or ignore it"),
+        ModelError::Io { path, .. } => (Some(path), "restore the file, or remove what points to it"),
+        ModelError::Name(path) | ModelError::Unsound { path, .. } => (Some(path), "rename it, or move it out"),
+        _ => (None, "see [package] in deval.toml"),
+    };
+    let finding = Diagnostic::error("package.source", error.to_string()).help(help);
+    match path {
+        Some(path) => finding.in_file(name(submission, path)),
+        None => finding,
+    }
 }
 
 /// A file as findings name it. Links were resolved, so a path may have left the manifest's folder.

@@ -31,6 +31,11 @@ impl Inputs {
         self.add(need_name(step), fingerprint);
     }
 
+    /// The fingerprint of a needed step's report, where there is one.
+    pub fn need(&self, step: Step) -> Option<&str> {
+        self.0.get(&need_name(step)).map(String::as_str)
+    }
+
     /// SHA-256 (64 hex digits) over step, version, names and values.
     pub fn fingerprint(&self, step: &str) -> String {
         let mut digest = Sha256::new();

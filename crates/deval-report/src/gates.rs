@@ -2,6 +2,7 @@
 //! it comes to them. Texts are written once, here; rules live where their input is (disk, Hub, chain, run).
 
 mod table;
+mod verdict;
 
 use std::fmt;
 
@@ -9,6 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use table::GATES;
+pub use verdict::{Distance, GateStatus, GateVerdict, Unit};
+
+use crate::{Diagnostic, Network, Severity};
 
 /// What happens to a submission that fails a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +61,8 @@ pub struct Gate {
     pub outcome: Outcome,
     /// What decides it.
     pub decided_by: DecidedBy,
+    /// Which step, or which read of which data, decides it.
+    pub decides: &'static str,
     /// What is checked.
     pub checks: &'static str,
     /// Why a validator rejects.
@@ -65,56 +71,33 @@ pub struct Gate {
     pub fix: &'static str,
 }
 
-/// How a gate stands for one submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum GateStatus {
-    /// A validator lets it through.
-    Pass,
-    /// It passes, but barely, or only on this network.
-    Warn,
-    /// A validator would reject.
-    Fail,
-    /// Not decided yet; [`GateVerdict::next`] says what would decide it.
-    Unknown,
+/// Limits that only a real subnet, or a real validator's machine, has: past them the local network still goes on.
+const REAL_ONLY: [&str; 9] = ["G07", "G11", "G15", "G23", "G25", "G26", "G33", "G40", "G51"];
+
+/// Conditions that cost some reward, or that validators do not apply by default: nobody is refused for them.
+const MILD: [&str; 4] = ["G03", "G48", "G49", "G51"];
+
+impl Gate {
+    /// How much failing matters on a network.
+    pub fn severity(&self, network: Network) -> Severity {
+        let mild = self.outcome == Outcome::None || MILD.contains(&self.code);
+        let far = !network.is_real() && REAL_ONLY.contains(&self.code);
+        if mild || far { Severity::Warning } else { Severity::Error }
+    }
+
+    /// How the gate stands when its condition does not hold.
+    pub fn failing(&self, network: Network) -> GateStatus {
+        if self.severity(network) == Severity::Error { GateStatus::Fail } else { GateStatus::Warn }
+    }
 }
 
-/// How one gate stands for one submission, and by how much.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct GateVerdict {
-    /// Code of the gate.
-    pub code: String,
-    /// How it stands.
-    pub status: GateStatus,
-    /// Distance from failing, with its unit.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub margin: Option<String>,
-    /// What was seen.
-    pub detail: String,
-    /// The next thing to do.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub next: Option<String>,
-}
-
-impl GateVerdict {
-    /// A verdict without margin and next action.
-    pub fn new(code: impl Into<String>, status: GateStatus, detail: impl Into<String>) -> Self {
-        Self { code: code.into(), status, margin: None, detail: detail.into(), next: None }
-    }
-
-    /// Adds the distance from failing.
-    #[must_use]
-    pub fn margin(mut self, margin: impl Into<String>) -> Self {
-        self.margin = Some(margin.into());
-        self
-    }
-
-    /// Adds the next action.
-    #[must_use]
-    pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
-        self
-    }
+/// A finding of a gate, as severe as the network makes it.
+///
+/// # Panics
+/// For a code that is no gate's.
+pub fn finding(code: &str, network: Network, message: impl Into<String>) -> Diagnostic {
+    let gate = gate(code).expect("the caller names a gate of the table");
+    Diagnostic::new(gate.severity(network), code, message)
 }
 
 /// The gate with this code, if there is one.
@@ -135,29 +118,6 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Display for GateStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pass => "pass",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-            Self::Unknown => "unknown",
-        })
-    }
-}
-
-impl DecidedBy {
-    /// What would decide a gate that is still unknown.
-    pub fn next_action(self) -> &'static str {
-        match self {
-            Self::Disk | Self::Budget => "cargo xtask validate",
-            Self::Hub => "a read of the Hub: cargo xtask publish, then commit",
-            Self::Chain => "a read of the chain: cargo xtask commit",
-            Self::Run => "a run in the validator's container",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,11 +127,11 @@ mod tests {
         assert_eq!(GATES.len(), 51);
         for (number, gate) in (1..).zip(&GATES) {
             assert_eq!(gate.code, format!("G{number:02}"));
-            for text in [gate.title, gate.upstream, gate.checks, gate.why, gate.fix] {
+            for text in [gate.title, gate.upstream, gate.decides, gate.checks, gate.why, gate.fix] {
                 assert!(!text.trim().is_empty() && text.trim() == text, "{}: {text:?}", gate.code);
                 assert!(!text.contains("  "), "{}: {text:?}", gate.code);
             }
-            for sentence in [gate.checks, gate.why, gate.fix] {
+            for sentence in [gate.decides, gate.checks, gate.why, gate.fix] {
                 assert!(sentence.ends_with('.'), "{}: {sentence:?}", gate.code);
             }
             assert!(gate.title.len() <= 60, "{}: {:?}", gate.code, gate.title);
@@ -191,5 +151,37 @@ mod tests {
         assert_eq!(text(Outcome::ZeroReward), "\"zero-reward\"");
         assert_eq!(serde_json::to_string(&DecidedBy::Disk).unwrap(), "\"disk\"");
         assert_eq!(serde_json::to_string(&GateStatus::Unknown).unwrap(), "\"unknown\"");
+    }
+
+    #[test]
+    fn what_decides_a_gate_names_a_step_or_the_data_that_is_read() {
+        for gate in &GATES {
+            let text = gate.decides;
+            let names_it =
+                text.contains("cargo xtask ") || text.starts_with("A read of ") || text.starts_with("Three reads");
+            assert!(names_it || gate.code == "G51", "{}: {text}", gate.code);
+            let read = text.starts_with("A read of the chain") || text.contains("CommitmentOf");
+            assert!(!read || gate.decided_by == DecidedBy::Chain || gate.code == "G18", "{}: {text}", gate.code);
+        }
+    }
+
+    #[test]
+    fn severity_depends_on_the_network_where_only_a_real_one_has_the_limit() {
+        let severity = |code: &str, network| gate(code).unwrap().severity(network);
+        for network in [Network::Test, Network::Finney] {
+            assert_eq!(severity("G15", network), Severity::Error);
+            assert_eq!(gate("G15").unwrap().failing(network), GateStatus::Fail);
+        }
+        assert_eq!(severity("G15", Network::Local), Severity::Warning);
+        assert_eq!(finding("G15", Network::Local, "x").severity, Severity::Warning);
+        assert_eq!(severity("G30", Network::Local), Severity::Error);
+        assert_eq!(severity("G39", Network::Finney), Severity::Warning);
+        for gate in &GATES {
+            assert_eq!(gate.severity(Network::Test), gate.severity(Network::Finney), "{}", gate.code);
+            assert!(gate.severity(Network::Local) <= gate.severity(Network::Finney), "{}", gate.code);
+        }
+        for code in REAL_ONLY.iter().chain(&MILD) {
+            assert!(gate(code).is_some(), "{code}");
+        }
     }
 }

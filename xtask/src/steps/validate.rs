@@ -1,5 +1,7 @@
 //! `validate`: every gate that can be decided from the disk, with its margin.
 
+mod template;
+
 use deval_model::{Findings, Submission};
 use deval_report::{
     Diagnostic, Inputs, Section, Step,
@@ -17,6 +19,17 @@ pub(crate) struct Validate;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Validation {
     pub(crate) gates: Vec<GateVerdict>,
+}
+
+fn is_in(finding: &Diagnostic, name: &str) -> bool {
+    finding.place.as_ref().is_some_and(|place| place.file.ends_with(name))
+}
+
+/// Without a chat template no prompt can be put together, and the pipeline raises at each question.
+fn raises(diagnostics: &[Diagnostic]) -> Option<GateVerdict> {
+    let finding = diagnostics.iter().find(|finding| finding.code == "model.chat-template" && finding.is_error())?;
+    let verdict = GateVerdict::new("G41", GateStatus::Fail, &finding.message);
+    Some(GateVerdict { next: finding.help.clone(), ..verdict })
 }
 
 impl Pure for Validate {
@@ -39,7 +52,7 @@ impl Pure for Validate {
 
     fn run(context: &Context) -> anyhow::Result<Outcome<Validation>> {
         let submission = &context.manifest.submission;
-        let Findings { mut diagnostics, gates } = deval_model::validate(&Submission {
+        let Findings { mut diagnostics, mut gates } = deval_model::validate(&Submission {
             root: context.root().to_owned(),
             model_dir: context.model_dir(),
             pipeline_dir: context.pipeline_dir(),
@@ -48,6 +61,12 @@ impl Pure for Validate {
             network: submission.network,
             ignore: context.manifest.package.ignore.clone(),
         })?;
+        let settings = format!("{}/tokenizer_config.json", submission.model_dir.trim_end_matches('/'));
+        if !diagnostics.iter().any(|finding| finding.is_error() && is_in(finding, "tokenizer_config.json")) {
+            diagnostics.extend(template::check(&context.model_dir(), &settings));
+        }
+        gates.extend(raises(&diagnostics));
+        gates.sort_by(|a, b| a.code.cmp(&b.code));
         // Findings about the address belong where the address is written.
         for finding in diagnostics.iter_mut().filter(|finding| matches!(finding.code.as_str(), "G06" | "G19")) {
             *finding = context.place(finding.clone(), "submission.model_url");

@@ -61,6 +61,21 @@ fn reasons<S: Pure>(context: &Context) -> anyhow::Result<Vec<Stale>> {
     Ok(stale::<S>(context, &inputs, context.store.read(S::STEP.name()).as_ref()))
 }
 
+/// Why a report no longer stands: for `validate` what it looked at, for the others the reports they were made from.
+pub(super) fn outdated(context: &Context, step: Step, inputs: &Inputs, before: &[Step]) -> Option<String> {
+    if step == Step::Validate {
+        let changed: Vec<_> = match Validate::inputs(context) {
+            Ok(now) => now.changes_since(inputs).iter().map(ToString::to_string).collect(),
+            Err(error) => vec![format!("{error:#}")],
+        };
+        return (!changed.is_empty()).then(|| changed.join(", "));
+    }
+    let of = |need: &&Step| context.store.read::<serde_json::Value>(need.name()).map(|report| report.fingerprint);
+    let other = |need: &&Step| inputs.need(**need).is_some_and(|known| of(need).as_deref() != Some(known));
+    let need = step.needs().iter().find(|need| before.contains(need) || other(need))?;
+    Some(format!("`{need}` has changed since"))
+}
+
 fn effect(context: &Context, step: Step) -> Planned {
     let done = context.store.read::<serde_json::Value>(step.name()).is_some();
     let because = match (step.kind(), done) {

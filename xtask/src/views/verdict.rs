@@ -1,20 +1,27 @@
 //! `verdict`: all 51 gates in the validator's own order; `explain`: one of them in full.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::bail;
+use deval_eval::{Evaluation, Timing};
 use deval_report::{
-    Inputs, Report, Section, Step,
-    gates::{self, DecidedBy, GATES, Gate, GateStatus, GateVerdict},
+    Diagnostic, Inputs, Network, Report, Section, Severity, Step,
+    gates::{self, GATES, Gate, GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
+use super::plan;
 use crate::{context::Context, ui::Ui};
 
 /// How every gate stands, as far as the reports tell.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
+    network: Network,
     gates: Vec<GateVerdict>,
+    /// Reports that were left aside, because what they looked at is no more.
+    stale: Vec<Step>,
+    /// Errors of the steps that no gate speaks of.
+    beyond: usize,
 }
 
 /// The part of any report that decides gates.
@@ -24,30 +31,112 @@ struct Decided {
     gates: Vec<GateVerdict>,
 }
 
-pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
-    let mut inputs = Inputs::default();
-    let mut known = BTreeMap::new();
-    let mut diagnostics = Vec::new();
-    for step in Step::ALL {
-        let Some(report) = context.store.read::<Decided>(step.name()) else { continue };
-        inputs.add_need(step, &report.fingerprint);
-        diagnostics.extend(report.diagnostics.into_iter().filter(|finding| gates::gate(&finding.code).is_some()));
-        let decided = report.result.map(|result| result.gates).unwrap_or_default();
-        // A later step has seen more, except where it could not tell.
-        known
-            .extend(decided.into_iter().filter(|gate| gate.status != GateStatus::Unknown).map(|g| (g.code.clone(), g)));
-    }
-    let validated = context.store.read::<Decided>(Step::Validate.name()).is_some();
-    let gates =
-        GATES.iter().map(|gate| known.remove(gate.code).unwrap_or_else(|| undecided(gate, validated))).collect();
-    Ok(Report::new("verdict", inputs, diagnostics, Some(Verdict { gates })))
+/// What the reports say, report after report.
+#[derive(Default)]
+struct Known {
+    inputs: Inputs,
+    gates: BTreeMap<String, GateVerdict>,
+    findings: Vec<Diagnostic>,
+    /// Reports that no longer stand, with the reason.
+    stale: Vec<(Step, String)>,
 }
 
-fn undecided(gate: &Gate, validated: bool) -> GateVerdict {
-    // What `validate` leaves open no step can decide: the gate's own advice is all there is.
-    let open = validated && matches!(gate.decided_by, DecidedBy::Disk | DecidedBy::Budget);
-    let next = if open { gate.fix } else { gate.decided_by.next_action() };
-    GateVerdict::new(gate.code, GateStatus::Unknown, gate.title).next(next)
+pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
+    let network = context.network();
+    let known = Known::read(context);
+    let gates: Vec<_> = GATES.iter().map(|gate| known.gate(gate)).collect();
+    let (of_gates, mut diagnostics): (Vec<_>, Vec<_>) =
+        known.findings.into_iter().partition(|finding| gates::gate(&finding.code).is_some());
+    let beyond = diagnostics.iter().filter(|finding| finding.is_error()).count();
+    diagnostics.extend(gates.iter().flat_map(|gate| findings_of(gate, &of_gates, network)));
+    diagnostics.extend(known.stale.iter().map(|(step, reason)| outdated(*step, reason)));
+    let stale = known.stale.into_iter().map(|(step, _)| step).collect();
+    let result = Verdict { network, gates, stale, beyond };
+    Ok(Report::new("verdict", known.inputs, diagnostics, Some(result)))
+}
+
+impl Known {
+    fn read(context: &Context) -> Self {
+        let mut known = Self::default();
+        for step in Step::ALL {
+            if step == Step::Evaluate {
+                let made = context.store.evaluations(&known.inputs);
+                known.add(made.iter().flat_map(|name| exact(context, name)).collect());
+            }
+            let Some(report) = context.store.read::<Decided>(step.name()) else { continue };
+            if let Some(reason) = plan::outdated(context, step, &report.inputs, &known.outdated_steps()) {
+                known.stale.push((step, reason));
+                continue;
+            }
+            known.inputs.add_need(step, &report.fingerprint);
+            known.findings.extend(report.diagnostics);
+            if step == Step::Evaluate {
+                known.add(of_evaluation(context, step.name()));
+            }
+            known.add(report.result.map(|result| result.gates).unwrap_or_default());
+        }
+        known
+    }
+
+    fn outdated_steps(&self) -> Vec<Step> {
+        self.stale.iter().map(|(step, _)| *step).collect()
+    }
+
+    fn add(&mut self, verdicts: Vec<GateVerdict>) {
+        for verdict in verdicts {
+            if verdict.overrides(self.gates.get(&verdict.code)) {
+                self.gates.insert(verdict.code.clone(), verdict);
+            }
+        }
+    }
+
+    fn gate(&self, gate: &Gate) -> GateVerdict {
+        if let Some(verdict) = self.gates.get(gate.code) {
+            return verdict.clone();
+        }
+        GateVerdict::new(gate.code, GateStatus::Unknown, gate.title).next(gate.decides)
+    }
+}
+
+/// What the answers of an evaluation say, exact or as an estimate.
+fn of_evaluation(context: &Context, name: &str) -> Vec<GateVerdict> {
+    let Some(report) = context.store.read::<Evaluation>(name) else { return Vec::new() };
+    let timing: Timing = serde_json::from_value(report.run.timing).unwrap_or_default();
+    let verdicts = report.result.map(|evaluation| deval_eval::gates::verdicts(&evaluation, &timing, context.network()));
+    verdicts.unwrap_or_default()
+}
+
+/// What a run with flags decided exactly, as one in the container does; its estimates are left to the submission's own evaluation.
+fn exact(context: &Context, name: &str) -> Vec<GateVerdict> {
+    let own = context.store.read::<Decided>(name).and_then(|report| report.result).map(|result| result.gates);
+    let verdicts = of_evaluation(context, name).into_iter().chain(own.unwrap_or_default());
+    verdicts.filter(|verdict| !verdict.estimate && verdict.status != GateStatus::Unknown).collect()
+}
+
+/// Findings of a gate that stands ill: those of the steps, else one made of the verdict.
+fn findings_of(verdict: &GateVerdict, known: &[Diagnostic], network: Network) -> Vec<Diagnostic> {
+    let severity = match verdict.status {
+        GateStatus::Pass | GateStatus::Unknown => return Vec::new(),
+        GateStatus::Warn => Severity::Warning,
+        GateStatus::Fail => Severity::Error,
+    };
+    let fits = |finding: &&Diagnostic| {
+        finding.code == verdict.code && finding.severity <= severity && finding.severity > Severity::Note
+    };
+    let known: Vec<_> = known.iter().filter(fits).cloned().collect();
+    if known.iter().any(|finding| finding.severity == severity) {
+        return known;
+    }
+    let gate = gates::gate(&verdict.code).expect("a verdict names a gate");
+    let finding = Diagnostic::new(severity, gate.code, format!("{}: {}", gate.title, verdict.detail));
+    let help = verdict.next.as_deref().unwrap_or(gate.fix);
+    let finding = finding.expected(gate.checks).help(help);
+    vec![verdict.margin.as_ref().map_or(finding.clone(), |margin| finding.found(format!("{margin} on {network}")))]
+}
+
+fn outdated(step: Step, reason: &str) -> Diagnostic {
+    let message = format!("the report of `{step}` is left aside: {reason}");
+    Diagnostic::note("verdict.outdated", message).help(format!("run `cargo xtask {step}` again"))
 }
 
 impl Verdict {
@@ -63,14 +152,16 @@ impl Verdict {
         let summary = [GateStatus::Pass, GateStatus::Warn, GateStatus::Fail, GateStatus::Unknown]
             .map(|status| format!("{} {status}", self.count(status)))
             .join(", ");
-        vec![
-            Section::new("Verdict")
-                .row("gates", summary)
-                .table(&["gate", "", "margin", "seen", "next"], rows.collect())
-                .note(
-                    "`cargo xtask explain G30` tells what a gate checks, why a validator rejects, and how to fix it.",
-                ),
-        ]
+        let mut section = Section::new("Verdict").row("network", self.network).row("gates", summary);
+        if self.beyond > 0 {
+            section = section.row("beyond the gates", format!("{} errors, see the findings", self.beyond));
+        }
+        if !self.stale.is_empty() {
+            let steps: Vec<_> = self.stale.iter().map(ToString::to_string).collect();
+            section = section.row("to be run again", steps.join(", "));
+        }
+        let note = "`cargo xtask explain G30` tells what a gate checks, why a validator rejects, and how to fix it.";
+        vec![section.table(&["gate", "", "margin", "seen", "next"], rows.collect()).note(note)]
     }
 }
 
@@ -79,9 +170,13 @@ pub(crate) fn explain(code: &str, ui: Ui) -> anyhow::Result<crate::Verdict> {
     let Some(gate) = gates::gate(&code.to_uppercase()) else {
         bail!("there is no gate `{code}`; gates are G01 to G51");
     };
+    let mut severity = String::new();
+    for network in [Network::Local, Network::Test, Network::Finney] {
+        let _ = write!(severity, "{}{network} {}", if severity.is_empty() { "" } else { ", " }, gate.failing(network));
+    }
     ui.print(format!(
-        "{} {}\n\nchecks    {}\nwhy       {}\nfix       {}\nfailing   {}\nupstream  {}",
-        gate.code, gate.title, gate.checks, gate.why, gate.fix, gate.outcome, gate.upstream
+        "{} {}\n\nchecks    {}\nwhy       {}\nfix       {}\nfailing   {} ({severity})\ndecides   {}\nupstream  {}",
+        gate.code, gate.title, gate.checks, gate.why, gate.fix, gate.outcome, gate.decides, gate.upstream
     ));
     Ok(crate::Verdict::Ok)
 }

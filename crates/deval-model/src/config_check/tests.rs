@@ -82,6 +82,35 @@ fn other_architectures_and_quantised_models_are_found() {
 }
 
 #[test]
+fn types_and_special_tokens_that_do_not_fit_are_found() {
+    assert_eq!(codes_with("torch_dtype", json!("float8_e4m3fn")), ["model.dtype"]);
+    assert_eq!(codes_with("torch_dtype", json!("bfloat16")), [""; 0]);
+    for (key, value) in [
+        ("eos_token_id", json!(10)),
+        ("eos_token_id", json!([1, 128_009])),
+        ("bos_token_id", json!("1")),
+        ("pad_token_id", json!(-2)),
+    ] {
+        assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
+    }
+    for value in [json!(9), json!([1, 9]), Value::Null, json!(-1)] {
+        assert_eq!(codes_with("pad_token_id", value.clone()), [""; 0], "{value}");
+    }
+}
+
+#[test]
+fn tokens_that_are_only_in_the_settings_count_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let settings =
+        json!({"chat_template": "{{ messages }}", "added_tokens_decoder": {"3": {}, "10": {"content": "<x>"}}});
+    write(dir.path(), "tokenizer_config.json", &settings);
+    let found = findings(dir.path());
+    assert_eq!(found[0].place.as_ref().unwrap().file, "tokenizer_config.json");
+    assert!(found.len() == 1 && found[0].message.contains("token 10"), "{found:?}");
+}
+
+#[test]
 fn sizes_that_do_not_fit_the_tensors_are_found() {
     assert_eq!(codes_with("vocab_size", json!(12)), ["model.tensor-shape"]);
     assert_eq!(codes_with("num_hidden_layers", json!(3)), ["model.tensor-missing"]);

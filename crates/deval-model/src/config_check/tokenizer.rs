@@ -20,15 +20,19 @@ pub(crate) fn check(
     vocabulary: Option<u64>,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<(), ModelError> {
-    let path = dir.join(TOKENIZER);
-    if path.is_file() {
-        numbers(&files::read(&path)?, label, vocabulary, findings);
-    } else {
-        let help = "save it with `tokenizer.save_pretrained(…)` from a fast tokenizer";
-        let finding = Diagnostic::error("model.file-missing", format!("{TOKENIZER} is missing"));
-        findings.push(finding.in_file(label.file(TOKENIZER)).help(help));
+    match files::read_small(&dir.join(TOKENIZER), "model.tokenizer", &label.file(TOKENIZER))? {
+        Ok(Some(bytes)) => numbers(&bytes, label, vocabulary, findings),
+        Ok(None) => {
+            let help = "save it with `tokenizer.save_pretrained(…)` from a fast tokenizer";
+            let finding = Diagnostic::error("model.file-missing", format!("{TOKENIZER} is missing"));
+            findings.push(finding.in_file(label.file(TOKENIZER)).help(help));
+        }
+        Err(finding) => findings.push(*finding),
     }
     if let Some(settings) = read_json(dir, SETTINGS, label, findings)? {
+        let added = settings.get("added_tokens_decoder").and_then(Value::as_object);
+        let highest = added.into_iter().flat_map(|added| added.keys()).filter_map(|id| id.parse().ok()).max();
+        findings.extend(beyond(highest, vocabulary, label, SETTINGS));
         findings.extend(chat_template(&settings, dir.join("chat_template.jinja").is_file(), label));
     }
     Ok(())
@@ -41,13 +45,16 @@ fn numbers(bytes: &[u8], label: &Label, vocabulary: Option<u64>, findings: &mut 
         Err(error) => return findings.push(finding(format!("{TOKENIZER} cannot be read: {error}"))),
     };
     let added = tokenizer.added_tokens.iter().map(|token| token.id).max();
-    let highest = added.max(tokenizer.model.vocab.highest);
-    if let (Some(highest), Some(size)) = (highest, vocabulary)
-        && highest >= size
-    {
-        let message = format!("the tokenizer has token {highest}, but the model's vocabulary has {size}");
-        findings.push(finding(message).help("resize the embeddings, or use the tokenizer the model was trained with"));
-    }
+    findings.extend(beyond(added.max(tokenizer.model.vocab.highest), vocabulary, label, TOKENIZER));
+}
+
+/// A token without a row in the embedding; the model raises, or reads beyond it, as soon as it occurs.
+fn beyond(highest: Option<u64>, vocabulary: Option<u64>, label: &Label, name: &str) -> Option<Diagnostic> {
+    let (highest, size) = (highest?, vocabulary?);
+    let message = format!("the tokenizer has token {highest}, but the model's vocabulary has {size}");
+    let finding = Diagnostic::error("model.tokenizer", message).in_file(label.file(name));
+    let help = "resize the embeddings, or use the tokenizer the model was trained with";
+    (highest >= size).then(|| finding.found(highest.to_string()).expected(format!("at most {}", size - 1)).help(help))
 }
 
 fn chat_template(settings: &Value, separate: bool, label: &Label) -> Option<Diagnostic> {

@@ -37,7 +37,7 @@ deval.toml
 
 /// All rules, the deciding ones last.
 #[derive(Debug, Default)]
-pub(super) struct Rules(Vec<Rule>);
+pub(crate) struct Rules(Vec<Rule>);
 
 #[derive(Debug)]
 struct Rule {
@@ -52,9 +52,12 @@ struct Rule {
 
 impl Rules {
     /// The rules for a model folder. The manifest's patterns speak of root files only.
-    pub(super) fn read(model_dir: &Path, manifest: &[String]) -> Result<Self, ModelError> {
+    pub(crate) fn read(model_dir: &Path, manifest: &[String]) -> Result<Self, ModelError> {
         let path = model_dir.join(FILE);
-        let own = if path.is_file() { files::read(&path)? } else { Vec::new() };
+        let own = match files::read_small(&path, "package.source", FILE)? {
+            Ok(own) => own.unwrap_or_default(),
+            Err(finding) => return Err(ModelError::Unsound { path, message: finding.message }),
+        };
         let manifest = manifest.iter().map(|pattern| format!("/{pattern}"));
         let lines = DEFAULTS.lines().map(str::to_owned).chain(manifest);
         let own = String::from_utf8_lossy(&own);
@@ -63,7 +66,7 @@ impl Rules {
     }
 
     /// Whether a file with this path in the package stays out.
-    pub(super) fn leave_out(&self, path: &str) -> bool {
+    pub(crate) fn leave_out(&self, path: &str) -> bool {
         let deciding = self.0.iter().rev().find(|rule| rule.matches(path));
         deciding.is_some_and(|rule| !rule.keep)
     }

@@ -10,16 +10,18 @@ use crate::python_source::{self, FOLDER, RUNTIME_PREFIX};
 use crate::secrets::{self, Secret};
 use crate::{ModelError, coldkey, weights};
 
-const CARD: &str = "README.md";
+pub(super) const CARD: &str = "README.md";
 
 /// Endings of files that may hold pickles, which run code when they are loaded.
 const PICKLES: [&str; 6] = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"];
 
-/// Files of the package in code point order of their paths, and names of root files that stay out.
+/// Files of the package in code point order of their paths, and names of root files and root folders that stay out.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) items: Vec<Item>,
     pub(crate) left_out: Vec<String>,
+    /// Without hidden ones, which nobody expects to be shipped.
+    pub(crate) folders: Vec<String>,
 }
 
 /// One file of the package.
@@ -57,8 +59,8 @@ impl Item {
     /// The first secret in it. Weights and very large files are not searched.
     pub(crate) fn secret(&self) -> Result<Option<Secret>, ModelError> {
         match &self.source {
-            Source::File(path) if !self.is_weights() && self.size <= secrets::LARGEST => {
-                Ok(secrets::find(&files::read(path)?))
+            Source::File(path) if !self.is_weights() && self.size <= files::LARGEST_READ => {
+                Ok(secrets::find(&files::read_start(path, files::LARGEST_READ)?))
             }
             _ => Ok(None),
         }
@@ -73,7 +75,10 @@ pub(crate) fn is_pickle(name: &str) -> bool {
 pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
     let rules = Rules::read(&plan.model_dir, &plan.ignore)?;
     let mut listing = Listing::default();
-    for entry in files::list(&plan.model_dir)?.into_iter().filter(|entry| entry.is_file() || entry.meta.is_none()) {
+    let entries = files::list(&plan.model_dir)?;
+    let shown = entries.iter().filter(|entry| entry.is_dir() && !entry.name.starts_with('.'));
+    listing.folders = shown.map(|entry| entry.name.clone()).collect();
+    for entry in entries.into_iter().filter(|entry| entry.is_file() || entry.meta.is_none()) {
         if never(&entry.name) || rules.leave_out(&entry.name) {
             listing.left_out.push(entry.name);
         } else if entry.name != coldkey::FILE {
@@ -102,7 +107,7 @@ pub(crate) fn collect(plan: &PackagePlan) -> Result<Listing, ModelError> {
 }
 
 /// Hidden files (`.env`, `.git`, `.cache`, `.DS_Store`), pickles and key files, which no rule takes back.
-fn never(name: &str) -> bool {
+pub(crate) fn never(name: &str) -> bool {
     name.starts_with('.') || is_pickle(name) || secrets::named(name)
 }
 
@@ -142,7 +147,7 @@ fn runtime_files(pipeline_dir: &Path, name: &str) -> Result<Vec<Item>, ModelErro
     if !real.starts_with(canonical(&beside)?) {
         return Err(ModelError::Escape { link: dir, target: real });
     }
-    let entries = files::list(&dir)?.into_iter().filter(|entry| entry.is_file() && !entry.name.starts_with('.'));
+    let entries = files::list(&dir)?.into_iter().filter(|entry| entry.is_file() && !never(&entry.name));
     entries.map(|entry| inner_file(&dir, format!("{name}/{}", entry.name), &entry.path)).collect()
 }
 
@@ -154,7 +159,7 @@ fn canonical(path: &Path) -> Result<PathBuf, ModelError> {
 fn card(model_url: &str) -> String {
     let name = model_url.rsplit('/').next().unwrap_or_default();
     format!(
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- bittensor\n- de-val\n---\n\n# {name}\n\n\
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlanguage:\n- en\ntags:\n- bittensor\n- de-val\n---\n\n# {name}\n\n\
          An evaluator of language model answers for De-Val (Bittensor subnet 15): hallucination, summary completeness,\n\
          attribution and relevancy.\n\nThe pipeline is in `model/pipeline.py`; `coldkey.txt` names the owner.\n"
     )

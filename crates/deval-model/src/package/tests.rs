@@ -131,9 +131,16 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     assert_eq!(paths(&package), TREE.into_iter().chain(more).collect::<Vec<_>>());
     let out = [".devalignore", "a.pt", "id_rsa", "model.gguf", "notes.md", "model/tests/test_all.py"];
     assert_eq!(package.left_out, out);
+    fs::File::create(plan.model_dir.join("train.jsonl")).unwrap().set_len(70 << 20).unwrap();
+    fs::write(plan.pipeline_dir.join("prompts.json"), "{}").unwrap();
+    fs::create_dir(plan.model_dir.join("onnx")).unwrap();
+    fs::create_dir(plan.model_dir.join(".cache")).unwrap();
+    fs::write(plan.model_dir.join("README.md"), "---\nlicense: mit\n").unwrap();
     let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    assert_eq!(codes, ["package.source-left-out", "package.pickle", "package.secret"]);
+    let left_out = ["package.source-left-out", "package.pickle", "package.secret"];
+    let shipped = ["package.card", "package.unsearched", "package.folder-left-out", "package.data-left-out"];
+    assert_eq!(codes, [&shipped[..], &left_out].concat());
 }
 
 #[test]
@@ -225,6 +232,7 @@ fn an_own_model_card_is_kept_and_a_missing_one_is_written() {
     stage(&plan).unwrap();
     let card = fs::read_to_string(plan.out_dir.join("README.md")).unwrap();
     assert!(card.starts_with("---\nlibrary_name: transformers\n") && card.contains("\n# judge\n"), "{card}");
+    assert_eq!(card::check(&plan.out_dir.join("README.md"), "README.md").unwrap(), None);
     fs::write(plan.model_dir.join("README.md"), "mine").unwrap();
     stage(&plan).unwrap();
     assert_eq!(fs::read_to_string(plan.out_dir.join("README.md")).unwrap(), "mine");

@@ -1,42 +1,31 @@
 //! Every import against what the validator's container has (gate G36).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-
 use deval_report::Diagnostic;
 use ruff_python_ast::visitor::{Visitor, walk_body, walk_expr, walk_stmt};
-use ruff_python_ast::{ExceptHandler, Expr, ExprCall, ModModule, Stmt, StmtIf, StmtImportFrom, StmtTry};
+use ruff_python_ast::{ExceptHandler, Expr, ExprCall, ModModule, Stmt, StmtIf, StmtImportFrom, StmtTry, StmtWith};
 use ruff_text_size::{Ranged, TextSize};
 
+use super::module::{Module, Package, join};
 use super::packages;
 use super::{FOLDER, RUNTIME_PREFIX, Source};
 
-/// The modules of the pipeline folder, dotted and relative to it: `pipeline`, `parts.score`, `parts`, `parts.__init__`.
-pub(super) struct Modules(BTreeSet<String>);
-
-impl Modules {
-    pub(super) fn new(files: &BTreeMap<String, PathBuf>) -> Self {
-        let mut modules = BTreeSet::from([String::new()]);
-        for file in files.keys() {
-            let module = file.trim_end_matches(".py").replace('/', ".");
-            modules.extend(module.match_indices('.').map(|(at, _)| module[..at].to_owned()));
-            modules.insert(module);
-        }
-        Self(modules)
-    }
-}
-
 /// Puts the findings about one source's imports into `findings`.
-pub(super) fn check(tree: &ModModule, source: &Source<'_>, modules: &Modules, findings: &mut Vec<Diagnostic>) {
-    let mut walker = Walker { source, modules, findings, guarded: 0 };
-    walk_body(&mut walker, &tree.body);
+pub(super) fn check(
+    tree: &ModModule,
+    source: &Source,
+    module: &Module,
+    package: &Package,
+    findings: &mut Vec<Diagnostic>,
+) {
+    walk_body(&mut Walker { source, module, package, findings, guarded: 0 }, &tree.body);
 }
 
 struct Walker<'a> {
-    source: &'a Source<'a>,
-    modules: &'a Modules,
+    source: &'a Source,
+    module: &'a Module,
+    package: &'a Package,
     findings: &'a mut Vec<Diagnostic>,
-    /// How many `try` blocks around here catch a failed import.
+    /// How many blocks around here catch a failed import.
     guarded: usize,
 }
 
@@ -54,6 +43,11 @@ impl<'a> Visitor<'a> for Walker<'_> {
                 block.handlers.iter().for_each(|handler| self.visit_except_handler(handler));
                 walk_body(self, &block.orelse);
                 walk_body(self, &block.finalbody);
+            }
+            Stmt::With(block) if suppresses_import(block) => {
+                self.guarded += 1;
+                walk_body(self, &block.body);
+                self.guarded -= 1;
             }
             Stmt::If(block) if is_type_checking(block) => {
                 block.elif_else_clauses.iter().for_each(|clause| self.visit_elif_else_clause(clause));
@@ -74,25 +68,19 @@ impl Walker<'_> {
     fn import_from(&mut self, import: &StmtImportFrom) {
         let module = import.module.as_ref().map(|module| module.as_str());
         let Some(levels) = (import.level as usize).checked_sub(1) else {
-            return self.absolute(module.unwrap_or_default(), import.start());
+            let module = module.unwrap_or_default();
+            return match module.strip_prefix(FOLDER).filter(|rest| rest.is_empty() || rest.starts_with('.')) {
+                Some(rest) => self.names_of(rest.trim_start_matches('.'), import),
+                None => self.absolute(module, import.start()),
+            };
         };
-        match self.package(levels) {
-            None => self.report(Diagnostic::error("G36", "the import goes above the package `model`"), import.start()),
-            Some(package) => match module {
-                Some(module) => self.own(&join(&package, module), import.start()),
-                None => {
-                    import.names.iter().for_each(|alias| self.member(&package, alias.name.as_str(), import.start()))
-                }
-            },
+        let Some(package) = self.source.package(levels) else {
+            return self.report(Diagnostic::error("G36", "the import goes above the package `model`"), import.start());
+        };
+        match module {
+            Some(module) => self.names_of(&join(&package, module), import),
+            None => import.names.iter().for_each(|alias| self.member(&package, alias.name.as_str(), import.start())),
         }
-    }
-
-    /// The package that a relative import of this many extra dots starts from; `None` above the folder itself.
-    fn package(&self, levels: usize) -> Option<String> {
-        let mut parts: Vec<&str> = self.source.module.split('/').collect();
-        parts.pop();
-        let kept = parts.len().checked_sub(levels)?;
-        Some(parts[..kept].join("."))
     }
 
     fn absolute(&mut self, module: &str, at: TextSize) {
@@ -104,21 +92,49 @@ impl Walker<'_> {
         }
     }
 
-    /// `from . import name`: a module, or something that the package itself defines.
+    /// `from .module import names`: the module is there, and has the names or modules below it.
+    fn names_of(&mut self, module: &str, import: &StmtImportFrom) {
+        if !self.package.has(module) {
+            return self.own(module, import.start());
+        }
+        for alias in &import.names {
+            self.member(module, alias.name.as_str(), alias.start());
+        }
+    }
+
+    /// A module of a package, or something that the package or module itself defines.
     fn member(&mut self, package: &str, name: &str, at: TextSize) {
-        if !self.modules.0.contains(&join(package, "__init__")) {
-            self.own(&join(package, name), at);
+        let defined = self.package.get(package).map(|module| module.binds(name));
+        if name == "*" || defined == Some(true) || self.package.has(&join(package, name)) {
+            return;
+        }
+        match defined {
+            None => self.own(&join(package, name), at),
+            Some(_) => {
+                let message = format!("`{}` defines no `{name}`, so this import raises", self.file_of(package));
+                self.report_own(message, "define it there, or correct the name", at);
+            }
         }
     }
 
     /// An import from the pipeline's own package.
     fn own(&mut self, module: &str, at: TextSize) {
-        if !self.modules.0.contains(module) {
-            let file = format!("{}.py", module.replace('.', "/"));
-            let finding =
-                Diagnostic::error("G35", format!("the import leads to `{file}`, which is not in the pipeline folder"));
-            self.report(finding.help("add the file, or correct the name"), at);
+        if !self.package.has(module) {
+            let message =
+                format!("the import leads to `{}`, which is not in the pipeline folder", self.file_of(module));
+            self.report_own(message, "add the file, or correct the name", at);
         }
+    }
+
+    fn file_of(&self, module: &str) -> String {
+        let folder = self.package.modules.contains_key(&join(module, "__init__"));
+        format!("{}.py", join(module, if folder { "__init__" } else { "" }).replace('.', "/"))
+    }
+
+    fn report_own(&mut self, message: String, help: &str, at: TextSize) {
+        let finding =
+            if self.guarded > 0 { Diagnostic::note("G35", message) } else { Diagnostic::error("G35", message) };
+        self.report(finding.help(help), at);
     }
 
     fn foreign(&mut self, top: &str, at: TextSize) {
@@ -126,7 +142,7 @@ impl Walker<'_> {
             let message =
                 format!("the validator's container has no package `{top}`; this import will fail and be caught there");
             Diagnostic::note("G36", message)
-        } else if self.modules.0.contains(top) {
+        } else if self.package.has(top) {
             let message = format!("`{top}` is the pipeline's own module, but the import is not relative");
             Diagnostic::error("G36", message).help(format!("`from .{top} import …` or `from model.{top} import …`"))
         } else {
@@ -136,24 +152,33 @@ impl Walker<'_> {
         self.report(finding, at);
     }
 
-    /// `__import__("x")` and `importlib.import_module("x")`.
+    /// `__import__("x")` and `importlib.import_module("x")`, under whatever name.
     fn dynamic(&mut self, call: &ExprCall) {
-        let name = match &*call.func {
-            Expr::Name(name) => name.id.as_str(),
-            Expr::Attribute(attribute) => attribute.attr.as_str(),
-            _ => return,
-        };
-        if !matches!(name, "__import__" | "import_module") {
+        let origin = self.module.origin(&call.func);
+        if !matches!(
+            origin.as_deref(),
+            Some("builtins.__import__" | "importlib.import_module" | "importlib.__import__")
+        ) {
             return;
         }
-        match call.arguments.args.first() {
-            Some(Expr::StringLiteral(text)) if !text.value.to_str().starts_with('.') => {
-                self.absolute(text.value.to_str(), call.start())
-            }
+        let name = call.arguments.find_argument_value("name", 0).and_then(Expr::as_string_literal_expr);
+        let package = call.arguments.find_argument_value("package", 1);
+        match name.map(|name| name.value.to_str()) {
+            Some(name) if !name.starts_with('.') => self.absolute(name, call.start()),
+            Some(name) if package.is_some_and(is_own_package) => self.relative(name, call.start()),
             _ => {
                 let message = "this import is decided only when it runs, so it is not checked here";
                 self.report(Diagnostic::warning("G36", message).help("name the module in the source"), call.start());
             }
+        }
+    }
+
+    /// `import_module(".x", __package__)`.
+    fn relative(&mut self, name: &str, at: TextSize) {
+        let module = name.trim_start_matches('.');
+        match self.source.package(name.len() - module.len() - 1) {
+            Some(package) => self.own(&join(&package, module), at),
+            None => self.report(Diagnostic::error("G36", "the import goes above the package `model`"), at),
         }
     }
 
@@ -162,8 +187,9 @@ impl Walker<'_> {
     }
 }
 
-fn join(package: &str, name: &str) -> String {
-    if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") }
+/// `__package__`, which for the modules of the folder itself is `model`.
+fn is_own_package(package: &Expr) -> bool {
+    package.as_name_expr().is_some_and(|name| name.id.as_str() == "__package__")
 }
 
 /// `if TYPE_CHECKING:`, which never runs.
@@ -175,8 +201,11 @@ fn is_type_checking(block: &StmtIf) -> bool {
     }
 }
 
+fn catching(name: &str) -> bool {
+    matches!(name, "ImportError" | "ModuleNotFoundError" | "Exception" | "BaseException")
+}
+
 fn catches_import(block: &StmtTry) -> bool {
-    let catching = |name: &str| matches!(name, "ImportError" | "ModuleNotFoundError" | "Exception" | "BaseException");
     block.handlers.iter().any(|ExceptHandler::ExceptHandler(handler)| match handler.type_.as_deref() {
         None => true,
         Some(Expr::Name(name)) => catching(name.id.as_str()),
@@ -185,4 +214,16 @@ fn catches_import(block: &StmtTry) -> bool {
         }
         Some(_) => false,
     })
+}
+
+/// `with suppress(ImportError):`
+fn suppresses_import(block: &StmtWith) -> bool {
+    let calls = block.items.iter().filter_map(|item| item.context_expr.as_call_expr());
+    let suppress = |call: &&ExprCall| match &*call.func {
+        Expr::Name(name) => name.id.as_str() == "suppress",
+        Expr::Attribute(attribute) => attribute.attr.as_str() == "suppress",
+        _ => false,
+    };
+    let mut names = calls.filter(suppress).flat_map(|call| &call.arguments.args).filter_map(Expr::as_name_expr);
+    names.any(|name| catching(name.id.as_str()))
 }

@@ -1,10 +1,26 @@
 //! From findings to verdicts, with margins.
 
-use deval_report::gates::{GateStatus, GateVerdict};
+use deval_report::gates::{self, GateStatus, GateVerdict, Unit};
 use deval_report::{Diagnostic, Severity};
 
 use super::{Seen, Submission};
+use crate::python_source::FILE;
 use crate::repo::{self, SIZE_LIMITS_GB};
+
+/// Findings beyond the gates that keep a model from being loaded.
+const LOADING: [&str; 11] = [
+    "G38",
+    "model.file-missing",
+    "model.json",
+    "model.architecture",
+    "model.quantized",
+    "model.config",
+    "model.tensor-missing",
+    "model.tensor-shape",
+    "model.tensor-unknown",
+    "model.dtype",
+    "model.tokenizer",
+];
 
 /// Speed of upstream's hash loop as measured (SHA extensions, warm cache), bytes a second.
 const HASH_SPEED: f64 = 375e6;
@@ -17,25 +33,31 @@ const START_LIMIT_S: f64 = 500.0;
 /// Verdicts of all gates that the disk has a say in, in the validator's order.
 pub(super) fn verdicts(submission: &Submission, seen: &Seen, findings: &[Diagnostic]) -> Vec<GateVerdict> {
     let Gates { model, pipeline, package } = Gates::new(seen);
-    let judge = |code: &str, decided: bool, pass: String| judge(code, decided, pass, findings);
+    let judge = |code: &'static str, decided: bool, pass: String| judge(code, &[code], decided, pass, findings);
     let weights = seen.weights.as_ref().map_or(0, |weights| weights.shards.len());
     let netuid = submission.network.netuid();
+    let budget = |code, seconds, limit, how| budget(code, submission, seen, seconds, limit, how);
+    let obfuscated = seen.sources.as_ref().map(|sources| &sources.hidden[..]).unwrap_or_default();
+    let main = obfuscated.iter().find(|name| *name == FILE).map(String::as_str);
+    let any = obfuscated.first().map(String::as_str);
+    let sound = "headers, index, config.json and tokenizer are sound and fit each other".to_owned();
     vec![
         judge("G06", true, format!("`{}`", submission.model_url)),
         judge("G08", true, format!("netuid {netuid} ({})", submission.network)),
+        judge("G09", true, "nothing to measure: one attempt in each contest, also after a failure".into()),
         judge("G13", model, format!("{weights} weight file(s) at the root")),
-        with_margin(judge("G15", package, "the package has a size that validators evaluate".into()), size_margin(seen)),
+        sized(judge("G15", package, "the package has a size that validators evaluate".into()), seen),
         judge("G18", true, "the payload is built by `cargo xtask commit` and parsed back".into()),
-        with_margin(judge("G19", true, "the commitment fits".into()), Some(room(&submission.model_url))),
-        budget("G25", seen, DOWNLOAD_SPEED, START_LIMIT_S, "download at 100 MB/s; loading comes on top"),
-        budget("G26", seen, HASH_SPEED, HASH_LIMIT_S, "hashing at 375 MB/s"),
+        room(judge("G19", true, "the commitment fits".into()), &submission.model_url),
+        budget("G25", DOWNLOAD_SPEED, START_LIMIT_S, "download at 100 MB/s; imports and loading come on top"),
+        budget("G26", HASH_SPEED, HASH_LIMIT_S, "hashing at 375 MB/s"),
         judge("G27", model, "every entry that enters the hash is a file".into()),
         judge("G30", true, owner(submission)),
         judge("G31", true, "coldkey.txt will be in the package".into()),
-        class(judge("G35", pipeline, "`model/pipeline.py` defines DeValPipeline".into()), seen),
-        judge("G36", pipeline, "every import is in the validator's container".into()),
+        hidden(judge("G35", pipeline, "`model/pipeline.py` defines DeValPipeline".into()), main, "its class"),
+        hidden(judge("G36", pipeline, "every import is in the validator's container".into()), any, "its imports"),
         judge("G37", pipeline, armor(seen).into()),
-        judge("G38", model, "all headers are sound and complete".into()),
+        self::judge("G38", &LOADING, model, sound, findings),
         judge("G39", model, "the weights are readable for everyone".into()),
     ]
 }
@@ -53,14 +75,15 @@ impl Gates {
     }
 }
 
-/// The worst finding of a gate decides; without one it passes, if it could be looked at.
-fn judge(code: &str, decided: bool, pass: String, findings: &[Diagnostic]) -> GateVerdict {
-    let worst = findings.iter().filter(|finding| finding.code == code).max_by_key(|finding| finding.severity);
-    let Some(finding) = worst else {
+/// The worst finding of these codes decides, the first of equals; without one the gate passes, if it could be looked at.
+fn judge(code: &str, codes: &[&str], decided: bool, pass: String, findings: &[Diagnostic]) -> GateVerdict {
+    let of_gate = findings.iter().filter(|finding| codes.contains(&finding.code.as_str()));
+    let Some(finding) = of_gate.rev().max_by_key(|finding| finding.severity) else {
         return if decided {
             GateVerdict::new(code, GateStatus::Pass, pass)
         } else {
-            GateVerdict::new(code, GateStatus::Unknown, "not looked at").next("correct the folders in deval.toml first")
+            GateVerdict::new(code, GateStatus::Unknown, "not looked at")
+                .next("mend the folders first, as the findings say")
         };
     };
     let status = if finding.severity == Severity::Error { GateStatus::Fail } else { GateStatus::Warn };
@@ -68,42 +91,47 @@ fn judge(code: &str, decided: bool, pass: String, findings: &[Diagnostic]) -> Ga
     GateVerdict { next: finding.help.clone(), ..verdict }
 }
 
-fn with_margin(verdict: GateVerdict, margin: Option<String>) -> GateVerdict {
-    GateVerdict { margin, ..verdict }
-}
-
-fn size_margin(seen: &Seen) -> Option<String> {
-    let gb = repo::size_gb(seen.sizes.as_ref()?.iter().copied());
+fn sized(verdict: GateVerdict, seen: &Seen) -> GateVerdict {
+    let Some(sizes) = &seen.sizes else { return verdict };
+    let gb = repo::size_gb(sizes.iter().copied());
     let (min, max) = SIZE_LIMITS_GB;
-    Some(if gb < min {
-        format!("{:.3} GB too small", min - gb)
+    let room = (gb - min).min(max - gb);
+    let limit = if gb - min <= max - gb { min } else { max };
+    let side = if gb < min {
+        "too small"
     } else if gb > max {
-        format!("{:.3} GB too large", gb - max)
+        "too large"
     } else {
-        format!("{:.3} GB from the nearer limit", (gb - min).min(max - gb))
-    })
+        "from the nearer limit"
+    };
+    let words = format!("{:.3} GB ({:.1} %) {side}", room.abs(), 100.0 * room.abs() / limit);
+    verdict.margin(words).distance(room, Unit::Gigabytes)
 }
 
-fn room(model_url: &str) -> String {
+fn room(verdict: GateVerdict, model_url: &str) -> GateVerdict {
     let (python, compact) = repo::commitment_room(model_url);
-    format!("{compact} bytes left in compact JSON, {python} as Python writes it")
+    let words = format!("{compact} bytes left in compact JSON, {python} as Python writes it");
+    verdict.margin(words).distance(compact as f64, Unit::Bytes)
 }
 
-/// An estimate of seconds against a limit: passes in half the time, fails beyond it, and says that it is an estimate.
-fn budget(code: &str, seen: &Seen, speed: f64, limit: f64, how: &str) -> GateVerdict {
+/// An estimate of seconds against a limit: passes in half the time, warns up to it, and says that it is an estimate.
+fn budget(code: &str, submission: &Submission, seen: &Seen, speed: f64, limit: f64, how: &str) -> GateVerdict {
     let Some(bytes) = seen.weights.as_ref().map(|weights| weights.bytes()).filter(|bytes| *bytes > 0) else {
-        return GateVerdict::new(code, GateStatus::Unknown, "no weights to estimate from");
+        return GateVerdict::new(code, GateStatus::Unknown, "no weights to estimate from")
+            .next("put the weights at the root of the model folder");
     };
     let seconds = bytes as f64 / speed;
+    let gate = gates::gate(code).expect("a code of the table");
     let status = if seconds > limit {
-        GateStatus::Fail
+        gate.failing(submission.network)
     } else if seconds > limit / 2.0 {
         GateStatus::Warn
     } else {
         GateStatus::Pass
     };
     let verdict = GateVerdict::new(code, status, format!("estimate: {seconds:.1} s of {limit:.0} s, {how}"));
-    verdict.margin(format!("{:.1} s", limit - seconds))
+    let verdict = if status == GateStatus::Pass { verdict } else { verdict.next(gate.fix) };
+    verdict.distance(limit - seconds, Unit::Seconds).estimate()
 }
 
 fn owner(submission: &Submission) -> String {
@@ -113,17 +141,12 @@ fn owner(submission: &Submission) -> String {
     }
 }
 
-fn class(verdict: GateVerdict, seen: &Seen) -> GateVerdict {
-    let hidden = seen.sources.as_ref().is_some_and(|sources| sources.obfuscated);
-    if !hidden || verdict.status != GateStatus::Pass {
-        return verdict;
-    }
-    GateVerdict::new(
-        "G35",
-        GateStatus::Unknown,
-        "pipeline.py is obfuscated, so its class can only be seen by running it",
-    )
-    .next("run the pipeline in the container")
+/// What cannot be seen of obfuscated sources is left open.
+fn hidden(verdict: GateVerdict, file: Option<&str>, what: &str) -> GateVerdict {
+    let Some(file) = file.filter(|_| verdict.status == GateStatus::Pass) else { return verdict };
+    let gate = gates::gate(&verdict.code).expect("a code of the table");
+    let detail = format!("`{file}` is obfuscated: {what} can only be seen by running it");
+    GateVerdict::new(gate.code, GateStatus::Unknown, detail).next(gate.decides)
 }
 
 fn armor(seen: &Seen) -> &'static str {

@@ -5,7 +5,16 @@ use deval_report::gates::{GATES, GateStatus};
 use super::*;
 use crate::config_check::tests::lay_out;
 
-const PIPELINE: &str = "from transformers import Pipeline\n\nclass DeValPipeline(Pipeline):\n    def __init__(self, *args, model_dir=None, **kwargs):\n        pass\n";
+const PIPELINE: &str = "\
+from transformers import Pipeline
+
+class DeValPipeline(Pipeline):
+    def __init__(self, *args, model_dir=None, **kwargs): pass
+    def _sanitize_parameters(self, **kwargs): return {}, {}, {}
+    def preprocess(self, inputs): return inputs
+    def _forward(self, inputs): return inputs
+    def postprocess(self, outputs): return {'score_completion': 0.5, 'mistakes_completion': []}
+";
 
 /// A sound small submission in a folder.
 fn submission(root: &Path) -> Submission {
@@ -33,15 +42,18 @@ fn status(findings: &Findings, code: &str) -> GateStatus {
 }
 
 #[test]
-fn a_sound_submission_has_only_the_note_on_its_size() {
+fn a_sound_submission_has_only_the_warning_on_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let found = validate(&submission(dir.path())).unwrap();
     assert_eq!(codes(&found), ["G15"], "{found:#?}");
-    assert_eq!(found.diagnostics[0].severity, deval_report::Severity::Note);
+    assert_eq!(found.diagnostics[0].severity, deval_report::Severity::Warning);
     let not_passed: Vec<_> =
         found.gates.iter().filter(|gate| gate.status != GateStatus::Pass).map(|gate| &gate.code).collect();
     assert_eq!(not_passed, ["G15"]);
-    assert!(found.gates.iter().find(|gate| gate.code == "G15").unwrap().margin.as_ref().unwrap().contains("too small"));
+    let size = found.gates.iter().find(|gate| gate.code == "G15").unwrap();
+    assert!(size.margin.as_ref().unwrap().ends_with(" %) too small"), "{size:?}");
+    let distance = size.distance.unwrap();
+    assert!(distance.value < -11.9 && distance.unit == deval_report::gates::Unit::Gigabytes, "{distance:?}");
 }
 
 #[test]
@@ -108,6 +120,15 @@ fn without_wallet_and_file_nobody_owns_the_model() {
 }
 
 #[test]
+fn a_coldkey_file_under_the_guides_other_name_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    fs::write(submission.model_dir.join("Coldkey.txt"), SOME_ADDRESS).unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((codes(&found), status(&found, "G31")), (vec!["G31", "G15"], GateStatus::Warn));
+}
+
+#[test]
 fn weights_that_only_their_owner_can_read_are_noted() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
@@ -126,7 +147,16 @@ fn a_link_out_of_the_model_folder_is_a_finding() {
     std::os::unix::fs::symlink("../secret.txt", submission.model_dir.join("vocab.txt")).unwrap();
     let found = validate(&submission).unwrap();
     assert_eq!(codes(&found), ["package.source"]);
-    assert!(found.diagnostics[0].message.contains("outside the model folder"));
+    let finding = &found.diagnostics[0];
+    assert!(finding.message.contains("outside the model folder") && finding.help.is_some());
+    assert_eq!(finding.place.as_ref().unwrap().file, "model_files/vocab.txt");
+    fs::remove_file(submission.model_dir.join("vocab.txt")).unwrap();
+    std::os::unix::fs::symlink("nowhere", submission.model_dir.join("merges.txt")).unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!(
+        (codes(&found), found.diagnostics[0].place.as_ref().unwrap().file.as_str()),
+        (vec!["package.source"], "model_files/merges.txt")
+    );
 }
 
 #[test]
@@ -137,4 +167,86 @@ fn an_obfuscated_pipeline_leaves_its_class_to_a_run() {
     fs::write(submission.pipeline_dir.join("pipeline.py"), source).unwrap();
     let found = validate(&submission).unwrap();
     assert_eq!((status(&found, "G35"), status(&found, "G37")), (GateStatus::Unknown, GateStatus::Fail));
+    assert_eq!(status(&found, "G36"), GateStatus::Unknown, "what it imports cannot be seen");
+    let class = found.gates.iter().find(|gate| gate.code == "G35").unwrap();
+    assert!(class.next.as_ref().unwrap().contains("container lane"), "{class:?}");
+}
+
+#[test]
+fn what_keeps_a_model_from_loading_fails_its_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    assert_eq!(status(&validate(&submission).unwrap(), "G38"), GateStatus::Pass);
+    fs::remove_file(submission.model_dir.join("config.json")).unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((codes(&found)[0], status(&found, "G38")), ("model.file-missing", GateStatus::Fail));
+}
+
+#[test]
+fn the_local_network_does_not_fail_on_limits_of_a_real_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    // 24 GB in a sparse file whose header says so.
+    let path = submission.model_dir.join("model.safetensors");
+    let header = r#"{"a":{"dtype":"U8","shape":[24000000000],"data_offsets":[0,24000000000]}}"#;
+    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(8 + header.len() as u64 + 24_000_000_000).unwrap();
+    for (network, expected) in [(Network::Local, GateStatus::Warn), (Network::Finney, GateStatus::Fail)] {
+        let found = validate(&Submission { network, ..submission.clone() }).unwrap();
+        assert_eq!((status(&found, "G15"), status(&found, "G26")), (expected, expected));
+        let hash = found.gates.iter().find(|gate| gate.code == "G26").unwrap();
+        assert!(hash.estimate && hash.distance.unwrap().value < -3.9, "{hash:?}");
+    }
+}
+
+#[test]
+fn names_that_are_not_utf8_are_a_finding_in_either_folder() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    let odd = std::ffi::OsStr::from_bytes(b"odd\xff.py");
+    for folder in [&submission.model_dir, &submission.pipeline_dir] {
+        fs::write(folder.join(odd), "").unwrap();
+        let found = validate(&submission).unwrap();
+        assert_eq!(codes(&found), ["model.name"], "{found:#?}");
+        assert!(found.diagnostics[0].place.as_ref().unwrap().file.contains("odd\u{fffd}.py"));
+        fs::remove_file(folder.join(odd)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_a_finding_and_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    let model = &submission.model_dir;
+    for name in
+        ["config.json", "tokenizer.json", "tokenizer_config.json", "coldkey.txt", "model.safetensors.index.json"]
+    {
+        fs::remove_file(model.join(name)).ok();
+        let made = std::process::Command::new("mkfifo").arg(model.join(name)).status().unwrap();
+        assert!(made.success());
+        let found = validate(&submission).unwrap();
+        let text = format!("{name} is a pipe");
+        let finding = found.diagnostics.iter().find(|finding| finding.message.starts_with(&text)).unwrap();
+        assert_eq!(finding.place.as_ref().unwrap().file, format!("model_files/{name}"));
+        assert!(finding.is_error() && finding.help.is_some());
+    }
+    fs::remove_file(submission.pipeline_dir.join("pipeline.py")).unwrap();
+    fs::create_dir(submission.pipeline_dir.join("pipeline.py")).unwrap();
+    let found = validate(&submission).unwrap();
+    assert!(found.diagnostics.iter().any(|finding| finding.message == "pipeline.py is a folder, not a file"));
+}
+
+#[test]
+fn files_far_too_large_for_their_names_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    for name in ["config.json", "model.safetensors.index.json", "tokenizer.json", "coldkey.txt"] {
+        let file = fs::File::create(submission.model_dir.join(name)).unwrap();
+        file.set_len(1 << 40).unwrap();
+    }
+    let found = validate(&submission).unwrap();
+    let large: Vec<_> =
+        found.diagnostics.iter().filter(|finding| finding.message.contains("too large to be")).collect();
+    assert_eq!(large.len(), 4, "{found:#?}");
 }

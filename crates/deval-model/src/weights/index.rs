@@ -26,13 +26,13 @@ pub(crate) fn check(
     weights: &Weights,
     findings: &mut Vec<Diagnostic>,
 ) -> Result<(), ModelError> {
-    let path = dir.join(FILE);
     let single = weights.shards.iter().any(|shard| shard.name == SINGLE);
-    if !path.is_file() {
-        findings.extend(missing(label, weights, single));
-        return Ok(());
+    match files::read_small(&dir.join(FILE), "G38", &label.file(FILE))? {
+        Ok(Some(_)) if single && weights.shards.len() > 1 => findings.push(shadowed(label)),
+        Ok(Some(bytes)) => findings.extend(check_bytes(&bytes, &label.file(FILE), weights)),
+        Ok(None) => findings.extend(missing(label, weights, single)),
+        Err(finding) => findings.push(*finding),
     }
-    findings.extend(check_bytes(&files::read(&path)?, &label.file(FILE), weights));
     Ok(())
 }
 
@@ -61,6 +61,14 @@ fn missing(label: &Label, weights: &Weights, single: bool) -> Option<Diagnostic>
     };
     let help = format!("save the model again, so that {FILE} is written, or remove what does not belong to it");
     Some(Diagnostic::error("G38", message).in_file(label.file(name)).help(help))
+}
+
+/// transformers looks for `model.safetensors` first and does not read the index when it is there.
+fn shadowed(label: &Label) -> Diagnostic {
+    let message =
+        "model.safetensors lies beside an index and its shards: loaders take it alone, and all of them enter the hash";
+    let help = "remove model.safetensors, or the index with its shards, whichever is left over from another save";
+    Diagnostic::error("G38", message).in_file(label.file(SINGLE)).help(help)
 }
 
 fn compare(index: &Index, file: &str, weights: &Weights, findings: &mut Vec<Diagnostic>) {

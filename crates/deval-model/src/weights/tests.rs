@@ -146,6 +146,8 @@ fn the_index_is_held_against_the_shards() {
     fs::remove_file(dir.path().join(index::FILE)).unwrap();
     write("model.safetensors", &shard(&[("c", &[4])]));
     assert!(messages().contains("which no loader reads"));
+    index("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    assert!(messages().contains("model.safetensors lies beside an index"), "{}", messages());
 }
 
 #[test]
