@@ -49,7 +49,7 @@ pub(super) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     let gigabytes = digest.bytes as f64 / 1e9;
     let table = Section::new("Hash benchmark")
         .row("weights", format!("{gigabytes:.2} GB in {} files, in the page cache", digest.files.len()))
-        .row("load of the machine", format!("{before} before, {} after, 1 of it ours", load()))
+        .row("load of the machine", format!("{before} before, {} after, our own work included", load()))
         .row("processors", std::thread::available_parallelism().map_or(1, usize::from))
         .table(&["what", "best", "ratio", "bar", ""], rows.into_iter().map(Row::cells).collect())
         .note(format!("Everything took turns, {TURNS} times; the best turn of each counts. sha256sum had one."));
