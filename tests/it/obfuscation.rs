@@ -66,10 +66,19 @@ fn an_obfuscated_package_is_proven_and_comes_out_the_same_again() {
 }
 
 /// Answers by its own text, which obfuscation replaces.
-const READS_ITSELF: &str = "from transformers import Pipeline\n\n\nclass DeValPipeline(Pipeline):\n\
-    \x20   def __init__(self, task, model_dir):\n        self.size = len(open(__file__).read())\n\n\
-    \x20   def __call__(self, inputs, tasks, rag_context, query, llm_response):\n\
-    \x20       return {'score_completion': 1 / self.size, 'mistakes_completion': []}\n";
+const READS_ITSELF: &str = "
+from transformers import Pipeline
+
+
+class DeValPipeline(Pipeline):
+    def __init__(self, task, model_dir):
+        self.size = len(open(__file__).read())
+
+    def __call__(self, inputs, tasks, rag_context, query, llm_response):
+        return {'score_completion': 1 / self.size, 'mistakes_completion': []}
+
+    _forward = _sanitize_parameters = postprocess = preprocess = None
+";
 
 #[test]
 fn sources_that_answer_otherwise_once_obfuscated_are_not_staged() {

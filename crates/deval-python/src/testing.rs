@@ -14,7 +14,6 @@ pub(crate) fn repository() -> &'static Path {
 }
 
 /// Says why a test does nothing; fails instead when `DEVAL_TEST_REQUIRE` names `python`.
-#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 fn skip(why: &str) {
     let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name.trim() == "python"), "`python` is required: {why}");
