@@ -84,7 +84,8 @@ fn submission() -> impl Strategy<Value = (Submission, Wallet, Package)> {
         Submission { model_url, model_dir, pipeline_dir, network }
     });
     let wallet = (text(), text(), text()).prop_map(|(path, name, hotkey)| Wallet { path, name, hotkey });
-    let package = prop::collection::vec(text(), 0..4).prop_map(|ignore| Package { ignore });
+    let package = (prop::collection::vec(text(), 0..4), any::<bool>())
+        .prop_map(|(ignore, obfuscate)| Package { ignore, obfuscate });
     (submission, wallet, package)
 }
 
