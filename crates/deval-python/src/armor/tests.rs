@@ -91,8 +91,8 @@ fn an_output_that_no_validator_could_run_is_refused() {
     let findings = codes(check(&made, folder.sources()).unwrap_err());
     let told: Vec<_> = findings.iter().map(|finding| (finding.code.as_str(), finding.message.as_str())).collect();
     assert_eq!(told[0], ("obfuscate.incomplete", "PyArmor left no obfuscated `model/other.py`"));
-    assert_eq!(told[1].0, "G37");
-    assert!(told[1].1.contains("not built for Linux x86-64"), "{told:?}");
+    let is_of_platform = |told: &(&str, &str)| told.0 == "G37" && told.1.contains("not built for Linux x86-64");
+    assert!(told.iter().any(is_of_platform), "{told:?}");
 }
 
 #[test]
