@@ -5,8 +5,10 @@
 Prints `ready` when it listens, and ends with its standard input.
 """
 
+import socket
 import sys
 import tempfile
+import time
 import typing
 
 import bittensor as bt
@@ -19,6 +21,11 @@ class ModelQuerySynapse(bt.Synapse):
     required_hash_fields: list = []
     repo_id: str = ""
     model_id: str = ""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def main() -> None:
@@ -39,6 +46,9 @@ def main() -> None:
     axon = bt.axon(wallet=wallet, port=port, ip="127.0.0.1", external_ip="127.0.0.1")
     axon.attach(forward_fn=answer, blacklist_fn=blacklist)
     axon.start()
+    # It starts to listen in a thread of its own, some time later.
+    while not listens(port):
+        time.sleep(0.1)
     print("ready", flush=True)
     sys.stdin.read()
     axon.stop()

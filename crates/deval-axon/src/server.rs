@@ -18,7 +18,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use deval_chain::{parse_ss58, verify};
+use deval_chain::verify;
 use uuid::Uuid;
 
 pub use self::listen::{Listening, bind};
@@ -173,7 +173,7 @@ impl Exchange<'_> {
         let Some(hotkey) = call.dendrite.hotkey.as_deref() else {
             return Err("No SS58 formatted address or public key provided.".to_owned());
         };
-        let public = parse_ss58(hotkey).map_err(|_| "Invalid SS58 address.".to_owned())?;
+        let public = self.axon.subnet.account(hotkey).ok_or("Invalid SS58 address.")?;
         let nonce = call.dendrite.nonce.ok_or("Missing Nonce")?;
         let uuid = call.dendrite.uuid.as_deref().unwrap_or("None");
         let timeout = call.timeout.unwrap_or(0.0);

@@ -2,13 +2,13 @@
 //!
 //! Upstream's miner keeps a metagraph in memory. Here the last known one also stands while the chain is away, and after a restart.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use deval_chain::Client;
+use deval_chain::{Client, parse_ss58};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::single;
@@ -18,6 +18,8 @@ use crate::{AxonError, system_clock};
 #[derive(Debug)]
 pub struct Subnet {
     known: RwLock<Known>,
+    /// The accounts of the hotkeys; reading an address takes longer than all other work on a request but the signature.
+    accounts: RwLock<HashMap<String, [u8; 32]>>,
     file: Option<PathBuf>,
     chain_answers: AtomicBool,
     announced: AtomicBool,
@@ -69,13 +71,20 @@ impl Subnet {
     }
 
     fn with(known: Known, file: Option<PathBuf>) -> Self {
-        let (known, chain_answers, announced) = (RwLock::new(known), AtomicBool::new(false), AtomicBool::new(false));
-        Self { known, file, chain_answers, announced }
+        let (chain_answers, announced) = (AtomicBool::new(false), AtomicBool::new(false));
+        let accounts = RwLock::new(known.accounts());
+        Self { known: RwLock::new(known), accounts, file, chain_answers, announced }
     }
 
     /// Whether the hotkey is registered: upstream's blacklist refuses every other.
     pub fn is_registered(&self, hotkey_ss58: &str) -> bool {
         self.read().hotkeys.contains(hotkey_ss58)
+    }
+
+    /// The account of a hotkey, registered or not; nothing when it is no address.
+    pub(crate) fn account(&self, hotkey_ss58: &str) -> Option<[u8; 32]> {
+        let known = self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(hotkey_ss58).copied();
+        known.or_else(|| parse_ss58(hotkey_ss58).ok())
     }
 
     /// The block of the last read; 0 before the first.
@@ -101,6 +110,7 @@ impl Subnet {
         let subnet = self.read().subnet.clone();
         let known = Known { subnet, block, read_unix: unix_now(), hotkeys: hotkeys.into_iter().collect() };
         let text = serde_json::to_vec(&known).expect("text and numbers");
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = known.accounts();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         let Some(file) = &self.file else { return Ok(()) };
         write_whole(file, &text).map_err(|source| AxonError::Keep { path: file.clone(), source })
@@ -134,6 +144,12 @@ impl Subnet {
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn accounts(&self) -> HashMap<String, [u8; 32]> {
+        self.hotkeys.iter().filter_map(|hotkey| Some((hotkey.clone(), parse_ss58(hotkey).ok()?))).collect()
     }
 }
 

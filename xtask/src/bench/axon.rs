@@ -298,6 +298,8 @@ fn compared(ours: &Measured, theirs: &Measured) -> Vec<Row> {
     let rate = ours.load.rate() / theirs.load.rate().max(1e-9);
     let p99 = |measured: &Measured| measured.load.milliseconds(0.99);
     let memory = ours.resident as f64 / theirs.resident as f64;
+    let per_request =
+        |measured: &Measured| format!("{:.0} µs", measured.cpu_seconds * 1e6 / measured.load.answered.max(1) as f64);
     let megabytes = |kilobytes: u64| format!("{:.1} MB", kilobytes as f64 / 1000.0);
     vec![
         Row {
@@ -315,6 +317,14 @@ fn compared(ours: &Measured, theirs: &Measured) -> Vec<Row> {
             ratio: format!("{:.0} ×", p99(theirs) / p99(ours).max(1e-9)),
             bar: "< 20 ms",
             met: p99(ours) < 20.0,
+        },
+        Row {
+            what: "processor time per request".into(),
+            ours: per_request(ours),
+            peer: per_request(theirs),
+            ratio: String::new(),
+            bar: "",
+            met: true,
         },
         Row {
             what: "resident memory".into(),

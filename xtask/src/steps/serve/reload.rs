@@ -87,8 +87,9 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
 fn words(error: &anyhow::Error) -> String {
     let line = |finding: &Diagnostic| {
         let place = finding.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-        let found = finding.found.as_ref().map(|found| format!(" (found {found})")).unwrap_or_default();
-        format!("{place}{}{found}", finding.message)
+        let told = [("found", &finding.found), ("expected", &finding.expected)];
+        let told = told.iter().filter_map(|(what, value)| value.as_ref().map(|value| format!(", {what} {value}")));
+        format!("{place}{}{}", finding.message, told.collect::<String>())
     };
     match error.downcast_ref::<Findings>() {
         Some(findings) => findings.0.iter().map(line).collect::<Vec<_>>().join("; "),
