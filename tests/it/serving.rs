@@ -272,7 +272,9 @@ fn an_external_address_comes_from_the_flag_the_manifest_or_the_interface() {
         scope.spawn(|| {
             let (mut stream, _) = asked.accept().expect("it is asked");
             let _ = stream.read(&mut [0; 4096]);
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\n192.0.2.9\n").expect("sent");
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\n192.0.2.9\n")
+                .expect("sent");
         });
         assert_eq!(announce(&["--ask-external-ip", &url]).as_deref(), Ok("192.0.2.9:8091"));
     });
@@ -299,7 +301,8 @@ fn supervisors_get_files_that_they_accept() {
     let printed = |keeper: &str| {
         let ran = project.run(&["serve", "--print", keeper]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        ran.stdout.replace("[project]", project.path("").to_str().expect("UTF-8").trim_end_matches('/'))
+        ran.stdout
+            .replace("[project]", project.path("").to_str().expect("UTF-8").trim_end_matches('/'))
             .replace("[repository]", repository().to_str().expect("UTF-8"))
     };
     let unit = printed("systemd");
@@ -310,7 +313,12 @@ fn supervisors_get_files_that_they_accept() {
     accepted(&project, "ecosystem.config.js", &ecosystem, ["node --version", "node --check FILE"]);
     let compose = printed("container");
     assert!(compose.contains("\"9001:9001\"") && compose.contains("/dev/tcp/127.0.0.1/9002"), "{compose}");
-    accepted(&project, "compose.yaml", &compose, ["docker compose version", "docker compose --file FILE config --quiet"]);
+    accepted(
+        &project,
+        "compose.yaml",
+        &compose,
+        ["docker compose version", "docker compose --file FILE config --quiet"],
+    );
 }
 
 /// Lets the supervisor's own program check the file, where this machine has it: `probe` tells, `check` gets the file as its last word.
@@ -351,7 +359,10 @@ fn the_validators_own_dendrite_reads_both_fields() {
     };
     let told = ask("//Bob//vali");
     let success = serde_json::json!([200, "Success"]);
-    assert_eq!((&told["bittensor"], &told["repo_id"], &told["model_id"]), (&"9.0.1".into(), &"demo".into(), &"tiny".into()));
+    assert_eq!(
+        (&told["bittensor"], &told["repo_id"], &told["model_id"]),
+        (&"9.0.1".into(), &"demo".into(), &"tiny".into())
+    );
     assert_eq!((&told["dendrite"], &told["axon"]), (&success, &success), "{told:#}");
     let refused = ask("//Stranger");
     assert_eq!((&refused["repo_id"], &refused["dendrite"][0]), (&"".into(), &403.into()), "{refused:#}");
