@@ -1,12 +1,16 @@
 #!/bin/sh
-# Makes the Python environment that the tests need: ci/python-env.sh DIR
-# A second call does nothing unless the requirements or this script changed. Needs python3.11, PyPI and, on Linux, cc.
+# Makes a Python environment that the tests need: ci/python-env.sh DIR [pipeline|bittensor]
+#   pipeline   what the miner's pipeline and the Hub's client need (default)
+#   bittensor  the SDK that De-Val's validators pin; apart, because its requirements exclude the others
+# A second call does nothing unless the requirements or this script changed. Needs python3.11, PyPI and, for the pipeline on Linux, cc.
 set -eu
 
-[ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
+[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 DIR [pipeline|bittensor]" >&2; exit 2; }
 env=$1
+kind=${2:-pipeline}
 here=$(cd "$(dirname "$0")" && pwd)
-requirements=$here/../tests/python/requirements-pipeline.txt
+requirements=$here/../tests/python/requirements-$kind.txt
+[ -f "$requirements" ] || { echo "$0: no requirements for \`$kind\`" >&2; exit 2; }
 stamp=$(cat "$0" "$requirements" | cksum)
 
 if [ -f "$env/.stamp" ] && [ "$(cat "$env/.stamp")" = "$stamp" ]; then
@@ -25,12 +29,20 @@ stand_in_for_cuda() {
     echo 'import os; os.environ.setdefault("TORCH_USE_RTLD_GLOBAL", "1")' >"$packages/late_binding.pth"
 }
 
-echo "python-env: making $env (torch is a download of 800 MB)"
+finish_pipeline() {
+    [ "$(uname -sm)" != "Linux x86_64" ] || stand_in_for_cuda
+    "$env/bin/python" -c 'import torch as t, transformers as f; print("python-env: torch", t.__version__, "transformers", f.__version__)'
+}
+
+finish_bittensor() {
+    "$env/bin/python" -c 'import bittensor as b; print("python-env: bittensor", b.__version__)'
+}
+
+echo "python-env: making $env for $kind (torch is a download of 800 MB, bittensor of 80 MB)"
 started=$(date +%s)
 rm -rf "$env"
 python3.11 -m venv "$env"
 "$env/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r "$requirements"
-[ "$(uname -sm)" != "Linux x86_64" ] || stand_in_for_cuda
-"$env/bin/python" -c 'import torch as t, transformers as f; print("python-env: torch", t.__version__, "transformers", f.__version__)'
+"finish_$kind"
 echo "$stamp" >"$env/.stamp"
 echo "python-env: $env is ready after $(($(date +%s) - started)) s, $(du -sh "$env" | cut -f1)"

@@ -6,6 +6,7 @@
 //! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
+//! - `serving`: the axon as a miner runs it
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
 //! - `obfuscation`: packages whose sources go through PyArmor
@@ -17,6 +18,7 @@ mod gates;
 mod harness;
 mod numbers;
 mod obfuscation;
+mod serving;
 mod tidy;
 mod tiny;
 mod way;

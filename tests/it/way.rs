@@ -27,10 +27,15 @@ pub(crate) struct Localnet {
 
 impl Localnet {
     pub(crate) fn start(project: &Project) -> Self {
+        Self::start_on(project, 0)
+    }
+
+    /// With the chain on this port.
+    pub(crate) fn start_on(project: &Project, chain_port: u16) -> Self {
         let mut child = Command::new(program("deval-localnet"))
             .arg("--state-dir")
             .arg(project.path("target/deval/localnet"))
-            .args(["--hub-port", "0", "--chain-port", "0", "--exit-with-stdin"])
+            .args(["--hub-port", "0", "--chain-port", &chain_port.to_string(), "--exit-with-stdin"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -203,34 +208,6 @@ fn commit_before_publish_is_a_finding_with_the_way_out() {
         "{}",
         ran.stderr
     );
-}
-
-#[test]
-fn the_axon_answers_a_registered_validator_until_it_is_stopped() {
-    let project = registered();
-    assert_eq!(project.run(&["publish", "--execute"]).code, 0);
-    assert_eq!(project.run(&["commit", "--execute"]).code, 0);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
-    project.manifest_text(&text.replace("[axon]", &format!("[axon]\nip = \"127.0.0.1\"\nport = {port}")));
-    let mut child =
-        project.command(&["serve", "--execute"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starts");
-    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-    assert!(said.any(|line| line.starts_with("serving demo/tiny")), "it says when it serves");
-    let wallet = Wallet::open(&project.path("wallets"), "demo", "default", |_| None).expect("it was made");
-    let address = ([127, 0, 0, 1], port).into();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ask = |uri: &str| {
-        let key = KeyPair::from_uri(uri).expect("a key");
-        runtime
-            .block_on(deval_axon::query(address, &wallet.hotkey_ss58(), &key, Duration::from_secs(5)))
-            .expect("it answers")
-    };
-    let reply = ask("//Bob//vali");
-    assert_eq!((reply.status_code, reply.repo_id.as_str(), reply.model_id.as_str()), (200, "demo", "tiny"));
-    assert_eq!(ask("//Stranger").status_code, 403);
-    let stopped = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
-    assert!(stopped.success() && child.wait().expect("it ends").success(), "SIGTERM ends it in order");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: speed beside a named peer, measured in one run on the same machine.
 
+pub(crate) mod axon;
 mod hash;
 
 use std::{
@@ -20,16 +21,17 @@ use deval_report::{Section, render};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Verdict, cargo, cli::Bench, python, ui::Ui};
+use crate::{Verdict, cargo, cli::Bench, python::Environment, ui::Ui};
 
 const RESPONSES: usize = 10_000;
 
-pub(crate) fn run(what: Bench, ui: Ui) -> anyhow::Result<Verdict> {
+pub(crate) fn run(what: Bench, amounts: axon::Amounts, ui: Ui) -> anyhow::Result<Verdict> {
     let rows = match what {
         Bench::Score => vec![score(ui)?],
         Bench::Examples => vec![examples()],
         Bench::Forecast => vec![contest()?],
         Bench::Hash => return hash::run(ui),
+        Bench::Axon => return axon::run(amounts, ui),
         Bench::Numbers => vec![score(ui)?, examples(), contest()?],
     };
     let met = rows.iter().all(|row| row.met);
@@ -141,7 +143,7 @@ struct PeerScored {
 }
 
 fn peer_scores(set: &ExampleSet, asked: &[(&Example, Answer)], ui: Ui) -> anyhow::Result<PeerScored> {
-    python::prepare(ui)?;
+    Environment::Pipeline.prepare(ui)?;
     let dir = cargo::root().join("target/deval/bench");
     let lines = asked.iter().map(|(example, answer)| {
         format!("{}\n", json!({ "id": example.id, "score": answer.score, "mistakes": answer.mistakes }))
@@ -149,7 +151,7 @@ fn peer_scores(set: &ExampleSet, asked: &[(&Example, Answer)], ui: Ui) -> anyhow
     let (examples, answers) = (dir.join("examples.jsonl"), dir.join("answers.jsonl"));
     write(&examples, &set.write())?;
     write(&answers, &lines.collect::<String>())?;
-    let output = Command::new(python::interpreter())
+    let output = Command::new(Environment::Pipeline.interpreter())
         .arg(cargo::root().join("ci/bench/score.py"))
         .args([&examples, &answers])
         .output()

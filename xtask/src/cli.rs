@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
-use crate::snapshot;
+use crate::{bench, snapshot};
 
 /// The miner's workbench for De-Val (Bittensor subnet 15).
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The submission.
     #[arg(long, global = true, default_value = "deval.toml", value_name = "FILE")]
@@ -42,7 +42,7 @@ pub(crate) enum Format {
     Github,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Effect {
     /// Do it; without this the plan is shown and nothing outside the machine is changed.
     #[arg(long)]
@@ -82,7 +82,7 @@ pub(crate) enum Command {
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
     /// Serve the axon that tells validators where the model is.
-    Serve(Effect),
+    Serve(ServeArgs),
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
@@ -129,7 +129,12 @@ pub(crate) enum Command {
     Bench {
         #[arg(value_enum)]
         what: Bench,
+        #[command(flatten)]
+        axon: bench::axon::Amounts,
     },
+    /// An axon in a process of its own; started by `bench axon`.
+    #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
+    ServeForBench,
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -148,6 +153,54 @@ pub(crate) struct HashArgs {
     /// Forget what is known of unchanged files and read all weights again.
     #[arg(long)]
     pub(crate) no_cache: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) effect: Effect,
+    /// Print what keeps the axon running on this machine, and do nothing else.
+    #[arg(long, value_enum, conflicts_with = "execute")]
+    pub(crate) print: Option<Keeper>,
+    #[command(flatten)]
+    pub(crate) external: ExternalArgs,
+    /// How what happens is told on standard error while serving.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) log: LogFormat,
+}
+
+/// The address that validators reach; each stands for a key of the manifest's [axon] table.
+#[derive(Debug, Clone, Default, Args)]
+#[group(multiple = false)]
+pub(crate) struct ExternalArgs {
+    /// This address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) external_ip: Option<std::net::IpAddr>,
+    /// The address of this network interface, such as `eth0`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) external_interface: Option<String>,
+    /// What the server of this URL answers, as plain text. Nobody is asked without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) ask_external_ip: Option<String>,
+}
+
+/// What keeps a server running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Keeper {
+    /// A systemd unit.
+    Systemd,
+    /// A pm2 ecosystem file.
+    Pm2,
+    /// A Compose file that builds the image and runs it.
+    Container,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Every flag stands for a key of the manifest's [evaluate] table, for this run only.
@@ -285,6 +338,8 @@ pub(crate) enum Bench {
     Numbers,
     /// One read of over 4 GiB of weights, against upstream's loop in Python, openssl, sha256sum and sha2; and what needs no read.
     Hash,
+    /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
+    Axon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -16,6 +16,7 @@ mod forecast;
 mod hub;
 mod lineage;
 mod localnet;
+mod log;
 mod oracle;
 mod python;
 mod schema;
@@ -35,7 +36,7 @@ use deval_report::{Inputs, Report, Section};
 use serde::Serialize;
 
 use crate::{
-    cli::{Cli, Command, Format},
+    cli::{Cli, Command, Format, ServeArgs},
     context::Context,
     findings::Findings,
     steps::Pure,
@@ -74,7 +75,8 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
             shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
         }
         Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
-        Command::Serve(effect) => shown(ui, steps::serve(&open()?, effect.execute)?, steps::ServeReceipt::sections),
+        Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
+        Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
         Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
@@ -86,7 +88,8 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
-        Command::Bench { what } => bench::run(*what, ui),
+        Command::Bench { what, axon } => bench::run(*what, *axon, ui),
+        Command::ServeForBench => bench::axon::serve().map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

@@ -41,25 +41,40 @@ pub(crate) fn fetch(wheel: &Wheel, dir: &Path, ui: Ui) -> anyhow::Result<PathBuf
     Ok(path)
 }
 
-/// Where the virtual environment lies, relative to the root of the workspace.
-const ENVIRONMENT: &str = "target/deval/python";
-
-/// The environment's own Python.
-pub(crate) fn interpreter() -> PathBuf {
-    cargo::root().join(ENVIRONMENT).join("bin/python")
+/// A virtual environment that tests and benchmarks use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Environment {
+    /// The miner's pipeline, the Hub's client, and the peers of the benchmarks.
+    Pipeline,
+    /// bittensor 9.0.1, as De-Val's validators run it.
+    Bittensor,
 }
 
-/// Creates the virtual environment with the validator's torch and transformers, for tests, benchmarks and the proof of obfuscated
-/// packages; does nothing when it is there.
-pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
-    ui.say("preparing the Python environment with the validator's torch and transformers");
-    let status = Command::new("bash")
-        .arg("ci/python-env.sh")
-        .arg(ENVIRONMENT)
-        .current_dir(cargo::root())
-        // What it says is no result of ours.
-        .stdout(io::stderr())
-        .status()
-        .context("cannot run bash")?;
-    if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }
+impl Environment {
+    /// Its requirements, and where it lies, relative to the root of the workspace.
+    fn name_and_dir(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pipeline => ("pipeline", "target/deval/python"),
+            Self::Bittensor => ("bittensor", "target/deval/python-bittensor"),
+        }
+    }
+
+    /// The environment's own Python.
+    pub(crate) fn interpreter(self) -> PathBuf {
+        cargo::root().join(self.name_and_dir().1).join("bin/python")
+    }
+
+    /// Makes it, unless it is there and up to date.
+    pub(crate) fn prepare(self, ui: Ui) -> anyhow::Result<()> {
+        let (name, dir) = self.name_and_dir();
+        ui.say(format!("preparing the Python environment `{name}`"));
+        let status = Command::new("bash")
+            .args(["ci/python-env.sh", dir, name])
+            .current_dir(cargo::root())
+            // What it says is no result of ours.
+            .stdout(io::stderr())
+            .status()
+            .context("cannot run bash")?;
+        if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }
+    }
 }

@@ -22,6 +22,15 @@ impl Secrets {
         Ok(Self { dotenv })
     }
 
+    /// Every value that is a secret by its name, from the environment and from `.env`.
+    pub(crate) fn values(&self) -> Vec<String> {
+        const WORDS: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "API_KEY", "BT_PW_"];
+        let all = env::vars().chain(self.dotenv.clone());
+        all.filter(|(name, _)| WORDS.iter().any(|word| name.to_uppercase().contains(word)))
+            .map(|(_, value)| value)
+            .collect()
+    }
+
     /// The first of these names that has a value.
     pub(crate) fn get(&self, names: &[&str]) -> Option<String> {
         let from_env = names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));

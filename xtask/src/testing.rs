@@ -7,14 +7,16 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{Verdict, cargo, python, ui::Ui};
+use crate::{Verdict, cargo, python::Environment, ui::Ui};
 
 /// Runs all tests. Those that need something this machine lacks skip with a message; with `DEVAL_TEST_REQUIRE=python,…` what is named
 /// is installed where that can be done, and a skip is a failure.
 pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
-    if required.split(',').any(|name| name.trim() == "python") {
-        python::prepare(ui)?;
+    for (name, environment) in [("python", Environment::Pipeline), ("bittensor", Environment::Bittensor)] {
+        if required.split(',').any(|required| required.trim() == name) {
+            environment.prepare(ui)?;
+        }
     }
     // The tests start this program.
     let built = cargo::command().args(["build", "--package", "deval-localnet"]).status().context("cannot run cargo")?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::AxonError;
 use crate::server::system_clock;
 use crate::synapse::{
-    self, BITTENSOR_VERSION, BODY_HASH, MODEL_QUERY, ModelFields, SynapseBody, Terminal, python_float,
+    self, BITTENSOR_VERSION, BODY_HASH, EMPTY_BODY_HASH, MODEL_QUERY, ModelFields, SynapseBody, Terminal, python_float,
 };
 
 /// What bittensor 9.0.1 measures as the sizes of this synapse: of Python's objects, and without a meaning to anyone.
@@ -77,24 +77,29 @@ pub async fn query(
 }
 
 /// One signed question. The parts that differ from one to the next are given, so that the bytes can be tested.
-struct Question<'a> {
-    axon: SocketAddr,
-    axon_hotkey: &'a str,
-    timeout: Duration,
-    nonce: i128,
-    uuid: String,
-    own_ip: &'a str,
+pub(crate) struct Question<'a> {
+    pub(crate) axon: SocketAddr,
+    pub(crate) axon_hotkey: &'a str,
+    pub(crate) timeout: Duration,
+    pub(crate) nonce: i128,
+    pub(crate) uuid: String,
+    pub(crate) own_ip: &'a str,
 }
 
 impl Question<'_> {
     fn sign(&self, validator: &KeyPair) -> (HeaderMap, Vec<u8>) {
-        let (hash, hotkey) = (synapse::empty_body_hash(), validator.ss58());
-        let message = synapse::signed_message(self.nonce, &hotkey, self.axon_hotkey, &self.uuid, &hash);
-        let signature = validator.sign(message.as_bytes());
-        self.build(hotkey, format!("0x{}", hex::encode(signature)), hash)
+        let hotkey = validator.ss58();
+        let signature = self.signature(&hotkey, validator);
+        self.build(hotkey, signature, EMPTY_BODY_HASH.to_owned())
     }
 
-    fn build(&self, hotkey: String, signature: String, hash: String) -> (HeaderMap, Vec<u8>) {
+    /// The signature of `key` under this question from `hotkey`, as it is sent.
+    pub(crate) fn signature(&self, hotkey: &str, key: &KeyPair) -> String {
+        let message = synapse::signed_message(self.nonce, hotkey, self.axon_hotkey, &self.uuid, EMPTY_BODY_HASH);
+        format!("0x{}", hex::encode(key.sign(message.as_bytes())))
+    }
+
+    pub(crate) fn build(&self, hotkey: String, signature: String, hash: String) -> (HeaderMap, Vec<u8>) {
         let axon = Terminal {
             ip: Some(self.axon.ip().to_string()),
             port: Some(self.axon.port().into()),

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use deval_chain::ChainError;
 
 /// The work could not be done. An axon's refusal is no error: it is a reply with its status.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +17,25 @@ pub enum AxonError {
         /// What the system said.
         source: io::Error,
     },
-    /// The server stopped by itself.
-    #[error("the axon stopped: {0}")]
-    Serve(io::Error),
+    /// The chain could not be read.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The registered hotkeys were read, and could not be kept for the next start.
+    #[error("{}: cannot keep the registered hotkeys: {source}; after a restart they come from the chain alone", path.display())]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody could tell the address that validators reach.
+    #[error("cannot tell the external address by {by}: {reason}; name it with `--external-ip` or `axon.external_ip`")]
+    ExternalAddress {
+        /// The interface or the address asked.
+        by: String,
+        /// What happened.
+        reason: String,
+    },
     /// Nothing answers there.
     #[error("{address}: the axon cannot be reached: {reason}; a validator would see the same and give no reward")]
     Unreachable {

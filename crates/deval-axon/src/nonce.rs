@@ -17,6 +17,8 @@ const LONGEST_TIMEOUT_S: f64 = 60.0;
 const FUTURE: i128 = 300 * SECOND;
 /// Dendrites of one hotkey that are told apart; a real one keeps its uuid until it is restarted.
 const UUIDS_PER_HOTKEY: usize = 64;
+/// Bytes of a uuid that is kept as it is; a real one has 36.
+const LONGEST_UUID: usize = 64;
 /// Hotkeys remembered before the stale ones are swept out; a subnet has 256.
 const HOTKEYS: usize = 4096;
 
@@ -25,7 +27,7 @@ const HOTKEYS: usize = 4096;
 pub(crate) struct NonceTable(Mutex<HashMap<[u8; 32], Vec<Seen>>>);
 
 struct Seen {
-    uuid: [u8; 32],
+    uuid: Box<str>,
     nonce: i128,
 }
 
@@ -55,7 +57,7 @@ impl NonceTable {
             hotkeys.retain(|_, seen| seen.iter().any(|s| s.nonce > oldest_possible));
         }
         let seen = hotkeys.entry(claim.hotkey).or_default();
-        let uuid = digest(claim.uuid);
+        let uuid = bounded(claim.uuid);
         seen.retain(|s| s.uuid != uuid && s.nonce > oldest_possible);
         if seen.len() >= UUIDS_PER_HOTKEY {
             let oldest = (0..seen.len()).min_by_key(|&i| seen[i].nonce).unwrap_or(0);
@@ -72,7 +74,7 @@ impl NonceTable {
 
 impl Claim<'_> {
     fn newer_than(&self, seen: Option<&Vec<Seen>>) -> Result<(), String> {
-        let uuid = digest(self.uuid);
+        let uuid = bounded(self.uuid);
         match seen.into_iter().flatten().find(|s| s.uuid == uuid) {
             Some(last) if self.nonce <= last.nonce => {
                 Err("Nonce is too old, a newer one was last processed".to_owned())
@@ -106,9 +108,9 @@ fn seconds(nanoseconds: i128) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-/// A uuid is any text the caller likes; its digest has a known size.
-fn digest(uuid: &str) -> [u8; 32] {
-    Sha3_256::digest(uuid).into()
+/// A uuid is any text the caller likes; a long one is known by its digest, so that it takes no more memory than others.
+fn bounded(uuid: &str) -> Box<str> {
+    if uuid.len() <= LONGEST_UUID { uuid.into() } else { hex::encode(Sha3_256::digest(uuid)).into() }
 }
 
 #[cfg(test)]

@@ -1,36 +1,40 @@
 //! The axon: bittensor's order of checks, statuses, headers and bodies.
 //!
 //! Path, headers, blacklist, signature and nonce, route, body, answer. Differences from bittensor 9.0.1, each on purpose:
-//! age and future of a nonce are always limited (see [`crate::nonce`]), bodies are limited in size, and refusals are not
-//! signed, so that a server open to the world needs no key.
+//! age and future of a nonce are always limited (see [`crate::nonce`]), connections, headers and bodies are limited in number,
+//! size and time (see [`listen`]), and refusals are not signed. Upstream signs a text with two hotkeys as the caller wrote them,
+//! and nobody checks that signature: a key that signs strangers' words is a risk for nothing.
 
+mod listen;
 mod refusal;
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use deval_chain::{parse_ss58, verify};
-use tokio::net::TcpListener;
+use deval_chain::verify;
 use uuid::Uuid;
 
+pub use self::listen::{Listening, bind};
 use self::refusal::{Refusal, internal_error, plain, redirect};
+use crate::metrics::Metrics;
 use crate::nonce::{Claim, NonceTable};
+use crate::subnet::Subnet;
 use crate::synapse::{
-    self, BITTENSOR_VERSION, BODY_HASH, MODEL_QUERY, ModelFields, PING, RequestBody, SynapseBody, Terminal, Unparsable,
+    self, BITTENSOR_VERSION, BODY_HASH, EMPTY_BODY_HASH, MODEL_QUERY, ModelFields, PING, RequestBody, SynapseBody,
+    Terminal, Unparsable,
 };
-use crate::{AxonError, Registry};
 
 /// A `ModelQuerySynapse` is below one kilobyte.
 const LARGEST_BODY: usize = 64 * 1024;
+/// From the last header to the last byte of the body; a validator waits 5 s for the whole.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// What the axon answers with.
 #[derive(Debug, Clone)]
@@ -43,51 +47,24 @@ pub struct AxonConfig {
     pub model_id: String,
 }
 
-struct Axon {
-    config: AxonConfig,
-    registry: Arc<dyn Registry>,
+/// The axon. Clones are the same axon, so its answers can be replaced while it serves.
+#[derive(Clone)]
+pub struct Axon(Arc<Inner>);
+
+struct Inner {
+    config: RwLock<Arc<AxonConfig>>,
+    subnet: Arc<Subnet>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     nonces: NonceTable,
     /// Upstream names every axon process.
     uuid: String,
+    metrics: Metrics,
 }
 
 /// Nanoseconds since 1970, by the system's clock.
 pub fn system_clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The axon as a router. `clock` tells nanoseconds since 1970 ([`system_clock`] outside tests).
-pub fn router(
-    config: AxonConfig,
-    registry: Arc<dyn Registry>,
-    clock: impl Fn() -> u64 + Send + Sync + 'static,
-) -> Router {
-    let (nonces, uuid) = (NonceTable::default(), Uuid::new_v4().to_string());
-    let axon = Axon { config, registry, clock: Box::new(clock), nonces, uuid };
-    Router::new().fallback(handle).with_state(Arc::new(axon))
-}
-
-/// Listens on an address.
-///
-/// # Errors
-/// [`AxonError::Bind`], as when the port is taken.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, AxonError> {
-    TcpListener::bind(address).await.map_err(|source| AxonError::Bind { address, source })
-}
-
-/// Serves until `shutdown` completes, then finishes the requests under way.
-///
-/// # Errors
-/// [`AxonError::Serve`].
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), AxonError> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await.map_err(AxonError::Serve)
 }
 
 /// A request whose headers could be read.
@@ -99,34 +76,77 @@ struct Call {
     axon: Terminal,
 }
 
-async fn handle(State(axon): State<Arc<Axon>>, request: Request) -> Response {
-    let started = (axon.clock)();
-    let (parts, body) = request.into_parts();
-    let answered = match axon.admit(&parts, started) {
-        Ok(call) => axon.route(call, &parts, body, started).await,
-        Err(refusal) => Err(refusal),
-    };
-    answered.unwrap_or_else(|refusal| refusal.into_response(axon.seconds_since(started)))
+impl Axon {
+    /// An axon that answers the hotkeys of `subnet`. `clock` tells nanoseconds since 1970 ([`system_clock`] outside tests).
+    pub fn new(config: AxonConfig, subnet: Arc<Subnet>, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            config: RwLock::new(Arc::new(config)),
+            subnet,
+            clock: Box::new(clock),
+            nonces: NonceTable::default(),
+            uuid: Uuid::new_v4().to_string(),
+            metrics: Metrics::default(),
+        }))
+    }
+
+    /// Answers with this from the next request on; requests under way keep what they began with.
+    pub fn answer_with(&self, config: AxonConfig) {
+        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// What was counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Answers one request.
+    pub(crate) async fn respond(&self, peer: SocketAddr, request: Request) -> Response {
+        let (started, (parts, body)) = ((self.0.clock)(), request.into_parts());
+        let config = self.0.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let exchange = Exchange { axon: &self.0, config: &config, peer, started };
+        let answering = exchange.respond(&parts, body);
+        let late = |_| plain(StatusCode::REQUEST_TIMEOUT, "Request timed out");
+        let response = tokio::time::timeout(REQUEST_TIME, answering).await.unwrap_or_else(late);
+        self.0.metrics.answered(response.status().as_u16(), exchange.seconds());
+        response
+    }
 }
 
-impl Axon {
-    fn seconds_since(&self, started: u64) -> f64 {
-        std::time::Duration::from_nanos((self.clock)().saturating_sub(started)).as_secs_f64()
+/// One request, with what does not change while it is answered.
+struct Exchange<'a> {
+    axon: &'a Inner,
+    config: &'a AxonConfig,
+    peer: SocketAddr,
+    /// By the axon's clock, as [`Exchange::seconds`].
+    started: u64,
+}
+
+impl Exchange<'_> {
+    async fn respond(&self, parts: &Parts, body: Body) -> Response {
+        let answered = match self.admit(parts) {
+            Ok(call) => self.route(call, parts, body).await,
+            Err(refusal) => Err(refusal),
+        };
+        answered.unwrap_or_else(|refusal| refusal.into_response(self.seconds()))
+    }
+
+    fn seconds(&self) -> f64 {
+        Duration::from_nanos((self.axon.clock)().saturating_sub(self.started)).as_secs_f64()
     }
 
     /// Everything that is decided without the body.
-    fn admit(&self, parts: &Parts, now: u64) -> Result<Call, Refusal> {
+    fn admit(&self, parts: &Parts) -> Result<Call, Refusal> {
         let name = parts.uri.path().split('/').nth(1).unwrap_or_default();
         let Some(synapse) = [PING, MODEL_QUERY].into_iter().find(|known| *known == name) else {
             return Err(Refusal::unknown_synapse(name));
         };
-        let call = self.read_headers(parts, synapse, now).map_err(|Unparsable| internal_error(None))?;
-        let known = call.dendrite.hotkey.as_deref().is_some_and(|hotkey| self.registry.is_registered(hotkey));
+        let call = self.read_headers(parts, synapse).map_err(|Unparsable| internal_error(None))?;
+        let known = call.dendrite.hotkey.as_deref().is_some_and(|hotkey| self.axon.subnet.is_registered(hotkey));
         if synapse == MODEL_QUERY && !known {
             let message = "Forbidden. Key is blacklisted: Unrecognized hotkey.".to_owned();
             return Err(Refusal::of(call, StatusCode::FORBIDDEN, message));
         }
-        match self.verify(&call, now.into()) {
+        match self.verify(&call) {
             Ok(()) => Ok(call),
             Err(reason) => {
                 Err(Refusal::of(call, StatusCode::UNAUTHORIZED, format!("Not Verified with error: {reason}")))
@@ -134,32 +154,31 @@ impl Axon {
         }
     }
 
-    fn read_headers(&self, parts: &Parts, synapse: &'static str, now: u64) -> Result<Call, Unparsable> {
+    fn read_headers(&self, parts: &Parts, synapse: &'static str) -> Result<Call, Unparsable> {
         let headers = &parts.headers;
         synapse::check_sizes(headers)?;
         let mut axon = Terminal::from_headers(headers, "axon")?;
         axon.version = Some(BITTENSOR_VERSION);
-        axon.nonce = Some(now.into());
-        axon.uuid = Some(self.uuid.clone());
+        axon.nonce = Some(self.started.into());
+        axon.uuid = Some(self.axon.uuid.clone());
         let mut dendrite = Terminal::from_headers(headers, "dendrite")?;
-        if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
-            dendrite.ip = Some(peer.ip().to_string());
-            dendrite.port = Some(peer.port().into());
-        }
+        dendrite.ip = Some(self.peer.ip().to_string());
+        dendrite.port = Some(self.peer.port().into());
         let body_hash = synapse::header(headers, BODY_HASH)?.map(str::to_owned);
         Ok(Call { synapse, timeout: synapse::float(headers, "timeout")?, body_hash, dendrite, axon })
     }
 
     /// Upstream's `default_verify`; the error is its message.
-    fn verify(&self, call: &Call, now: i128) -> Result<(), String> {
+    fn verify(&self, call: &Call) -> Result<(), String> {
         let Some(hotkey) = call.dendrite.hotkey.as_deref() else {
             return Err("No SS58 formatted address or public key provided.".to_owned());
         };
-        let public = parse_ss58(hotkey).map_err(|_| "Invalid SS58 address.".to_owned())?;
+        let public = self.axon.subnet.account(hotkey).ok_or("Invalid SS58 address.")?;
         let nonce = call.dendrite.nonce.ok_or("Missing Nonce")?;
         let uuid = call.dendrite.uuid.as_deref().unwrap_or("None");
-        let claim = Claim { hotkey: public, uuid, nonce, now, timeout: call.timeout.unwrap_or(0.0) };
-        self.nonces.check(&claim)?;
+        let timeout = call.timeout.unwrap_or(0.0);
+        let claim = Claim { hotkey: public, uuid, nonce, now: self.started.into(), timeout };
+        self.axon.nonces.check(&claim)?;
         let body_hash = call.body_hash.as_deref().unwrap_or("None");
         let message = synapse::signed_message(nonce, hotkey, &self.config.hotkey_ss58, uuid, body_hash);
         let text = call.dendrite.signature.as_deref();
@@ -171,10 +190,10 @@ impl Axon {
             return Err(format!("Signature mismatch with {message} and {text}"));
         }
         // A ping changes nothing and anybody may send it: only those whom the axon answers fill the table.
-        if call.synapse == PING { claim.fresh() } else { self.nonces.accept(&claim) }
+        if call.synapse == PING { claim.fresh() } else { self.axon.nonces.accept(&claim) }
     }
 
-    async fn route(&self, call: Call, parts: &Parts, body: Body, started: u64) -> Result<Response, Refusal> {
+    async fn route(&self, call: Call, parts: &Parts, body: Body) -> Result<Response, Refusal> {
         let rest = parts.uri.path().strip_prefix('/').and_then(|path| path.strip_prefix(call.synapse));
         match rest {
             Some("") if parts.method == Method::POST || parts.method == Method::GET => {}
@@ -183,25 +202,24 @@ impl Axon {
             _ => return Ok(plain(StatusCode::NOT_FOUND, "Not Found")),
         }
         match to_bytes(body, LARGEST_BODY).await {
-            Ok(body) => self.answer(call, &body, started),
+            Ok(body) => self.answer(call, &body),
             Err(_) => Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large")),
         }
     }
 
-    fn answer(&self, call: Call, body: &Bytes, started: u64) -> Result<Response, Refusal> {
+    fn answer(&self, call: Call, body: &Bytes) -> Result<Response, Refusal> {
         if body.is_empty() {
             return Err(internal_error(Some(call)));
         }
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(refusal::not_json()) };
         let shape = json.is_object().then(|| serde_json::from_value::<RequestBody>(json).ok()).flatten();
-        let expected = synapse::empty_body_hash();
         // De-Val's class hashes no field; a body that asks for one is of another protocol.
-        let hashed =
-            |body: &RequestBody| body.required_hash_fields.is_empty() && call.body_hash.as_ref() == Some(&expected);
+        let right_hash = call.body_hash.as_deref() == Some(EMPTY_BODY_HASH);
+        let hashed = |body: &RequestBody| body.required_hash_fields.is_empty() && right_hash;
         let Some(mut request) = shape.filter(hashed) else { return Err(internal_error(Some(call))) };
         request.axon.status_code = Some(200);
         request.axon.status_message = Some("Success".to_owned());
-        request.axon.process_time = Some(self.seconds_since(started));
+        request.axon.process_time = Some(self.seconds());
         let body = self.reply_body(call.synapse, &request);
         let mut headers = content_headers(body.len());
         synapse_headers(&mut headers, call.synapse, request.timeout, &request.axon, &request.dendrite, body.len());
@@ -247,9 +265,11 @@ fn synapse_headers(
     pairs.extend(axon.headers("axon"));
     pairs.extend(dendrite.headers("dendrite"));
     let size: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    pairs.push(("header_size".to_owned(), size.to_string()));
+    // Where upstream refuses, its own signature is among the headers.
+    let entries = pairs.len() + usize::from(axon.uuid.is_some());
+    pairs.push(("header_size".to_owned(), synapse::python_size_of_dict(entries).to_string()));
     pairs.push(("total_size".to_owned(), (size + body_length).to_string()));
-    pairs.push((BODY_HASH.to_owned(), synapse::empty_body_hash()));
+    pairs.push((BODY_HASH.to_owned(), EMPTY_BODY_HASH.to_owned()));
     synapse::extend(headers, pairs);
 }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::synapse::signed_message;
-use crate::{AxonConfig, KnownHotkeys, bind, router, serve};
+use crate::{Axon, AxonConfig, Listening, Subnet, bind};
 
 /// The nonce of the recorded request.
 pub(crate) const RECORDED: i128 = 1_795_378_652_026_904_752;
@@ -36,14 +36,27 @@ pub(crate) fn stranger() -> KeyPair {
     STRANGER.clone()
 }
 
+/// What the recorded axon answered with.
+pub(crate) fn config() -> AxonConfig {
+    AxonConfig { hotkey_ss58: miner().ss58(), repo_id: "deval-core".to_owned(), model_id: "base-eval".to_owned() }
+}
+
 /// An axon as the recorded one, with a clock; it knows the recorded validator only.
-pub(crate) async fn axon(clock: impl Fn() -> u64 + Send + Sync + 'static) -> SocketAddr {
-    let config =
-        AxonConfig { hotkey_ss58: miner().ss58(), repo_id: "deval-core".to_owned(), model_id: "base-eval".to_owned() };
-    let registry = Arc::new(KnownHotkeys::new([validator().ss58()]));
+pub(crate) fn recorded_axon(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Axon {
+    Axon::new(config(), Arc::new(Subnet::of([validator().ss58()])), clock)
+}
+
+pub(crate) async fn listening(axon: Axon) -> Listening {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, router(config, registry, clock), std::future::pending()));
+    Listening::start(listener, address, axon)
+}
+
+/// The address of a [`recorded_axon`] that answers as long as the test runs.
+pub(crate) async fn axon(clock: impl Fn() -> u64 + Send + Sync + 'static) -> SocketAddr {
+    let listening = listening(recorded_axon(clock)).await;
+    let address = listening.address();
+    std::mem::forget(listening);
     address
 }
 
@@ -110,10 +123,18 @@ impl Message {
         self.signed_for(&miner().ss58(), &validator())
     }
 
-    pub(crate) async fn send(&self, address: SocketAddr) -> Self {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let head = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>();
-        let bytes = [format!("{}\r\n{head}\r\n", self.start).as_bytes(), &self.body].concat();
-        send_raw(address, &bytes).await
+        [format!("{}\r\n{head}\r\n", self.start).as_bytes(), &self.body].concat()
+    }
+
+    pub(crate) async fn send(&self, address: SocketAddr) -> Self {
+        send_raw(address, &self.bytes()).await
+    }
+
+    pub(crate) async fn send_over(&self, stream: &mut TcpStream) -> Self {
+        stream.write_all(&self.bytes()).await.unwrap();
+        read_answer(stream).await
     }
 }
 
@@ -121,6 +142,11 @@ impl Message {
 pub(crate) async fn send_raw(address: SocketAddr, bytes: &[u8]) -> Message {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
+    read_answer(&mut stream).await
+}
+
+/// Reads one answer.
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Message {
     let mut answer = Vec::new();
     loop {
         if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -53,7 +53,7 @@ pub struct Submission {
 }
 
 /// Whose submission it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wallet {
     /// Folder of wallets in Bittensor's layout; a leading `~` is the home directory.
@@ -163,6 +163,17 @@ pub struct Axon {
     pub port: u16,
     /// Address that validators reach, announced on the chain; the chain refuses loopback addresses.
     pub external_ip: Option<std::net::IpAddr>,
+    /// Network interface (`eth0`) whose address is announced, in place of `external_ip`.
+    pub external_interface: Option<String>,
+    /// Address and port of `/health` and `/metrics`. Default: the port after `port`, for this machine only.
+    pub monitor: Option<std::net::SocketAddr>,
+}
+
+impl Axon {
+    /// Where `/health` and `/metrics` are served.
+    pub fn monitor(&self) -> std::net::SocketAddr {
+        self.monitor.unwrap_or_else(|| (std::net::Ipv4Addr::LOCALHOST, self.port.saturating_add(1)).into())
+    }
 }
 
 impl Default for Wallet {
@@ -191,7 +202,13 @@ impl Default for Evaluate {
 
 impl Default for Axon {
     fn default() -> Self {
-        Self { ip: std::net::Ipv4Addr::UNSPECIFIED.into(), port: 8091, external_ip: None }
+        Self {
+            ip: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            port: 8091,
+            external_ip: None,
+            external_interface: None,
+            monitor: None,
+        }
     }
 }
 

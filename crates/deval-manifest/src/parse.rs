@@ -187,6 +187,10 @@ fn out_of_range(manifest: &Manifest, places: &BTreeMap<String, Place>) -> Vec<Di
             value_finding("evaluate.embedder_repo", places, "and `evaluate.embedder_dir` name an encoder each");
         findings.push(finding.expected("one of the two").help("delete one of them"));
     }
+    if manifest.axon.external_ip.is_some() && manifest.axon.external_interface.is_some() {
+        let finding = value_finding("axon.external_interface", places, "and `axon.external_ip` name an address each");
+        findings.push(finding.expected("one of the two").help("delete one of them"));
+    }
     findings
 }
 

@@ -1,15 +1,16 @@
 //! `serve`: the axon that tells validators where the model is.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+mod chain;
+mod keeper;
+mod reload;
+mod running;
+mod settings;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use deval_axon::{AxonConfig, KnownHotkeys, bind, query, router, system_clock};
+use deval_axon::{Axon, Listening, ModelQueryReply, Subnet, query, system_clock};
 use deval_chain::{Client, KeyPair};
-use deval_hub::RepoId;
 use deval_report::{
     Diagnostic, Inputs, Report, Section, Step,
     gates::{GateStatus, GateVerdict},
@@ -17,14 +18,18 @@ use deval_report::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use super::{CommitReceipt, Watch, need, result_of};
-use crate::{context::Context, findings::Findings, hub, wallet};
+use self::{running::Start, settings::Settings};
+use super::{Watch, need};
+use crate::{
+    cli::{ExternalArgs, Global, ServeArgs},
+    context::Context,
+    log, wallet,
+};
+
+pub(crate) use self::keeper::print as print_keeper;
 
 /// A validator's time limit for the question (upstream `deval/protocol.py`).
 const VALIDATOR_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often the registered hotkeys are read again; upstream's miner does so every 100 blocks of 12 s.
-const REFRESH: Duration = Duration::from_secs(1200);
 
 /// What the axon says, and how it is announced.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +39,9 @@ pub(crate) struct ServeReceipt {
     pub(crate) listen: SocketAddr,
     /// What the chain tells validators.
     pub(crate) announce: String,
+    /// Where `/health` and `/metrics` are.
+    #[serde(default)]
+    pub(crate) monitor: Option<SocketAddr>,
     /// Whether the chain said so already; absent in a plan.
     pub(crate) announced_before: Option<bool>,
     pub(crate) model_url: String,
@@ -51,71 +59,109 @@ pub(crate) struct Answer {
     pub(crate) status_message: String,
 }
 
-/// Everything the axon needs, read once.
-struct Ready {
-    receipt: ServeReceipt,
-    inputs: Inputs,
-    wallet: deval_chain::Wallet,
-    external: IpAddr,
-    repo: RepoId,
-    endpoint: String,
-}
-
-/// Shows the plan; with `execute`, announces the axon and serves until stopped.
-pub(crate) fn serve(context: &Context, execute: bool) -> anyhow::Result<Report<ServeReceipt>> {
+/// Shows the plan; with `--execute`, announces the axon and serves until stopped.
+pub(crate) fn serve(context: &Context, global: &Global, flags: &ServeArgs) -> anyhow::Result<Report<ServeReceipt>> {
     let watch = Watch::start();
-    let ready = ready(context)?;
-    let mut receipt = ready.receipt.clone();
-    if execute {
-        context.runtime.block_on(async {
-            let listener = bind(receipt.listen).await?;
-            let (chain, known) = announce(context, &ready, &mut receipt).await?;
-            context.ui.say(format!("serving {} on {}; stop with Ctrl-C", receipt.model_url, receipt.listen));
-            let refresh = tokio::spawn(refresh(chain, known.clone(), context.network().netuid()));
-            let stopped = deval_axon::serve(listener, axon(&ready, known), stop_signal()).await;
-            refresh.abort();
-            stopped.map_err(anyhow::Error::from)
-        })?;
+    need(context, Step::Commit)?;
+    let wallet = wallet::open(context)?;
+    let (settings, inputs) = Settings::read(context, &flags.external, &wallet.hotkey_ss58())?;
+    let external = context.runtime.block_on(settings.external.resolve())?;
+    let diagnostics: Vec<_> = settings.unreachable(external, context).into_iter().collect();
+    let receipt = receipt(&settings, SocketAddr::new(external, settings.listen.port()));
+    if !flags.effect.execute {
+        return Ok(finished(inputs, receipt, diagnostics, watch));
     }
-    finish(context, ready.inputs, receipt, Vec::new(), watch, execute)
+    log::begin(flags.log, context.secrets.values().into_iter().chain(settings.secret_path()).collect())?;
+    diagnostics.iter().for_each(|finding| tracing::warn!(code = finding.code, "{}", finding.message));
+    let endpoint = context.chain_endpoint()?;
+    let reload = reload::Reload::new(context, global, &flags.external, wallet.hotkey_ss58())?;
+    let start = Start { settings, external, wallet, endpoint, hotkeys: context.out("cache/hotkeys.json") };
+    let stored = |answered: &Answered| {
+        let report =
+            finished(inputs.clone(), with_answer(receipt.clone(), answered), diagnostics.clone(), Watch::start());
+        context.store.write(&report)
+    };
+    let answered = context.runtime.block_on(running::serve(start, reload, stored))?;
+    Ok(finished(inputs.clone(), with_answer(receipt.clone(), &answered), diagnostics.clone(), watch))
 }
 
 /// Announces the axon, serves it on a free local port, and asks it once as a validator would.
 pub(crate) fn ask_once(context: &Context) -> anyhow::Result<Report<ServeReceipt>> {
     let watch = Watch::start();
-    let ready = ready(context)?;
-    let mut receipt = ready.receipt.clone();
-    let reply = context.runtime.block_on(async {
-        let (_, known) = announce(context, &ready, &mut receipt).await?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free local port")?;
+    let wallet = wallet::open(context)?;
+    let (settings, inputs) = Settings::read(context, &ExternalArgs::default(), &wallet.hotkey_ss58())?;
+    let netuid = settings.network.netuid();
+    let (external, before, reply) = context.runtime.block_on(async {
+        let external = settings.external.resolve().await?;
+        let chain = Client::connect(&context.chain_endpoint()?, settings.network).await?;
+        let outcome = chain.serve_axon(netuid, &wallet, external, settings.listen.port()).await?;
+        let subnet = Arc::new(Subnet::of(chain.registered_hotkeys(netuid).await?));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free local port")?;
         let address = listener.local_addr().context("a bound port has an address")?;
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(deval_axon::serve(listener, axon(&ready, known), async {
-            let _ = stopped.await;
-        }));
-        let reply = query(address, &ready.wallet.hotkey_ss58(), &validator()?, VALIDATOR_TIMEOUT).await?;
-        let _ = stop.send(());
-        serving.await.context("the axon does not panic")??;
-        anyhow::Ok(reply)
+        let axon = Axon::new(settings.answers(wallet.hotkey_ss58()), subnet, system_clock);
+        let listening = Listening::start(listener, address, axon);
+        let reply = query(address, &wallet.hotkey_ss58(), &validator()?, VALIDATOR_TIMEOUT).await?;
+        listening.stop().await;
+        anyhow::Ok((external, outcome.already_there, reply))
     })?;
-    let told = format!("{}/{}", reply.repo_id, reply.model_id);
-    let diagnostics = if told == receipt.model_url {
-        Vec::new()
-    } else {
-        vec![
-            Diagnostic::error("G04", "the axon does not tell where the model is")
-                .found(format!("{told}, status {} {}", reply.status_code, reply.status_message))
-                .expected(&receipt.model_url),
-        ]
-    };
-    receipt.gates = gates(&reply, diagnostics.is_empty());
-    receipt.answer = Some(Answer {
+    let answered = Answered { announced_before: Some(before), reply };
+    let diagnostics = answered.wrong(&settings.model_url).into_iter().collect();
+    let receipt = receipt(&settings, SocketAddr::new(external, settings.listen.port()));
+    let report = finished(inputs, with_answer(receipt, &answered), diagnostics, watch);
+    context.store.write(&report)?;
+    Ok(report)
+}
+
+/// What the axon answered when it was asked, and how it was announced.
+struct Answered {
+    /// Whether the chain said so already; absent while it is away.
+    announced_before: Option<bool>,
+    reply: ModelQueryReply,
+}
+
+impl Answered {
+    fn wrong(&self, model_url: &str) -> Option<Diagnostic> {
+        let told = self.told();
+        let finding = Diagnostic::error("G04", "the axon does not tell where the model is")
+            .found(format!("{told}, status {} {}", self.reply.status_code, self.reply.status_message))
+            .expected(model_url);
+        (told != model_url).then_some(finding)
+    }
+
+    fn told(&self) -> String {
+        format!("{}/{}", self.reply.repo_id, self.reply.model_id)
+    }
+}
+
+fn receipt(settings: &Settings, announce: SocketAddr) -> ServeReceipt {
+    ServeReceipt {
+        executed: false,
+        listen: settings.listen,
+        announce: announce.to_string(),
+        monitor: Some(settings.monitor),
+        announced_before: None,
+        model_url: settings.model_url.clone(),
+        answer: None,
+        gates: Vec::new(),
+    }
+}
+
+fn with_answer(receipt: ServeReceipt, answered: &Answered) -> ServeReceipt {
+    let gates = gates(answered, &receipt.model_url);
+    let reply = answered.reply.clone();
+    let answer = Answer {
         repo_id: reply.repo_id,
         model_id: reply.model_id,
         status_code: reply.status_code,
         status_message: reply.status_message,
-    });
-    finish(context, ready.inputs, receipt, diagnostics, watch, true)
+    };
+    ServeReceipt { executed: true, announced_before: answered.announced_before, answer: Some(answer), gates, ..receipt }
+}
+
+fn finished(inputs: Inputs, receipt: ServeReceipt, diagnostics: Vec<Diagnostic>, watch: Watch) -> Report<ServeReceipt> {
+    let mut report = Report::new(Step::Serve.name(), inputs, diagnostics, Some(receipt));
+    report.run = watch.stop(Vec::new(), serde_json::Value::Null);
+    report
 }
 
 /// The validator of the local network, a development key.
@@ -123,111 +169,20 @@ pub(crate) fn validator() -> anyhow::Result<KeyPair> {
     KeyPair::from_uri("//Bob//vali").context("a development key")
 }
 
-fn ready(context: &Context) -> anyhow::Result<Ready> {
-    let mut inputs = Inputs::default();
-    inputs.add_need(Step::Commit, &need(context, Step::Commit)?);
-    let committed: CommitReceipt = result_of(context, Step::Commit)?;
-    let settings = &context.manifest.axon;
-    let external =
-        settings.external_ip.or((!settings.ip.is_unspecified()).then_some(settings.ip)).ok_or_else(|| {
-            let finding = Diagnostic::error("serve.external-ip", "nobody knows which address validators reach")
-                .found(format!("axon.ip = \"{}\" and no axon.external_ip", settings.ip))
-                .expected("axon.external_ip in deval.toml")
-                .help("set `external_ip` in the [axon] table to the public address of this machine");
-            Findings::from(context.place(finding, "axon"))
-        })?;
-    let receipt = ServeReceipt {
-        executed: false,
-        listen: SocketAddr::new(settings.ip, settings.port),
-        announce: SocketAddr::new(external, settings.port).to_string(),
-        announced_before: None,
-        model_url: context.manifest.submission.model_url.clone(),
-        answer: None,
-        gates: Vec::new(),
-    };
-    let wallet = wallet::open(context)?;
-    if committed.hotkey != wallet.hotkey_ss58() {
-        let finding = Diagnostic::error("serve.other-hotkey", "the chain commitment was made with another hotkey")
-            .found(committed.hotkey)
-            .expected(wallet.hotkey_ss58())
-            .help("run `cargo xtask commit --execute` with this wallet");
-        return Err(Findings::from(finding).into());
+fn gates(answered: &Answered, model_url: &str) -> Vec<GateVerdict> {
+    let pass_if = |holds| if holds { GateStatus::Pass } else { GateStatus::Fail };
+    let told = pass_if(answered.told() == model_url);
+    let seen = format!("status {} for a registered hotkey", answered.reply.status_code);
+    let left = (VALIDATOR_TIMEOUT.as_secs_f64() - answered.reply.seconds).max(0.0);
+    let mut gates = vec![
+        GateVerdict::new("G04", told, "answered a validator's question").margin(format!("{left:.1} s of 5 s left")),
+        GateVerdict::new("G05", pass_if(answered.reply.status_code == 200), seen),
+    ];
+    // Announced means registered: the chain takes no announcement of another hotkey.
+    if answered.announced_before.is_some() {
+        gates.insert(0, GateVerdict::new("G01", GateStatus::Pass, "registered, and the axon is on chain"));
     }
-    Ok(Ready { receipt, inputs, wallet, external, repo: hub::repo(context)?, endpoint: context.chain_endpoint()? })
-}
-
-async fn announce(
-    context: &Context,
-    ready: &Ready,
-    receipt: &mut ServeReceipt,
-) -> anyhow::Result<(Client, Arc<KnownHotkeys>)> {
-    let netuid = context.network().netuid();
-    let chain = Client::connect(&ready.endpoint, context.network()).await?;
-    let outcome = chain.serve_axon(netuid, &ready.wallet, ready.external, receipt.listen.port()).await?;
-    receipt.executed = true;
-    receipt.announced_before = Some(outcome.already_there);
-    let known = Arc::new(KnownHotkeys::new(chain.registered_hotkeys(netuid).await?));
-    Ok((chain, known))
-}
-
-fn axon(ready: &Ready, known: Arc<KnownHotkeys>) -> axum::Router {
-    let config = AxonConfig {
-        hotkey_ss58: ready.wallet.hotkey_ss58(),
-        repo_id: ready.repo.namespace().to_owned(),
-        model_id: ready.repo.name().to_owned(),
-    };
-    router(config, known, system_clock)
-}
-
-/// Reads the registered hotkeys again and again; while the chain is away the last known ones stand.
-async fn refresh(chain: Client, known: Arc<KnownHotkeys>, netuid: u16) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        if let Ok(hotkeys) = chain.registered_hotkeys(netuid).await {
-            known.replace(hotkeys);
-        }
-    }
-}
-
-/// Completes on Ctrl-C or SIGTERM.
-async fn stop_signal() {
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    let terminate = async {
-        match &mut terminated {
-            Ok(signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => (),
-        _ = terminate => (),
-    }
-}
-
-fn gates(reply: &deval_axon::ModelQueryReply, answered: bool) -> Vec<GateVerdict> {
-    let status = if answered { GateStatus::Pass } else { GateStatus::Fail };
-    let seen = format!("status {} for a registered validator", reply.status_code);
-    let left = (VALIDATOR_TIMEOUT.as_secs_f64() - reply.seconds).max(0.0);
-    vec![
-        GateVerdict::new("G04", status, "answered a validator's question").margin(format!("{left:.1} s of 5 s left")),
-        GateVerdict::new("G05", status, seen),
-    ]
-}
-
-fn finish(
-    context: &Context,
-    inputs: Inputs,
-    receipt: ServeReceipt,
-    diagnostics: Vec<Diagnostic>,
-    watch: Watch,
-    store: bool,
-) -> anyhow::Result<Report<ServeReceipt>> {
-    let mut report = Report::new(Step::Serve.name(), inputs, diagnostics, Some(receipt));
-    report.run = watch.stop(Vec::new(), serde_json::Value::Null);
-    if store {
-        context.store.write(&report)?;
-    }
-    Ok(report)
+    gates
 }
 
 impl Answer {
@@ -242,6 +197,9 @@ impl ServeReceipt {
             .row("listens on", self.listen)
             .row("announces", &self.announce)
             .row("tells", &self.model_url);
+        if let Some(monitor) = self.monitor {
+            section = section.row("health, metrics", format!("http://{monitor}/health, /metrics"));
+        }
         if let Some(answer) = &self.answer {
             section = section.row("asked once", answer.summary());
         }

@@ -6,7 +6,9 @@ use tokio::net::TcpListener;
 
 use super::{Question, query};
 use crate::AxonError;
-use crate::synapse::empty_body_hash;
+use sha3::{Digest, Sha3_256};
+
+use crate::synapse::EMPTY_BODY_HASH;
 use crate::system_clock;
 use crate::testing::{Message, RECORDED, axon, miner, stranger, validator};
 
@@ -25,7 +27,7 @@ fn the_question_is_the_recorded_one_to_the_byte() {
         own_ip: "203.0.113.7",
     };
     let signature = recorded.get("bt_header_dendrite_signature").unwrap().to_owned();
-    let (headers, body) = question.build(validator().ss58(), signature, empty_body_hash());
+    let (headers, body) = question.build(validator().ss58(), signature, EMPTY_BODY_HASH.to_owned());
     assert_eq!(String::from_utf8(body).unwrap(), String::from_utf8(recorded.body.clone()).unwrap());
     // What the HTTP client adds by itself is not the dendrite's.
     let client = ["Host", "Accept", "Accept-Encoding", "User-Agent", "Content-Length"];
@@ -34,7 +36,7 @@ fn the_question_is_the_recorded_one_to_the_byte() {
     let sent: Vec<_> =
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
     assert_eq!(sent, wanted);
-    assert_eq!(empty_body_hash(), "a7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a");
+    assert_eq!(EMPTY_BODY_HASH, hex::encode(Sha3_256::digest("")));
 }
 
 #[tokio::test]

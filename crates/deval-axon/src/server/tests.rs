@@ -3,19 +3,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::testing::{Message, RECORDED, SECOND, axon, fixture, miner, send_raw, stranger, validator};
+use super::listen::CONNECTIONS_FROM_ONE;
+use crate::testing::{
+    Message, RECORDED, SECOND, axon, config, fixture, listening, miner, read_answer, recorded_axon, send_raw, stranger,
+    validator,
+};
+use crate::{Axon, AxonConfig, Subnet, bind, monitor};
 
 /// What is no function of the request: times, random names and signatures, Python's object sizes, the peer's address; and
 /// what this axon does not send: the server's name, and a signature of its own under a refusal.
 const NOT_COMPARED: [&str; 5] = ["date", "server", "connection", "bt_header_axon_signature", "content-length"];
-const VALUE_NOT_COMPARED: [&str; 7] = [
+const VALUE_NOT_COMPARED: [&str; 6] = [
     "bt_header_axon_process_time",
     "bt_header_axon_nonce",
     "bt_header_axon_uuid",
     "bt_header_dendrite_ip",
     "bt_header_dendrite_port",
-    "header_size",
     "total_size",
 ];
 
@@ -257,6 +263,126 @@ async fn a_body_cannot_write_headers() {
     let answer = fresh().with_body(body).send(axon(now).await).await;
     assert_eq!(answer.start, "HTTP/1.1 200 OK");
     assert_eq!((answer.get("evil"), answer.get("bt_header_dendrite_ip")), (None, None));
+}
+
+#[tokio::test]
+async fn answers_are_replaced_between_two_requests_of_one_connection() {
+    let axon = recorded_axon(now);
+    let listening = listening(axon.clone()).await;
+    let mut stream = TcpStream::connect(listening.address()).await.unwrap();
+    let ask = async |stream: &mut TcpStream, uuid: &str| {
+        let request = base().set("bt_header_dendrite_uuid", uuid).signed();
+        request.send_over(stream).await
+    };
+    assert!(String::from_utf8(ask(&mut stream, "a").await.body).unwrap().contains("base-eval"));
+    axon.answer_with(AxonConfig { model_id: "newer".to_owned(), ..config() });
+    let body = String::from_utf8(ask(&mut stream, "b").await.body).unwrap();
+    assert!(body.contains(r#""model_id":"newer""#), "{body}");
+}
+
+#[tokio::test]
+async fn a_stopping_axon_answers_what_is_under_way_and_closes_the_rest() {
+    let listening = listening(recorded_axon(now)).await;
+    let address = listening.address();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    let whole = fresh().bytes();
+    let (first, rest) = whole.split_at(whole.len() - 10);
+    busy.write_all(first).await.unwrap();
+    // The axon has begun with the second connection when it answers a third.
+    assert_eq!(
+        at("POST /ModelQuerySynapse").set("bt_header_dendrite_uuid", "u").signed().send(address).await.start,
+        "HTTP/1.1 200 OK"
+    );
+    let stopping = tokio::spawn(listening.stop());
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "idle connections are closed");
+    busy.write_all(rest).await.unwrap();
+    let answer = read_answer(&mut busy).await;
+    assert_eq!(answer.start, "HTTP/1.1 200 OK");
+    stopping.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let axon = recorded_axon(now);
+    let listening = listening(axon.clone()).await;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_FROM_ONE {
+        held.push(TcpStream::connect(listening.address()).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect(listening.address()).await.unwrap();
+    assert_eq!(one_more.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(axon.metrics().render().contains("connections_turned_away_total 1\n"));
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(listening.address()).await.unwrap();
+    assert_eq!(fresh().send_over(&mut other).await.start, "HTTP/1.1 200 OK", "another address is served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_too_slowly_is_not_waited_for() {
+    let axon = recorded_axon(now);
+    let listening = listening(axon.clone()).await;
+    let mut silent = TcpStream::connect(listening.address()).await.unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0, "no header in time");
+    let mut slow = TcpStream::connect(listening.address()).await.unwrap();
+    let whole = fresh().bytes();
+    slow.write_all(&whole[..whole.len() - 10]).await.unwrap();
+    assert_eq!(read_answer(&mut slow).await.start, "HTTP/1.1 408 Request Timeout");
+    assert_eq!(axon.metrics().with_status(408), 1);
+}
+
+#[tokio::test]
+async fn what_is_counted_can_be_scraped() {
+    let axon = recorded_axon(now);
+    let listening = listening(axon.clone()).await;
+    fresh().send(listening.address()).await;
+    at("POST /Nope").send(listening.address()).await;
+    let text = axon.metrics().render();
+    for line in [
+        "deval_axon_requests_total{status=\"200\"} 1",
+        "deval_axon_requests_total{status=\"404\"} 1",
+        "deval_axon_request_duration_seconds_bucket{le=\"+Inf\"} 2",
+        "deval_axon_request_duration_seconds_count 2",
+        "deval_axon_panics_total 0",
+        "# TYPE deval_axon_request_duration_seconds histogram",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+    }
+    assert_eq!(axon.metrics().requests(), 2);
+}
+
+#[tokio::test]
+async fn the_second_port_tells_how_the_axon_stands() {
+    let subnet = Arc::new(Subnet::of([]));
+    let axon = Axon::new(config(), subnet.clone(), now);
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = monitor(axon, subnet.clone(), &miner().ss58());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, body) = get("/health").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("hotkeys.unknown"), "{body}");
+    let known = Subnet::of([miner().ss58()]);
+    known.chain_answers(true);
+    known.announced(true);
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let known = Arc::new(known);
+    let router = monitor(Axon::new(config(), known.clone(), now), known, &miner().ss58());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let health: serde_json::Value =
+        reqwest::get(format!("http://{address}/health")).await.unwrap().json().await.unwrap();
+    assert_eq!((&health["serving"], &health["reasons"]), (&true.into(), &serde_json::json!([])));
+    let metrics = reqwest::get(format!("http://{address}/metrics")).await.unwrap();
+    assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4");
+    let text = metrics.text().await.unwrap();
+    assert!(text.contains("deval_axon_registered_hotkeys 1\n") && text.contains("deval_axon_announced 1\n"), "{text}");
 }
 
 #[tokio::test]

@@ -63,6 +63,16 @@ fn values_out_of_range_are_found_with_their_place() {
 }
 
 #[test]
+fn an_external_address_has_one_source_and_the_monitor_follows_the_port() {
+    let text = findings(&format!("{GOOD}[axon]\nexternal_ip = \"192.0.2.1\"\nexternal_interface = \"eth0\"\n"));
+    assert!(text.contains("deval.toml:7:") && text.contains("one of the two"), "{text}");
+    let monitor = |keys: &str| parse(&format!("{GOOD}[axon]\n{keys}"), "deval.toml").manifest.unwrap().axon.monitor();
+    assert_eq!(monitor("port = 9000\n").to_string(), "127.0.0.1:9001");
+    assert_eq!(monitor("monitor = \"[::1]:7\"\n").to_string(), "[::1]:7");
+    assert!(findings(&format!("{GOOD}[axon]\nmonitor = \"9000\"\n")).contains("deval.toml:6:11"));
+}
+
+#[test]
 fn syntax_errors_have_a_place() {
     let text = findings("schema = \n[submission\n");
     assert!(text.contains("manifest.syntax") && text.contains("deval.toml:1:"), "{text}");

@@ -16,7 +16,7 @@ use deval_python::{
 use deval_report::{Diagnostic, Section};
 use serde_json::{Value, json};
 
-use crate::{context::Context, findings::Findings, python};
+use crate::{context::Context, findings::Findings, python::Environment};
 
 /// Longest that one of the two pipelines may take for all requests.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -47,10 +47,10 @@ pub(super) fn make(context: &Context, shipped: &BTreeMap<String, PathBuf>) -> an
         Err(error) => return Err(error.into()),
     };
     let obfuscate_seconds = begun.elapsed().as_secs_f64();
-    python::prepare(context.ui)?;
+    Environment::Pipeline.prepare(context.ui)?;
     let spinner = context.ui.spinner("asking the plain and the obfuscated pipeline");
     let begun = Instant::now();
-    let interpreter = python::interpreter();
+    let interpreter = Environment::Pipeline.interpreter();
     let claim = Claim { python: &interpreter, shipped, armored: &armored.dir, folder: &folder, patience: PATIENCE };
     let outcome = proof::prove(claim);
     spinner.finish_and_clear();

@@ -1,0 +1,124 @@
+//! The serving axon's eye on the chain: who is registered, and that the chain says where the axon is.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use deval_axon::{AxonError, Subnet};
+use deval_chain::{ChainError, Client, Wallet};
+use deval_report::Network;
+use tokio::sync::watch;
+
+/// How often the chain is looked at, and after how many blocks the registered hotkeys are read again. Upstream's miner reads them every
+/// 100 blocks. The local chain makes blocks only when something happens.
+fn cadence(network: Network) -> (Duration, u64) {
+    match network {
+        Network::Local => (Duration::from_secs(1), 1),
+        Network::Test | Network::Finney => (Duration::from_secs(12), 25),
+    }
+}
+
+/// Reads the chain again and again, over a new connection where the old one broke; while it is away, what was known stands.
+pub(super) struct ChainWatch {
+    pub(super) subnet: Arc<Subnet>,
+    pub(super) endpoint: String,
+    pub(super) network: Network,
+    pub(super) wallet: Wallet,
+    /// Where validators reach the axon.
+    pub(super) place: watch::Receiver<SocketAddr>,
+    client: Option<Client>,
+    /// The place that the chain was seen to name.
+    announced: Option<SocketAddr>,
+    /// What the chain said against it the last time.
+    refused: Option<String>,
+}
+
+impl ChainWatch {
+    pub(super) fn new(
+        subnet: Arc<Subnet>,
+        endpoint: String,
+        network: Network,
+        wallet: Wallet,
+        place: watch::Receiver<SocketAddr>,
+    ) -> Self {
+        Self { subnet, endpoint, network, wallet, place, client: None, announced: None, refused: None }
+    }
+
+    /// Looks for as long as the axon serves.
+    pub(super) async fn run(mut self) {
+        let (pause, _) = cadence(self.network);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.place.changed() => {}
+            }
+            // What goes wrong was told, and is tried again.
+            let _ = self.look().await;
+        }
+    }
+
+    /// Looks once. Whether the chain held the announcement already; nothing when it refused.
+    ///
+    /// # Errors
+    /// When the chain is away; what was known stands.
+    pub(super) async fn look(&mut self) -> Result<Option<bool>, AxonError> {
+        let looked = self.try_look().await;
+        match &looked {
+            Ok(_) => {
+                if self.subnet.chain_answers(true) {
+                    tracing::info!(block = self.subnet.block(), endpoint = self.endpoint, "the chain answers");
+                }
+            }
+            Err(error) => {
+                self.client = None;
+                if self.subnet.chain_answers(false) {
+                    tracing::warn!("{error}; the hotkeys of block {} stay known", self.subnet.block());
+                } else {
+                    tracing::debug!("{error}");
+                }
+            }
+        }
+        looked
+    }
+
+    async fn try_look(&mut self) -> Result<Option<bool>, AxonError> {
+        let (netuid, (_, blocks)) = (self.network.netuid(), cadence(self.network));
+        let chain = match &self.client {
+            Some(client) => client.clone(),
+            None => Client::connect(&self.endpoint, self.network).await?,
+        };
+        let first = self.client.replace(chain.clone()).is_none();
+        let block = chain.block_number().await?;
+        // A chain that was set up anew is behind what is known of the old one.
+        let due = first || block.abs_diff(self.subnet.block()) >= blocks;
+        if due {
+            match self.subnet.refresh(&chain, netuid).await {
+                Err(error @ AxonError::Keep { .. }) => tracing::warn!("{error}"),
+                refreshed => refreshed?,
+            }
+        }
+        let place = *self.place.borrow_and_update();
+        if due || self.announced != Some(place) { self.announce(&chain, place).await } else { Ok(None) }
+    }
+
+    async fn announce(&mut self, chain: &Client, place: SocketAddr) -> Result<Option<bool>, AxonError> {
+        let announced = chain.serve_axon(self.network.netuid(), &self.wallet, place.ip(), place.port()).await;
+        let outcome = match announced {
+            Ok(outcome) => outcome,
+            Err(error @ (ChainError::Refused { .. } | ChainError::ReadBack { .. })) => {
+                self.subnet.announced(false);
+                self.announced = None;
+                let told = self.refused.replace(error.to_string());
+                if told != self.refused {
+                    tracing::error!("{place} is not announced: {error}");
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.subnet.announced(true);
+        (self.announced, self.refused) = (Some(place), None);
+        if let Some(submitted) = &outcome.submitted {
+            tracing::info!(%place, block = submitted.block_number, "announced on chain");
+        }
+        Ok(Some(outcome.already_there))
+    }
+}
