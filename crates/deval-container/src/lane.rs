@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -25,6 +26,10 @@ use crate::{
 
 /// Questions of one task between two looks at the writable layer (upstream `run_step` in `deval/contest.py`).
 const LOOK_EVERY: usize = 10;
+/// A connection breaks a moment before the engine knows that the container ended.
+const ENDING_LOOKS: usize = 6;
+/// Time between two such looks.
+const ENDING_LOOK: Duration = Duration::from_millis(50);
 /// How many answer limits a late answer is waited for, where it is.
 const PATIENCE: u32 = 15;
 
@@ -131,6 +136,11 @@ impl Lane {
         })
     }
 
+    /// Where the miner API answers.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
     /// Answers that were recorded by an interrupted run and not asked for again.
     pub fn resumed(&self) -> usize {
         self.records.resumed
@@ -214,13 +224,16 @@ impl Lane {
 
     /// Notices that the container has ended.
     async fn look_after(&mut self, why: &str) -> Result<(), ContainerError> {
-        let state = self.running.state().await?;
-        if state.is_running {
-            self.records.troubles.push(why.to_owned());
-            return Ok(());
+        for _ in 0..ENDING_LOOKS {
+            let state = self.running.state().await?;
+            if !state.is_running {
+                self.running.last_lines().await;
+                self.ended = Some(self.end(&state));
+                return Ok(());
+            }
+            tokio::time::sleep(ENDING_LOOK).await;
         }
-        self.running.last_lines().await;
-        self.ended = Some(self.end(&state));
+        self.records.troubles.push(why.to_owned());
         Ok(())
     }
 

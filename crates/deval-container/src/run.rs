@@ -39,6 +39,10 @@ const SCRATCH: &str = "/tmp";
 const USER: &str = "1000:1000";
 /// Most bytes of one log file on the engine's disk, of which it keeps two.
 const LOG_FILE: &str = "16m";
+/// The engine's own network, open to the outside.
+const BRIDGE: &str = "bridge";
+/// An address for documentation, where no name server answers.
+const NO_NAME_SERVER: &str = "192.0.2.1";
 /// Longest time that the engine may take to start a container; what runs inside it is waited for elsewhere.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest wait for the last lines of a container that ended.
@@ -217,7 +221,7 @@ async fn start(engine: &Engine, image: &Image, options: &RunOptions, owner: Owne
     let logs = Arc::new(Mutex::new(Logs::default()));
     let following = Some(follow(&docker, &id, &logs));
     let address = address(engine, &container, &network).await?;
-    let is_open = network == "bridge";
+    let is_open = network == BRIDGE;
     Ok(Running { docker, container: Some(container), id, address, is_open, has_gpu, logs, following, owner })
 }
 
@@ -233,7 +237,7 @@ fn wants_gpu(engine: &Engine, gpu: Gpu) -> bool {
 async fn network(engine: &Engine, options: &RunOptions, owner: &Owner) -> Result<String, ContainerError> {
     let is_fetched = matches!(options.source, Source::Fetched { .. });
     if options.is_open || is_fetched || !engine.info.is_reachable {
-        return Ok("bridge".to_owned());
+        return Ok(BRIDGE.to_owned());
     }
     let name = format!("deval-{}", owner.name());
     let request = NetworkCreateRequest {
@@ -273,8 +277,12 @@ fn request(
         request = request.with_device_requests(vec![devices(options.gpu)]);
     }
     // Where we reach the container by its address, nothing is published.
-    let (limits, is_published) = (options.clone(), !engine.info.is_reachable);
-    Ok(request.with_host_config_modifier(move |host| limit(host, &limits, is_published)))
+    let (limits, is_published, is_closed) = (options.clone(), !engine.info.is_reachable, network != BRIDGE);
+    Ok(request.with_host_config_modifier(move |host| {
+        limit(host, &limits, is_published);
+        // Engines before 26 ask the host's name server for a container that has no way out.
+        host.dns = is_closed.then(|| vec![NO_NAME_SERVER.to_owned()]);
+    }))
 }
 
 fn mounted(

@@ -97,8 +97,9 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<(String, String)> {
 
 fn misbehave(stream: &TcpStream, body: &str, started: Instant) -> Option<()> {
     let word = body.split_once("double:").map_or("", |(_, rest)| rest);
-    let end = word.find(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '-').unwrap_or(word.len());
-    let (word, number) = split(&word[..end]);
+    let end = word.find(|c: char| !c.is_ascii_alphanumeric() && ![':', '-', '.'].contains(&c)).unwrap_or(word.len());
+    let whole = &word[..end];
+    let (word, number) = split(whole);
     let told = match word {
         "raise" => return broken(stream, r#"{"raised": "ValueError", "message": "no"}"#, started),
         "nan" => {
@@ -123,7 +124,7 @@ fn misbehave(stream: &TcpStream, body: &str, started: Instant) -> Option<()> {
         "late" => wait(number),
         "flood" => flood(number),
         "disk" => fill_disk(),
-        "network" => reach_out(),
+        "connect" => connect(whole.trim_start_matches("connect:")),
         "write" => write_outside(),
         "fork" => fork(),
         _ => vec!["a claim".to_owned()],
@@ -191,14 +192,11 @@ fn fill_disk() -> Vec<String> {
     vec![error.to_string(), format!("{size} MiB")]
 }
 
-fn reach_out() -> Vec<String> {
-    let name = ("example.com", 80).to_socket_addrs().map_or_else(|error| error.to_string(), |_| "resolved".to_owned());
-    let limit = Duration::from_millis(300);
-    let address = "192.0.2.1:80".parse().unwrap();
-    let connected = TcpStream::connect_timeout(&address, limit).map_or_else(|error| error.to_string(), |_| "connected".to_owned());
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let has_way_out = routes.lines().any(|line| line.split_whitespace().nth(1) == Some("00000000"));
-    vec![name, connected, format!("default route: {has_way_out}")]
+fn connect(address: &str) -> Vec<String> {
+    let name = ("pypi.org", 80).to_socket_addrs().map_or("no name".to_owned(), |_| "a name".to_owned());
+    let address = format!("{address}:8000").parse().unwrap();
+    let connected = TcpStream::connect_timeout(&address, Duration::from_millis(1000));
+    vec![name, connected.map_or_else(|_| "no connection".to_owned(), |_| "a connection".to_owned())]
 }
 
 fn write_outside() -> Vec<String> {

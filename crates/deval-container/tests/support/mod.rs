@@ -58,7 +58,7 @@ pub(crate) fn image(engine: &Engine) -> Image {
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
     pub(crate) image: Image,
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
     pub(crate) options: LaneOptions,
 }
 
@@ -68,7 +68,7 @@ impl Bench {
         let image = image(&engine);
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path());
-        Some(Self { engine, image, dir, options })
+        Some(Self { engine, image, _dir: dir, options })
     }
 
     /// Starts in a given way; see the double.
