@@ -17,6 +17,7 @@ mod package;
 pub mod python_source;
 pub mod repo;
 mod secrets;
+pub mod tiny;
 mod validate;
 pub mod weights;
 
