@@ -61,6 +61,13 @@ impl Api {
         self.call(self.http.get(format!("{}{path}", self.base)), limit).await
     }
 
+    /// Any request.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str, limit: Duration) -> Call {
+        let method = method.parse().unwrap_or(reqwest::Method::GET);
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        self.call(request.header("content-type", "application/json").body(body.to_owned()), limit).await
+    }
+
     /// Asks a question; the body is JSON text as Python's `requests` sends it.
     pub(crate) async fn ask(&self, body: String, limit: Duration) -> (Call, Duration) {
         let request = self.http.post(format!("{}/eval_query", self.base));

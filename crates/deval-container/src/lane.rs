@@ -207,12 +207,22 @@ impl Lane {
         Ok(Record { task: request.task, entry, server_ms })
     }
 
+    /// Longest wait for an answer.
+    pub(crate) fn limit(&self) -> Duration {
+        self.options.limits.answer
+    }
+
     /// A late answer: the container may have died over it; and it may be waited for.
     async fn after_late(&mut self) -> Result<(), ContainerError> {
         self.look_after("the answer is late").await?;
+        if self.options.is_serial_exact { Ok(()) } else { self.wait_until_free().await }
+    }
+
+    /// Waits until the server has done with a late answer.
+    pub(crate) async fn wait_until_free(&mut self) -> Result<(), ContainerError> {
         let started = Instant::now();
         let patience = self.options.limits.answer * PATIENCE;
-        while !self.options.is_serial_exact && self.ended.is_none() && started.elapsed() < patience {
+        while self.ended.is_none() && started.elapsed() < patience {
             let call = self.api.get("/health", self.options.limits.answer.max(Duration::from_secs(1))).await;
             if matches!(call, Call::Answered(_)) {
                 break;
@@ -223,7 +233,7 @@ impl Lane {
     }
 
     /// Notices that the container has ended.
-    async fn look_after(&mut self, why: &str) -> Result<(), ContainerError> {
+    pub(crate) async fn look_after(&mut self, why: &str) -> Result<(), ContainerError> {
         for _ in 0..ENDING_LOOKS {
             let state = self.running.state().await?;
             if !state.is_running {

@@ -4,6 +4,7 @@
 //! would hear it. Everything mirrors upstream's `deval/api` and the parts of `deval/contest.py` that talk to it.
 
 mod client;
+pub mod conformance;
 mod engine;
 mod error;
 mod image;

@@ -25,7 +25,10 @@ pub(super) fn of_answers(asked: &[Asked<'_>]) -> Vec<GateVerdict> {
         ("G48", relevancy, |result| ![0.0, 1.0].contains(&result.answer.score), "with a score other than 0 and 1"),
         ("G49", claims, names_true_claims, "that the validator punishes for naming true claims"),
     ];
-    rules.iter().filter_map(|(code, applies, offends, what)| verdict(code, &results, *applies, *offends, what)).collect()
+    rules
+        .iter()
+        .filter_map(|(code, applies, offends, what)| verdict(code, &results, *applies, *offends, what))
+        .collect()
 }
 
 fn verdict(code: &str, results: &[&ExampleResult], applies: Rule, offends: Rule, what: &str) -> Option<GateVerdict> {
