@@ -4,6 +4,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +22,6 @@ use crate::{
     image::Image,
     journal::{self, Entry, Journal},
     observed::Observed,
-    owner,
     ready::{self, Event, Expected, Limits, Started},
     record::{Ended, Measured, Record, Records},
     run::{RunOptions, Running, Source, State},
@@ -83,15 +86,27 @@ pub struct Lane {
     /// How often each task was asked in this run, resumed answers included.
     asked: BTreeMap<Task, usize>,
     ended: Option<Ended>,
-    /// Keeps the watch on signals.
-    _watch: Watch,
+    watch: Watch,
 }
 
-struct Watch(tokio::task::JoinHandle<()>);
+/// Waits for the user to interrupt.
+struct Watch {
+    task: tokio::task::JoinHandle<()>,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Once the user interrupted, the container is taken away and this process is about to end: what comes back then is no answer.
+    async fn hold_if_interrupted(&self) {
+        if self.is_interrupted.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -128,7 +143,7 @@ impl Lane {
             image: image.clone(),
             asked: BTreeMap::new(),
             ended: None,
-            _watch: watch,
+            watch,
             running,
             api,
             options,
@@ -183,6 +198,7 @@ impl Lane {
 
     async fn question(&mut self, request: &Request, key: String, sample: u32) -> Result<Record, ContainerError> {
         let (call, took) = self.api.ask(question(request), self.options.limits.answer).await;
+        self.watch.hold_if_interrupted().await;
         let (mut observed, mut server_ms) = (None, None);
         let response = match call {
             Call::Answered(answer) => {
@@ -235,7 +251,9 @@ impl Lane {
     /// Notices that the container has ended.
     pub(crate) async fn look_after(&mut self, why: &str) -> Result<(), ContainerError> {
         for _ in 0..ENDING_LOOKS {
-            let state = self.running.state().await?;
+            let state = self.running.state().await;
+            self.watch.hold_if_interrupted().await;
+            let state = state?;
             if !state.is_running {
                 self.running.last_lines().await;
                 self.ended = Some(self.end(&state));
@@ -258,8 +276,9 @@ impl Lane {
         let number = *asked;
         *asked += 1;
         if number.is_multiple_of(LOOK_EVERY) && self.ended.is_none() {
-            let bytes = self.running.layer_bytes().await?;
-            self.records.layers.push(Measured { task, question: number, bytes });
+            let bytes = self.running.layer_bytes().await;
+            self.watch.hold_if_interrupted().await;
+            self.records.layers.push(Measured { task, question: number, bytes: bytes? });
         }
         Ok(())
     }
@@ -314,13 +333,17 @@ fn fingerprint(options: &LaneOptions, image: &Image, more: &str, has_gpu: bool) 
 /// Removes the containers when the user interrupts.
 fn watch(engine: &Engine, running: &Running, on_interrupt: Option<fn()>) -> Watch {
     let (docker, owner) = (engine.docker.clone(), running.owner());
-    Watch(runtime().spawn(async move {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_interrupted);
+    let task = runtime().spawn(async move {
         let Some(end) = on_interrupt else { return };
         interrupted().await;
+        flag.store(true, Ordering::Relaxed);
         // Nobody is left to tell; the next run removes what this one could not.
-        let _gone = owner::remove_all(&docker, &owner).await;
+        let _gone = owner.release(&docker).await;
         end();
-    }))
+    });
+    Watch { task, is_interrupted }
 }
 
 #[cfg(unix)]

@@ -23,7 +23,7 @@ use crate::{
 /// Label of containers and networks; its value is the path of their owner's lock.
 pub(crate) const LABEL: &str = "deval.owner";
 
-/// A lock that this process holds as long as its containers may live.
+/// A lock that this process holds as long as its containers may live: until [`Owner::release`].
 #[derive(Debug)]
 pub(crate) struct Owner {
     path: PathBuf,
@@ -49,16 +49,16 @@ impl Owner {
         self.path.to_string_lossy().into_owned()
     }
 
+    /// Removes everything that this owner has, and the lock's file with it. Where the engine is gone, the file stays, so that the next run
+    /// finds what was left.
+    pub(crate) async fn release(&self, docker: &Docker) -> Result<(), ContainerError> {
+        remove_all(docker, &self.label()).await?;
+        fs::remove_file(&self.path).map_err(ContainerError::file("remove", &self.path))
+    }
+
     /// A name that no other owner has.
     pub(crate) fn name(&self) -> String {
         self.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // Left behind, it would only be looked at once more.
-        let _gone = fs::remove_file(&self.path);
     }
 }
 
@@ -75,7 +75,7 @@ pub fn remove_leftovers(engine: &Engine) -> Result<usize, ContainerError> {
     block_on(async {
         let removed = remove_if(&engine.docker, &is_dead).await?;
         removed.iter().for_each(|path| {
-            // Only the label's list is counted; the file itself may be gone already.
+            // One owner may have had several containers, and then its file is gone already.
             let _gone = fs::remove_file(path);
         });
         Ok(removed.len())
@@ -126,6 +126,8 @@ mod tests {
         std::fs::write(dir.path().join("left.lock"), "").unwrap();
         assert!(is_dead(dir.path().join("left.lock").to_str().unwrap()));
         drop(owner);
+        assert!(is_dead(&path), "what it left can be told");
+        std::fs::remove_file(&path).unwrap();
         assert!(!is_dead(&path), "an unknown owner may live on another machine");
     }
 }

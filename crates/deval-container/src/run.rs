@@ -13,6 +13,7 @@ use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
     bollard::{
         Docker,
+        errors::Error as EngineError,
         models::{DeviceRequest, HostConfig, HostConfigLogConfig, NetworkCreateRequest},
         query_parameters::{InspectContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder},
     },
@@ -124,6 +125,13 @@ pub(crate) struct State {
     pub(crate) is_out_of_memory: bool,
 }
 
+impl State {
+    /// Somebody else removed it, by force.
+    fn removed() -> Self {
+        Self { exit_code: 137, ..Self::default() }
+    }
+}
+
 /// A container that this process owns; it is removed with this value.
 pub(crate) struct Running {
     docker: Docker,
@@ -137,19 +145,18 @@ pub(crate) struct Running {
     pub(crate) has_gpu: bool,
     logs: Arc<Mutex<Logs>>,
     following: Option<JoinHandle<()>>,
-    owner: Owner,
+    owner: Arc<Owner>,
 }
 
 impl Running {
     /// Starts a container. It need not be ready, or even alive, when this returns.
     pub(crate) fn start(engine: &Engine, image: &Image, options: &RunOptions) -> Result<Self, ContainerError> {
-        let owner = Owner::new(&options.owners)?;
-        let label = owner.label();
+        let owner = Arc::new(Owner::new(&options.owners)?);
         block_on(async {
-            let started = start(engine, image, options, owner).await;
+            let started = start(engine, image, options, &owner).await;
             if started.is_err() {
                 // testcontainers leaves a container behind that was made but could not be started.
-                owner::remove_all(&engine.docker, &label).await?;
+                owner.release(&engine.docker).await?;
             }
             started
         })
@@ -159,14 +166,16 @@ impl Running {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Label of the owner, by which [`owner::remove_all`] finds this container.
-    pub(crate) fn owner(&self) -> String {
-        self.owner.label()
+    pub(crate) fn owner(&self) -> Arc<Owner> {
+        Arc::clone(&self.owner)
     }
 
     pub(crate) async fn state(&self) -> Result<State, ContainerError> {
-        let inspected = self.docker.inspect_container(&self.id, None).await;
-        let state = inspected.map_err(ContainerError::engine("looking at the container"))?.state.unwrap_or_default();
+        let state = match self.docker.inspect_container(&self.id, None).await {
+            Ok(inspected) => inspected.state.unwrap_or_default(),
+            Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => return Ok(State::removed()),
+            Err(error) => return Err(ContainerError::engine("looking at the container")(error)),
+        };
         Ok(State {
             is_running: state.running.unwrap_or(false),
             exit_code: state.exit_code.unwrap_or(0),
@@ -203,25 +212,30 @@ impl Drop for Running {
         if let Some(following) = self.following.take() {
             following.abort();
         }
-        let (docker, owner, container) = (self.docker.clone(), self.owner.label(), self.container.take());
+        let container = self.container.take();
         let _runtime = runtime().enter();
         drop(container);
-        // An engine that is gone has no container either; the next run looks again.
-        let _gone = block_on(owner::remove_all(&docker, &owner));
+        // What an engine that is gone could not remove is found by the next run.
+        let _gone = block_on(self.owner.release(&self.docker));
     }
 }
 
-async fn start(engine: &Engine, image: &Image, options: &RunOptions, owner: Owner) -> Result<Running, ContainerError> {
+async fn start(
+    engine: &Engine,
+    image: &Image,
+    options: &RunOptions,
+    owner: &Arc<Owner>,
+) -> Result<Running, ContainerError> {
     let has_gpu = wants_gpu(engine, options.gpu);
-    let network = network(engine, options, &owner).await?;
-    let request = request(engine, image, options, &owner, &network)?;
+    let network = network(engine, options, owner).await?;
+    let request = request(engine, image, options, owner, &network)?;
     let container = request.start().await.map_err(|error| start_failed(options.gpu, &error))?;
     let docker = engine.docker.clone();
     let id = container.id().to_owned();
     let logs = Arc::new(Mutex::new(Logs::default()));
     let following = Some(follow(&docker, &id, &logs));
     let address = address(engine, &container, &network).await?;
-    let is_open = network == BRIDGE;
+    let (is_open, owner) = (network == BRIDGE, Arc::clone(owner));
     Ok(Running { docker, container: Some(container), id, address, is_open, has_gpu, logs, following, owner })
 }
 

@@ -23,7 +23,7 @@ const fn exchange(
     Exchange { what, method, path, body, status, text }
 }
 
-pub(super) const HTTP: [Exchange; 9] = [
+pub(super) const HTTP: [Exchange; 8] = [
     exchange("health", ("GET", "/health", ""), (200, "true")),
     exchange("hash", ("GET", "/get_model_hash", ""), (200, "{\"hash\":\"")),
     exchange("coldkey", ("GET", "/get_model_coldkey", ""), (200, "{\"coldkey\":\"")),
@@ -35,11 +35,6 @@ pub(super) const HTTP: [Exchange; 9] = [
         "a context that is a number",
         ("POST", "/eval_query", r#"{"tasks": ["relevancy"], "rag_context": 1, "llm_response": "x"}"#),
         (422, "detail"),
-    ),
-    exchange(
-        "no task",
-        ("POST", "/eval_query", r#"{"tasks": [], "rag_context": "x", "llm_response": "x"}"#),
-        (500, "Internal Server Error"),
     ),
 ];
 
