@@ -7,6 +7,7 @@ mod client;
 pub mod conformance;
 mod engine;
 mod error;
+mod forward;
 mod image;
 mod journal;
 mod lane;

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::{
     engine::{Engine, block_on, runtime},
     error::ContainerError,
+    forward::Forward,
     image::Image,
     logs::Logs,
     owner::{self, Owner},
@@ -144,6 +145,8 @@ pub(crate) struct Running {
     /// Whether it has a GPU.
     pub(crate) has_gpu: bool,
     logs: Arc<Mutex<Logs>>,
+    /// Keeps a local Hub in reach.
+    _forward: Option<Forward>,
     following: Option<JoinHandle<()>>,
     owner: Arc<Owner>,
 }
@@ -228,7 +231,12 @@ async fn start(
 ) -> Result<Running, ContainerError> {
     let has_gpu = wants_gpu(engine, options.gpu);
     let network = network(engine, options, owner).await?;
-    let request = request(engine, image, options, owner, &network)?;
+    let forward = match &options.source {
+        Source::Fetched { endpoint: Some(endpoint), .. } => Some(Forward::to(engine, endpoint).await?),
+        Source::Fetched { endpoint: None, .. } | Source::Mounted(_) => None,
+    };
+    let endpoint = forward.as_ref().map(|forward| forward.endpoint.as_str());
+    let request = request(engine, image, options, owner, (&network, endpoint))?;
     let container = request.start().await.map_err(|error| start_failed(options.gpu, &error))?;
     let docker = engine.docker.clone();
     let id = container.id().to_owned();
@@ -236,7 +244,18 @@ async fn start(
     let following = Some(follow(&docker, &id, &logs));
     let address = address(engine, &container, &network).await?;
     let (is_open, owner) = (network == BRIDGE, Arc::clone(owner));
-    Ok(Running { docker, container: Some(container), id, address, is_open, has_gpu, logs, following, owner })
+    Ok(Running {
+        docker,
+        container: Some(container),
+        id,
+        address,
+        is_open,
+        has_gpu,
+        logs,
+        _forward: forward,
+        following,
+        owner,
+    })
 }
 
 fn wants_gpu(engine: &Engine, gpu: Gpu) -> bool {
@@ -270,7 +289,7 @@ fn request(
     image: &Image,
     options: &RunOptions,
     owner: &Owner,
-    network: &str,
+    (network, endpoint): (&str, Option<&str>),
 ) -> Result<ContainerRequest<GenericImage>, ContainerError> {
     let (name, tag) = image.tag.rsplit_once(':').unwrap_or((&image.tag, "latest"));
     let mut request = GenericImage::new(name, tag)
@@ -282,7 +301,7 @@ fn request(
         .with_cap_drop("ALL");
     request = match &options.source {
         Source::Mounted(package) => mounted(engine, request, package)?,
-        Source::Fetched { token, endpoint } => fetched(request, token, endpoint.as_deref()),
+        Source::Fetched { token, .. } => fetched(request, token, endpoint),
     };
     for (name, value) in &options.environment {
         request = request.with_env_var(name, value);

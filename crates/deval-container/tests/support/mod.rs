@@ -1,4 +1,5 @@
 //! The test double in its image, and lanes over it.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests, which say when they skip")]
 
 use std::{
     collections::BTreeMap,
