@@ -14,7 +14,11 @@ use std::{
 use deval_model::tiny;
 use serde_json::Value;
 
-use crate::harness::{Project, Ran, repository, skip};
+use crate::{
+    harness::{Project, Ran, repository, skip},
+    numbers::publish,
+    way::Localnet,
+};
 
 /// The image that the miner API's is built on; none without an engine.
 fn base() -> Option<&'static str> {
@@ -154,6 +158,28 @@ fn the_contract_is_checked_row_by_row() {
     let Some(project) = scripted("{}") else { return };
     let ran = project.run(&["evaluate", "--conformance"]);
     insta::assert_snapshot!(ran.stdout);
+}
+
+#[test]
+fn the_container_fetches_the_published_package_behind_its_firewall() {
+    let Some(project) = scripted(r#"{"call": {"do": "network", "host": "pypi.org", "port": 443}}"#) else { return };
+    fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
+    let localnet = Localnet::start(&project);
+    let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
+    project.manifest_text(&format!("{manifest}\n[hub]\nendpoint = {:?}\n", localnet.hub));
+    let packaged = project.json(&["package"]);
+    let files: Vec<_> = packaged["result"]["files"].as_array().expect("files").iter().collect();
+    let paths: Vec<_> = files.iter().map(|file| file["path"].as_str().expect("a path")).collect();
+    publish(&project, &localnet.hub, "demo/tiny", &project.path("target/deval/package"), &paths);
+    let report = project.json(&["evaluate", "--fetch"]);
+    let container = &report["run"]["timing"]["container"];
+    let phases = container["phases"].as_array().unwrap_or_else(|| panic!("{report:#}"));
+    let names: Vec<_> = phases.iter().map(|phase| phase["deval_phase"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["fetch", "import", "load", "ready"]);
+    let seen = report["result"]["results"][1]["answer"]["mistakes"].to_string();
+    assert!(!seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
+    let of_size = |gate: &&Value| gate["code"] == "G32" && gate["status"] == "pass";
+    assert!(report["result"]["gates"].as_array().expect("gates").iter().any(|gate| of_size(&gate)));
 }
 
 #[test]

@@ -156,6 +156,11 @@ impl Lane {
         self.running.address
     }
 
+    /// Bytes that the container has printed so far, as far as the engine handed them over.
+    pub fn log_bytes(&self) -> u64 {
+        self.running.logs().bytes()
+    }
+
     /// Answers that were recorded by an interrupted run and not asked for again.
     pub fn resumed(&self) -> usize {
         self.records.resumed
