@@ -36,27 +36,28 @@ mount_control_groups() {
 start() {
     echo "engine: starting dockerd, log in $log"
     if [ -d /run/systemd/system ]; then
-        $sudo systemctl start docker
+        $sudo systemctl start docker || fail "systemd cannot start it: journalctl -u docker"
         return
     fi
     mount_control_groups
     # A process id that outlived its dockerd keeps the next one from starting.
-    pgrep -x dockerd >/dev/null || $sudo rm -f /var/run/docker.pid
-    $sudo setsid --fork bash -c "exec dockerd >$log 2>&1 </dev/null"
+    [ "$(cat "/proc/$(cat /var/run/docker.pid 2>/dev/null)/comm" 2>/dev/null)" = dockerd ] || $sudo rm -f /var/run/docker.pid
+    $sudo setsid bash -c "exec dockerd >$log 2>&1" </dev/null >/dev/null 2>&1 &
+    pid=$!
 }
 
 command -v dockerd >/dev/null || install_packages docker.io iptables
 command -v docker >/dev/null || fail "dockerd is installed, its client \`docker\` is not"
-if $sudo docker info >/dev/null 2>&1; then
-    fail "the engine answers root only; add yourself to the group: sudo usermod -aG docker $(id -un), then log in again"
-fi
-start
+pid=
+$sudo docker info >/dev/null 2>&1 || start
 for _ in $(seq 150); do
     if $sudo docker info >/dev/null 2>&1; then
-        answers || fail "the engine runs but answers root only: sudo usermod -aG docker $(id -un), then log in again"
+        answers || fail "the engine answers root only: sudo usermod -aG docker $(id -un), then log in again"
         echo "engine: Docker $(docker version --format '{{.Server.Version}}') answers"
         exit 0
     fi
+    [ -z "$pid" ] || [ -d "/proc/$pid" ] || fail "dockerd ended. The end of its log:
+$($sudo tail -n 20 "$log")"
     sleep 0.2
 done
 fail "dockerd did not answer within 30 s. The end of its log:

@@ -4,6 +4,11 @@ set -eu
 device=$1
 lock=$(dirname "$0")/requirements.lock
 
+python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+    echo "the base image needs Python 3.11, as the validator has; this is $(python3 --version 2>&1)" >&2
+    exit 2
+}
+
 tools=
 for tool in iptables:iptables ip:iproute2 gosu:gosu; do
     command -v "${tool%:*}" >/dev/null || tools="$tools ${tool#*:}"

@@ -20,7 +20,7 @@ Phases   One JSON object a line on standard output, each when it is over: `{"dev
          `DeValPipeline`), and `ready`, when the port is open, with the seconds since the start of Python. What hangs
          is the phase after the last that was told.
 Exit     1 when fetching, importing or loading raises; the traceback is on standard error.
-Headers  Every response: `server-timing: app;dur=MS`, the API's own milliseconds, the pipeline's among them. /eval_query,
-         when the pipeline was called: `x-deval-observed`, what the pipeline returned before it became JSON; ASCII JSON
-         below 4 KB (`observed.py`).
+Headers  Every response: `server-timing: app;dur=MS`, the milliseconds from request to response inside this process, the
+         pipeline's among them. /eval_query, when the pipeline was called: `x-deval-observed`, what the pipeline
+         returned before it became JSON; ASCII JSON below 4 KB (`observed.py`).
 """

@@ -17,7 +17,8 @@ refuse() {
 
 # Nothing leaves but to the gateway, to the container itself, and to the Hub's names on port 443 at the addresses that they
 # have now. Upstream resolves them behind the rule that drops everything, name servers included, and waits in vain for each
-# on some networks; here they are resolved first, and written down, because no name server is reached afterwards.
+# on some networks; here they are resolved first, and written down, because no name server is reached afterwards. A network
+# without names costs 3 s for each; `--add-host` spares that.
 raise_firewall() {
     rule -o lo -j ACCEPT
     rule -m conntrack --ctstate ESTABLISHED -j ACCEPT
@@ -25,7 +26,7 @@ raise_firewall() {
         rule -d "$gateway" -j ACCEPT
     done
     for name in $names; do
-        for address in $(getent ahostsv4 "$name" | cut -d' ' -f1 | sort -u); do
+        for address in $(RES_OPTIONS='timeout:3 attempts:1' getent ahostsv4 "$name" | cut -d' ' -f1 | sort -u); do
             rule -p tcp -d "$address" --dport 443 -j ACCEPT
             grep -q "[[:space:]]$name\$" /etc/hosts || echo "$address $name" >>/etc/hosts
         done

@@ -7,9 +7,9 @@
      "mistakes": {"type": "list", "items": ["str"], "count": 3, "longest_words": 12, "dots_only": false,
                   "surrogate": false}}
 
-`score` and `mistakes` are null when the key is missing; of a result that is no mapping only the type is told. `finite` is
-null when the score is no number. Only lists, tuples and sets are looked into; a generator would be used up. `dots_only`:
-an item without a character beside dots and white space. `surrogate`: an item that UTF-8 cannot hold.
+`score` and `mistakes` are null when the key is missing; of a result that is no mapping only the type is told. `finite`
+is null when the score is no number. Only lists, tuples and sets are looked into; a generator would be used up.
+`dots_only`: an item without a character beside dots and white space. `surrogate`: an item that UTF-8 cannot hold.
 Of a pipeline that raised: `{"seconds": 0.01, "raised": "ValueError", "message": "…"}`.
 """
 

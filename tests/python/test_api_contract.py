@@ -19,6 +19,26 @@ from api.contract import coldkey, model_hash
 
 REPOSITORY = Path(__file__).parents[2]
 VECTORS = REPOSITORY / "tests/fixtures/scoring"
+UPSTREAM_LOCK = {
+    "accelerate": "1.2.1",
+    "bitsandbytes": "0.42.0",
+    "fastapi": "0.115.6",
+    "huggingface-hub": "0.27.1",
+    "numpy": "2.2.1",
+    "peft": "0.14.0",
+    "pyarmor": "8.5.11",
+    "pyarmor.cli.core": "6.5.3",
+    "pydantic": "2.10.4",
+    "python-dotenv": "1.0.1",
+    "safetensors": "0.5.0",
+    "starlette": "0.41.3",
+    "tokenizers": "0.21.0",
+    "torch": "2.4.1",
+    "transformers": "4.47.1",
+    "triton": "3.0.0",
+    "uvicorn": "0.30.6",
+}
+"""Of deval/api/poetry.lock."""
 
 
 class Server:
@@ -100,6 +120,21 @@ def vectors(kind: str) -> list[Any]:
 
 def observed(reply: Reply) -> dict[str, Any]:
     return json.loads(reply.headers["x-deval-observed"])
+
+
+def pins(path: str) -> dict[str, str]:
+    """Package and version of each line of a lock."""
+    lines = (REPOSITORY / path).read_text().splitlines()
+    pinned = [line.split(";")[0].strip().split("==") for line in lines if line and not line.startswith("#")]
+    return {re.sub("[-_]", "-", name).lower(): version for name, version in pinned}
+
+
+def test_the_image_has_the_packages_of_the_validator_and_the_tests_run_on_them() -> None:
+    image, tests = pins("pipeline/requirements.lock"), pins("tests/python/requirements-pipeline.txt")
+    assert UPSTREAM_LOCK.items() <= image.items()
+    # The numpy of the tests is that of the validator itself, which the scoring benchmark stands beside.
+    shared = (tests.keys() & image.keys()) - {"numpy"}
+    assert {name: tests[name] for name in shared} == {name: image[name] for name in shared}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
