@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The environment that `ci/python-env.sh target/deval/python` makes.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let python = repository().join("target/deval/python/bin/python");
     if python.exists() {
         return Some(python);

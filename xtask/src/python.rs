@@ -1,7 +1,7 @@
 //! Python, where the demo and the tests need it: packages are fetched with pip, never installed into the system.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -49,13 +49,16 @@ pub(crate) fn interpreter() -> PathBuf {
     cargo::root().join(ENVIRONMENT).join("bin/python")
 }
 
-/// Creates the virtual environment that the Python tests and benchmarks use.
+/// Creates the virtual environment with the validator's torch and transformers, for tests, benchmarks and the proof of obfuscated
+/// packages; does nothing when it is there.
 pub(crate) fn prepare(ui: Ui) -> anyhow::Result<()> {
-    ui.say("preparing the Python environment of tests and benchmarks");
+    ui.say("preparing the Python environment with the validator's torch and transformers");
     let status = Command::new("bash")
         .arg("ci/python-env.sh")
         .arg(ENVIRONMENT)
         .current_dir(cargo::root())
+        // What it says is no result of ours.
+        .stdout(io::stderr())
         .status()
         .context("cannot run bash")?;
     if status.success() { Ok(()) } else { bail!("ci/python-env.sh ended with {status}") }

@@ -73,6 +73,8 @@ pub struct Wallet {
 pub struct Package {
     /// Files of the model folder that stay at home: exact names or `*` patterns.
     pub ignore: Vec<String>,
+    /// Whether the pipeline is shipped obfuscated by PyArmor, proven to answer as the plain one.
+    pub obfuscate: bool,
 }
 
 /// What answers the questions.

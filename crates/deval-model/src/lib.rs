@@ -25,5 +25,5 @@ pub use config_check::check as check_config;
 pub use digest::{Counts, FileDigest, Health, TensorDigest, TensorHealth, WeightsDigest, digest_weights};
 pub use error::ModelError;
 pub use outline::{file_sha256, outline};
-pub use package::{Copied, Package, PackageFile, PackagePlan, stage};
+pub use package::{Copied, Obfuscated, Package, PackageFile, PackagePlan, Proof, shipped, stage};
 pub use validate::{Findings, Submission, validate};

@@ -1,5 +1,6 @@
 //! What a submission looks like without reading its weights: enough to tell whether a check of headers and small files still stands.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ModelError;
 use crate::files::{self, Entry, WEIGHTS};
+use crate::python_source::{self, FOLDER};
 
 /// Longest header that safetensors allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -18,7 +20,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// # Errors
 /// When a file cannot be read.
 pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
-    let mut outline = Vec::new();
+    let mut outline = nested_sources(pipeline_dir)?;
     for (prefix, dir) in [("", model_dir), ("model/", pipeline_dir)] {
         let entries = if dir.is_dir() { files::list(dir)? } else { Vec::new() };
         // What Python leaves behind when it runs is never packaged.
@@ -27,6 +29,13 @@ pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, Str
         }
     }
     Ok(outline)
+}
+
+/// The sources in folders of the pipeline folder.
+fn nested_sources(pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
+    let sources = if pipeline_dir.is_dir() { python_source::find(pipeline_dir)? } else { BTreeMap::new() };
+    let nested = sources.into_iter().filter(|(name, _)| name.contains('/'));
+    nested.map(|(name, path)| Ok((format!("{FOLDER}/{name}"), file_sha256(&path)?))).collect()
 }
 
 /// SHA-256 of a file in lower-case hexadecimal.
@@ -84,5 +93,21 @@ mod tests {
         assert_eq!(outline(dir.path(), Path::new("none")).unwrap(), before, "data bytes do not enter");
         std::fs::write(dir.path().join("config.json"), "{ }").unwrap();
         assert_ne!(outline(dir.path(), Path::new("none")).unwrap(), before);
+    }
+
+    #[test]
+    fn sources_in_folders_of_the_pipeline_enter_by_content() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("inner")).unwrap();
+        let seen = |text: &str| {
+            std::fs::write(dir.path().join("inner/a.py"), text).unwrap();
+            outline(Path::new("none"), dir.path()).unwrap()
+        };
+        let before = seen("x = 1");
+        assert_eq!(
+            before.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["model/inner/a.py", "model/inner"]
+        );
+        assert_ne!(seen("x = 2"), before);
     }
 }

@@ -5,6 +5,7 @@ mod ignore;
 mod listing;
 mod place;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,36 @@ pub struct Package {
     pub copies: Vec<Copied>,
     /// Root files of the model folder and sources of the pipeline that stayed out.
     pub left_out: Vec<String>,
+    /// How the sources were obfuscated, if they were; [`stage`] itself never does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub obfuscated: Option<Obfuscated>,
+}
+
+/// Sources that were obfuscated before they were staged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Obfuscated {
+    /// Version of PyArmor.
+    pub pyarmor: String,
+    /// Obfuscated files.
+    pub files: usize,
+    /// Whether they come from an earlier run on the same sources: PyArmor writes other bytes every time.
+    pub kept: bool,
+    /// What shows that they do what the plain sources do; none where the plain ones could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proof: Option<Proof>,
+}
+
+/// The plain and the obfuscated pipeline were asked the same and answered the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Proof {
+    /// Requests to each model, all four tasks among them.
+    pub requests: usize,
+    /// The models that were asked.
+    pub models: Vec<String>,
+    /// Answers that were compared; requests that the plain pipeline refuses are none.
+    pub answers: usize,
+    /// Different answers among them: the more, the more their equality says.
+    pub distinct: usize,
 }
 
 /// A weight file that takes its space twice.
@@ -121,9 +152,19 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
         copies,
         left_out,
         files,
+        obfuscated: None,
     };
     staging.finish()?;
     Ok(package)
+}
+
+/// The files that [`stage`] would ship, by their path in the repository; those that it writes itself are not among them.
+///
+/// # Errors
+/// When a folder cannot be read, or a file leads out of it.
+pub fn shipped(plan: &PackagePlan) -> Result<BTreeMap<String, PathBuf>, ModelError> {
+    let items = collect(plan)?.items.into_iter();
+    Ok(items.filter_map(|item| item.file().map(Path::to_owned).map(|file| (item.path, file))).collect())
 }
 
 impl Package {

@@ -2,7 +2,7 @@
 
 use deval_model::{Findings, Submission};
 use deval_report::{
-    Inputs, Section, Step,
+    Diagnostic, Inputs, Section, Step,
     gates::{GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ impl Pure for Validate {
         inputs.add("submission.model_url", &submission.model_url);
         inputs.add("submission.network", submission.network);
         inputs.add("package.ignore", context.manifest.package.ignore.join("\n"));
+        inputs.add("package.obfuscate", context.manifest.package.obfuscate);
         inputs.add("wallet.coldkey", wallet::coldkey(context).unwrap_or_default());
         for (name, digest) in deval_model::outline(&context.model_dir(), &context.pipeline_dir())? {
             inputs.add(name, digest);
@@ -50,6 +51,11 @@ impl Pure for Validate {
         // Findings about the address belong where the address is written.
         for finding in diagnostics.iter_mut().filter(|finding| matches!(finding.code.as_str(), "G06" | "G19")) {
             *finding = context.place(finding.clone(), "submission.model_url");
+        }
+        if context.manifest.package.obfuscate {
+            let message =
+                "the plain sources were checked; `package` obfuscates them and proves that they answer the same";
+            diagnostics.push(context.place(Diagnostic::note("obfuscate.later", message), "package.obfuscate"));
         }
         Ok(Outcome { diagnostics, result: Some(Validation { gates }), timing: serde_json::Value::Null })
     }
