@@ -1,6 +1,7 @@
 //! The exact lane from the command line: the real image on the real engine, and everything that can go wrong with it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
@@ -15,6 +16,7 @@ use deval_model::tiny;
 use serde_json::Value;
 
 use crate::{
+    clients::python,
     harness::{Project, Ran, repository, skip},
     numbers::publish,
     way::Localnet,
@@ -95,6 +97,28 @@ fn a_tiny_model_is_judged_as_a_validator_would() {
     let ran = project.run(&["evaluate"]);
     code(&ran, 0);
     assert!(ran.stdout.contains("G40") && ran.stdout.contains("median"), "{}", ran.stdout);
+}
+
+#[test]
+fn plain_and_obfuscated_packages_answer_alike() {
+    let Some(project) = with_pipeline(&repository().join("pipeline/model")) else { return };
+    if python().is_none() {
+        return;
+    }
+    // What this model says depends on all that it is asked, so that equal answers prove equal questions.
+    tiny::write(&project.path("model"), tiny::Kind::Random { seed: 7 }).expect("a tiny model");
+    examples(&project, "2");
+    let plain = project.json(&["evaluate"]);
+    let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
+    project.manifest_text(&format!("{manifest}\n[package]\nobfuscate = true\n"));
+    let obfuscated = project.json(&["evaluate"]);
+    let package = |report: &Value| report["result"]["backend"]["evidence"]["package"].clone();
+    assert_ne!(package(&plain), package(&obfuscated), "they are two packages");
+    assert_eq!(seen(&plain), seen(&obfuscated));
+    let scores: BTreeSet<_> =
+        plain["result"]["results"].as_array().expect("a list").iter().map(|one| one["answer"].to_string()).collect();
+    assert!(scores.len() > 1, "the answers differ among themselves: {scores:?}");
+    insta::assert_snapshot!(seen(&obfuscated));
 }
 
 /// What is the same on every machine.

@@ -328,8 +328,9 @@ impl Lane {
 fn fingerprint(options: &LaneOptions, image: &Image, more: &str, has_gpu: bool) -> String {
     let LaneOptions { run, evidence, is_serial_exact, limits, .. } = options;
     let RunOptions { memory, pids, scratch, is_open, environment, .. } = run;
+    let is_fetched = matches!(run.source, Source::Fetched { .. });
     let settings = format!(
-        "{}\n{evidence:?}\n{more}\n{has_gpu}\n{is_serial_exact}\n{limits:?}\n{memory} {pids} {scratch} {is_open}\n{environment:?}",
+        "{}\n{is_fetched}\n{evidence:?}\n{more}\n{has_gpu}\n{is_serial_exact}\n{limits:?}\n{memory} {pids} {scratch} {is_open}\n{environment:?}",
         image.id
     );
     hex::encode(Sha256::digest(settings))
