@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fs,
+    fs::{self, File},
     path::Path,
 };
 
@@ -110,6 +110,11 @@ impl Recipe {
             if let Some(id) = find(engine, &tag).await? {
                 return Ok(Image { tag, id, was_there: true });
             }
+            // Two programs at once would build it twice, of which one copy of gigabytes stays without a name.
+            let _lock = lock(&tag)?;
+            if let Some(id) = find(engine, &tag).await? {
+                return Ok(Image { tag, id, was_there: true });
+            }
             self.build(engine, &tag, progress).await?;
             let id = find(engine, &tag).await?;
             let id =
@@ -148,6 +153,14 @@ impl Recipe {
         }
         Ok(())
     }
+}
+
+/// Waits until no other process of this machine builds the image.
+fn lock(tag: &str) -> Result<File, ContainerError> {
+    let path = std::env::temp_dir().join(format!("{}.lock", tag.replace(['/', ':'], "-")));
+    let lock = File::create(&path).map_err(ContainerError::file("write", &path))?;
+    lock.lock().map_err(ContainerError::file("lock", &path))?;
+    Ok(lock)
 }
 
 async fn find(engine: &Engine, tag: &str) -> Result<Option<String>, ContainerError> {
