@@ -1,6 +1,6 @@
 //! The container engine: found as testcontainers finds it, and what it can do.
 
-use std::{io::ErrorKind, path::PathBuf, sync::LazyLock};
+use std::{path::PathBuf, sync::LazyLock};
 
 use testcontainers::{
     bollard::{Docker, errors::Error as EngineError},
@@ -140,20 +140,15 @@ fn unreachable_engine(host: &str, error: &EngineError) -> ContainerError {
     }
 }
 
+/// The system's error lies at different depths of the client's own, and not always as a source.
 fn is_denied(error: &EngineError) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == ErrorKind::PermissionDenied) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    chain(error).to_lowercase().contains("permission denied")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -166,6 +161,16 @@ mod tests {
         for host in ["tcp://10.0.0.2:2375", "ssh://me@host", "tcp://docker.test:2375", ""] {
             assert!(!is_local(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_ours_names_the_group() {
+        let denied = EngineError::IOError { err: std::io::Error::from(ErrorKind::PermissionDenied) };
+        let error = unreachable_engine("unix:///var/run/docker.sock", &denied).to_string();
+        assert!(error.contains("usermod -aG docker"), "{error}");
+        let refused = EngineError::IOError { err: std::io::Error::from(ErrorKind::ConnectionRefused) };
+        let error = unreachable_engine("tcp://127.0.0.1:1", &refused).to_string();
+        assert!(error.contains("systemctl start docker"), "{error}");
     }
 
     #[test]

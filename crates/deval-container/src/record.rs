@@ -212,3 +212,65 @@ fn bad_score(record: &Record) -> Option<String> {
 fn bad_mistakes(record: &Record) -> Option<String> {
     record.entry.observed.as_ref().and_then(|observed| observed.bad_mistakes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use deval_eval::api::ApiResponse;
+
+    use super::*;
+
+    const GIB_BYTES: u64 = 1 << 30;
+
+    fn records(layers: &[(Task, usize, u64)]) -> Records {
+        let layers = layers.iter().map(|&(task, question, gib)| Measured { task, question, bytes: gib * GIB_BYTES });
+        Records { layers: layers.collect(), ..Records::new(GIB_BYTES) }
+    }
+
+    fn status(records: &Records, package: u64, code: &str) -> (GateStatus, String) {
+        let gates = records.gates(package * GIB_BYTES, &Limits::default());
+        let gate = gates.into_iter().find(|gate| gate.code == code).unwrap();
+        (gate.status, gate.detail)
+    }
+
+    #[test]
+    fn growth_is_measured_within_each_task_as_run_step_does() {
+        let (first, second) = (Task::Relevancy, Task::Hallucination);
+        let slow = records(&[(first, 0, 1), (first, 10, 3), (second, 0, 3), (second, 10, 5)]);
+        assert_eq!(status(&slow, 15, "G50").0, GateStatus::Pass, "2 GiB in each task is not more than 2 GiB");
+        let quick = records(&[(first, 0, 1), (first, 10, 3), (second, 0, 3), (second, 10, 6)]);
+        let (failed, detail) = status(&quick, 15, "G50");
+        assert!(
+            failed == GateStatus::Fail && detail.contains("hallucination would be dropped from question 10"),
+            "{detail}"
+        );
+        assert_eq!(status(&records(&[(first, 0, 3)]), 18, "G50").0, GateStatus::Fail, "over 20 GiB in all");
+    }
+
+    #[test]
+    fn the_package_counts_in_the_layer() {
+        assert_eq!(status(&records(&[]), 19, "G32").0, GateStatus::Pass);
+        assert_eq!(status(&records(&[]), 20, "G32").0, GateStatus::Fail);
+    }
+
+    #[test]
+    fn times_are_margins_and_never_verdicts() {
+        let mut records = records(&[]);
+        let entry = |seconds| Entry {
+            request: String::new(),
+            sample: 0,
+            response: ApiResponse::failed(500),
+            observed: None,
+            seconds,
+        };
+        records.add(Record { task: Task::Relevancy, entry: entry(1.5), server_ms: Some(1490.0) });
+        records.add(Record { task: Task::Relevancy, entry: entry(3.0), server_ms: None });
+        let limits = Limits { answer: Duration::from_secs(20), ..Limits::default() };
+        let margins = records.margins(&Started { ready: 30.0, hash: 1.0 }, &limits);
+        assert_eq!([&margins["G25"], &margins["G26"], &margins["G40"]], ["470.0 s", "59.0 s", "17.0 s"]);
+        assert_eq!(records.overhead(), Some([10.0; 2]));
+        let (failed, detail) = status(&records, 0, "G41");
+        assert!(failed == GateStatus::Fail && detail.contains("2 of 2") && detail.contains("HTTP 500"), "{detail}");
+    }
+}
