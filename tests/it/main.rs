@@ -7,6 +7,7 @@
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
+//! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
 //! - `obfuscation`: packages whose sources go through PyArmor
@@ -16,6 +17,7 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod lane;
 mod numbers;
 mod obfuscation;
 mod serving;

@@ -293,22 +293,25 @@ fn what_makes_no_set_writes_no_file() {
     assert!(fs::read_to_string(project.path("target.jsonl")).expect("it is there").contains("deval_examples"));
 }
 
-/// Publishes the sentence encoder of the demo on a local Hub, for everybody to read.
-fn publish_encoder(project: &Project, hub: &str, encoder: &Path) {
-    let files = ["config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"].map(|path| {
-        let bytes = fs::read(encoder.join(path)).expect("it was unpacked");
-        LocalFile {
-            path: path.into(),
-            source: encoder.join(path),
-            size: bytes.len() as u64,
-            sha256: hex::encode(Sha256::digest(&bytes)),
-            git_sha1: String::new(),
-        }
-    });
+/// Publishes files of a folder on a local Hub, for everybody to read.
+pub(crate) fn publish(project: &Project, hub: &str, repo: &str, folder: &Path, paths: &[&str]) {
+    let files: Vec<_> = paths
+        .iter()
+        .map(|path| {
+            let bytes = fs::read(folder.join(path)).expect("it is there");
+            LocalFile {
+                path: (*path).into(),
+                source: folder.join(path),
+                size: bytes.len() as u64,
+                sha256: hex::encode(Sha256::digest(&bytes)),
+                git_sha1: String::new(),
+            }
+        })
+        .collect();
     let owner =
         HubClient::new(hub, Some(Token::new("hf_local").expect("a token")), &project.path("work")).expect("a client");
     let (repo, journal) =
-        (RepoId::parse("demo/encoder").expect("an id"), Journal::open(&project.path("journal")).expect("writable"));
+        (RepoId::parse(repo).expect("an id"), Journal::open(&project.path("journal")).expect("writable"));
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
         let plan = HubClient::plan(&files, &owner.remote_state(&repo).await.expect("it answers"));
         owner.upload(&repo, &plan, &files, &journal, &|_| {}).await.expect("it takes files");
@@ -326,7 +329,8 @@ fn an_encoder_is_taken_from_the_hub_once_and_named_in_the_report() {
     let project = Project::new();
     fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
     let localnet = Localnet::start(&project);
-    publish_encoder(&project, &localnet.hub, &encoder);
+    let files = ["config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"];
+    publish(&project, &localnet.hub, "demo/encoder", &encoder, &files);
     project
         .manifest(&format!("[hub]\nendpoint = {:?}\n\n[evaluate]\nembedder_repo = \"demo/encoder\"\n", localnet.hub));
     let arguments = ["examples", "generate", "--out", "set.jsonl", "--per-task", "1", "--task", "summary_completeness"];

@@ -5,6 +5,7 @@ mod examples;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deval_manifest::Gpu;
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
 use crate::{bench, snapshot};
@@ -218,8 +219,8 @@ pub(crate) struct EvaluateArgs {
     /// How an answer is read from the model.
     #[arg(long, value_enum)]
     pub(crate) reading: Option<ReadingArg>,
-    /// Answers to each example, where they are sampled.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Answers to each example, which tell how much they vary.
+    #[arg(long, visible_alias = "repeat", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) samples: Option<u32>,
     /// Share of the labels that may be wrong, 0 to 0.49: widens the result by a band.
     #[arg(long, value_name = "SHARE")]
@@ -230,6 +231,11 @@ pub(crate) struct EvaluateArgs {
     /// Reward recorded answers (JSON Lines with `id`, `score`, `mistakes`) in place of asking a model.
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: Option<PathBuf>,
+    /// What answers: the built-in engine, or the pipeline in the validator's container.
+    #[arg(long, value_enum, conflicts_with = "answers")]
+    pub(crate) backend: Option<BackendArg>,
+    #[command(flatten)]
+    pub(crate) container: ContainerArgs,
     /// Tell how many examples and rounds settle a lead of this size over another model.
     #[arg(long, value_name = "REWARD", value_parser = reward)]
     pub(crate) lead: Option<f64>,
@@ -253,13 +259,58 @@ impl EvaluateArgs {
             label_noise,
             until,
             answers,
+            backend,
+            container,
             lead: _,
             save: _,
             snapshot: _,
         } = self;
         let numbers = per_task.is_none() && seed.is_none() && samples.is_none() && label_noise.is_none();
-        numbers && examples.is_none() && reading.is_none() && until.is_none() && answers.is_none()
+        let who = answers.is_none() && backend.is_none() && container.ask_nothing_else();
+        numbers && who && examples.is_none() && reading.is_none() && until.is_none()
     }
+}
+
+/// Flags of the container backend; each implies it.
+#[derive(Debug, Clone, Default, Args)]
+#[group(id = "container_flags", multiple = true, conflicts_with_all = ["answers"])]
+pub(crate) struct ContainerArgs {
+    /// GPUs for the container: `auto`, `all`, `none` or a number.
+    #[arg(long, value_name = "GPUS")]
+    pub(crate) gpu: Option<Gpu>,
+    /// Image that the container's image is built on.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<String>,
+    /// Let the container download the published package, behind the validator's firewall, in place of mounting the staged one.
+    #[arg(long)]
+    pub(crate) fetch: bool,
+    /// Ask on while a late answer still occupies the container, as a validator does (the default); `--serial-exact=false` waits for it, so
+    /// that each example is judged on its own.
+    #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) serial_exact: Option<bool>,
+    /// Check the contract only: odd requests of each task, row by row.
+    #[arg(long, conflicts_with_all = ["snapshot", "save", "lead"])]
+    pub(crate) conformance: bool,
+}
+
+impl ContainerArgs {
+    /// Whether none was given.
+    pub(crate) fn ask_nothing_else(&self) -> bool {
+        let Self { gpu, base, fetch, serial_exact, conformance } = self;
+        gpu.is_none() && base.is_none() && !fetch && serial_exact.is_none() && !conformance
+    }
+
+    /// Whether each late answer keeps the container from the next.
+    pub(crate) fn is_serial_exact(&self) -> bool {
+        self.serial_exact.unwrap_or(true)
+    }
+}
+
+/// `evaluate.backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Native,
+    Container,
 }
 
 fn reward(text: &str) -> Result<f64, String> {

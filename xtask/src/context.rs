@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use deval_manifest::{Manifest, Parsed, Reading, Until, parse};
+use deval_manifest::{Backend, Manifest, Parsed, Reading, Until, parse};
 use deval_model::{WeightsDigest, digest_weights};
 use deval_report::{Diagnostic, Network, Step};
 
 use crate::{
-    cli::{EvaluateArgs, Global, ReadingArg, UntilArg},
+    cli::{BackendArg, EvaluateArgs, Global, ReadingArg, UntilArg},
     findings::Findings,
     localnet::Localnet,
     secrets::Secrets,
@@ -89,6 +89,11 @@ impl Context {
         settings.label_noise = flags.label_noise.unwrap_or(settings.label_noise);
         settings.until = flags.until.map_or(settings.until, UntilArg::value);
         settings.reading = flags.reading.map_or(settings.reading, ReadingArg::value);
+        let implied = (!flags.container.ask_nothing_else()).then_some(BackendArg::Container);
+        settings.backend = flags.backend.or(implied).map_or(settings.backend, BackendArg::value);
+        let container = &mut self.manifest.container;
+        container.gpu = flags.container.gpu.unwrap_or(container.gpu);
+        container.base = flags.container.base.clone().or_else(|| container.base.take());
         if !(0.0..=0.49).contains(&settings.label_noise) {
             let finding = Diagnostic::error("evaluate.label-noise", "`--label-noise` is out of range");
             let finding = finding.found(settings.label_noise.to_string()).expected("0 to 0.49");
@@ -192,6 +197,15 @@ impl Context {
             (None, Network::Local) => Ok(self.localnet()?.chain.clone()),
             (None, Network::Test) => Ok("wss://test.finney.opentensor.ai:443".into()),
             (None, Network::Finney) => Ok("wss://entrypoint-finney.opentensor.ai:443".into()),
+        }
+    }
+}
+
+impl BackendArg {
+    fn value(self) -> Backend {
+        match self {
+            Self::Native => Backend::Native,
+            Self::Container => Backend::Container,
         }
     }
 }

@@ -52,9 +52,10 @@ pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode
             "a snapshot is accepted by a person, never in CI: run `cargo xtask evaluate --snapshot update` on your machine and commit it"
         );
     }
-    let is_sampled = evaluation.backend.reading.as_deref() == Some(Reading::Generate.name());
+    let is_sampled = evaluation.backend.reading.as_deref() == Some(Reading::Generate.name()) || evaluation.samples > 1;
     let answers = if is_sampled { Answers::Sampled } else { Answers::Greedy };
-    let snapshot = Snapshot { file: set_file(context), ..Snapshot::of(evaluation, context.device_class(), answers) };
+    let device = evaluation.backend.evidence.get("device").map_or(context.device_class(), String::as_str);
+    let snapshot = Snapshot { file: set_file(context), ..Snapshot::of(evaluation, device, answers) };
     let folder = context.root().join(FOLDER);
     let unreferenced = unreferenced(context, &folder, &snapshot)?;
     let (passed, comparison) = assert_apart(context, &folder, &snapshot, mode)?;

@@ -2,7 +2,7 @@
 //!
 //! The readings are those of the shipped Python pipeline (`pipeline/model/readings.py`), so that both lanes ask the same questions.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use deval_eval::{
     Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed, parse,
@@ -153,6 +153,7 @@ impl Backend for Native {
             reading: Some(self.options.reading.name().into()),
             lane: Lane::Estimate,
             why: "the built-in engine answers, not the miner's pipeline in the validator's container".into(),
+            evidence: BTreeMap::new(),
         }
     }
 
@@ -166,7 +167,7 @@ impl Backend for Native {
             }
             read => read?,
         };
-        Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw })
+        Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw, response: None })
     }
 }
 

@@ -86,13 +86,14 @@ impl Backend for Replay {
             reading: None,
             lane: Lane::Estimate,
             why: "the answers were recorded elsewhere".into(),
+            evidence: BTreeMap::new(),
         }
     }
 
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let answer = self.answers.get(request).and_then(|samples| samples.get(&sample));
         let answer = answer.cloned().ok_or("no answer to this example was recorded")?;
-        Ok(Reply { answer, seconds: 0.0, raw: None })
+        Ok(Reply { answer, seconds: 0.0, raw: None, response: None })
     }
 }
 

@@ -14,14 +14,16 @@ pub enum Status {
     Success,
     /// It could not be read.
     Error,
+    /// It came too late.
+    Timeout,
 }
 
 /// One answer on its way from pipeline to validator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiResponse {
-    /// Status of the container's HTTP answer.
+    /// Status of the container's HTTP answer; 0 when none came.
     pub http_status: u16,
-    /// Status in the container's body; `None` when it answered 500.
+    /// Status in the container's body; `None` where it had none.
     pub server_status_message: Option<Status>,
     /// The score that is rewarded; -1 stands for none.
     pub score: f64,
@@ -43,8 +45,18 @@ impl ApiResponse {
     }
 
     fn broken() -> Self {
+        Self::failed(500)
+    }
+
+    /// What the validator makes of an answer that it cannot read, or of none at all (`http_status` 0).
+    pub fn failed(http_status: u16) -> Self {
         let client_status_message = Status::Error;
-        Self { http_status: 500, server_status_message: None, client_status_message, ..Self::rejected() }
+        Self { http_status, server_status_message: None, client_status_message, ..Self::rejected() }
+    }
+
+    /// What the validator makes of an answer that did not come in time.
+    pub fn late() -> Self {
+        Self { client_status_message: Status::Timeout, ..Self::failed(0) }
     }
 
     /// What the reward models get to see.
@@ -69,6 +81,28 @@ pub fn api_response(pipeline_output: &Value) -> ApiResponse {
 /// The same for an answer that is already typed.
 pub fn receive(answer: &Answer) -> ApiResponse {
     finish(answer.score.unwrap_or(-1.0), answer.mistakes.clone())
+}
+
+/// What the validator's client makes of an HTTP answer (`query_eval` in `deval/api/miner_docker_client.py`): it reads the body whatever the
+/// status, and calls a success what has a score and mistakes that it can read.
+pub fn http_response(http_status: u16, body: &[u8]) -> ApiResponse {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let score = value.get("score").and_then(float).filter(|score| score.is_finite());
+    let mistakes = match value.get("mistakes") {
+        None | Some(Value::Null) => Some(None),
+        Some(value) => strings(value).map(Some),
+    };
+    let server_status_message = match value.get("status_message").and_then(Value::as_str) {
+        Some("success") => Some(Status::Success),
+        Some("error") => Some(Status::Error),
+        _ => None,
+    };
+    match (score, mistakes) {
+        (Some(score), Some(mistakes)) => {
+            ApiResponse { http_status, server_status_message, ..ApiResponse::read(score, mistakes) }
+        }
+        _ => ApiResponse::failed(http_status),
+    }
 }
 
 /// JSON knows no NaN and no infinity, so the container breaks on them.
@@ -110,6 +144,19 @@ mod tests {
         for text in ["", "abc", "1__0", " _1", "1_ ", "0x10", "1 2", "٠.٥", "\u{1c}1", "\u{200b}1", "1e", "."] {
             assert_eq!(float_of_text(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn http_answers_are_read_as_the_validators_client_reads_them() {
+        let body = r#"{"score":-1.0,"mistakes":[],"response_time":0.1,"status_message":"error"}"#;
+        let rejected = http_response(200, body.as_bytes());
+        assert_eq!(rejected, ApiResponse::rejected(), "an error of the container is rewritten to a success");
+        let null = http_response(200, br#"{"score":0.5,"mistakes":null,"response_time":1,"status_message":"success"}"#);
+        assert_eq!((null.score, null.mistakes), (0.5, None));
+        for body in ["Internal Server Error", r#"{"detail":[]}"#, r#"{"score":0.5,"mistakes":[1]}"#, ""] {
+            assert_eq!(http_response(500, body.as_bytes()), ApiResponse::failed(500), "{body}");
+        }
+        assert_eq!(ApiResponse::late().answer(), Answer::new(-1.0, vec![]));
     }
 
     #[test]

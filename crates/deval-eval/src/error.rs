@@ -16,6 +16,14 @@ pub enum EvalError {
         /// Its own error.
         source: BackendError,
     },
+    /// The backend could not tell what it saw.
+    #[error("backend `{backend}` answered everything but could not end the run: {source}")]
+    Finish {
+        /// Name of the backend.
+        backend: String,
+        /// Its own error.
+        source: BackendError,
+    },
     /// The embedder of the relevance reward gave up.
     #[error("embedder `{embedder}` failed on example `{example}`: {why}")]
     Embedder {

@@ -1,11 +1,15 @@
 //! Asks a backend, rewards its answers as the validator would, and says what the numbers mean.
 
 mod ask;
+mod gates;
 mod judge;
 mod stopping;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
+use deval_report::{Diagnostic, gates::GateVerdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +55,11 @@ pub struct BackendInfo {
     pub reading: Option<String>,
     /// Whether this backend answers as the validator's container would.
     pub lane: Lane,
-    /// Why not; empty for the exact lane.
+    /// Why not. In the exact lane: what about it differs from a validator all the same; empty if nothing does.
     pub why: String,
+    /// What the answers depend on, by name: digests of the package, of the recipe of the image, of the weights.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<String, String>,
 }
 
 /// One answer and what it took.
@@ -64,6 +71,21 @@ pub struct Reply {
     pub seconds: f64,
     /// The model's own text, where there is one.
     pub raw: Option<String>,
+    /// What the validator's client got, where an HTTP answer tells more than the answer alone.
+    pub response: Option<ApiResponse>,
+}
+
+/// What a backend knows after the last answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Finish {
+    /// Gates that the run decided, without times: the same for the same answers.
+    pub gates: Vec<GateVerdict>,
+    /// By gate: its margin in this run, where times decide it.
+    pub margins: BTreeMap<String, String>,
+    /// What else was wrong with the submission.
+    pub findings: Vec<Diagnostic>,
+    /// What differs from run to run: times, identifiers, logs.
+    pub run: serde_json::Value,
 }
 
 /// What answers evaluation requests.
@@ -77,6 +99,14 @@ pub trait Backend {
     /// # Errors
     /// Only when it can answer nothing more; an unusable answer is an [`Answer`] too.
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError>;
+
+    /// Ends the run, after the last answer.
+    ///
+    /// # Errors
+    /// When what was answered cannot be told.
+    fn finish(&mut self) -> Result<Finish, BackendError> {
+        Ok(Finish::default())
+    }
 }
 
 /// When asking ends.
@@ -228,11 +258,23 @@ pub struct Evaluation {
     pub stopping: Option<Stopping>,
     /// What this proves, in plain words.
     pub meaning: String,
+    /// Gates that the run decided, in the validator's order; only the validator's own container decides any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateVerdict>,
     /// Every answer in the order of asking, the samples of an example one after another.
     pub results: Vec<ExampleResult>,
     /// How long it took; changes from run to run.
     #[serde(skip)]
     pub timing: Timing,
+    /// By gate: its margin in this run, where times decide it; changes from run to run.
+    #[serde(skip)]
+    pub margins: BTreeMap<String, String>,
+    /// What the backend found wrong with the submission.
+    #[serde(skip)]
+    pub findings: Vec<Diagnostic>,
+    /// What else changes from run to run: identifiers, logs.
+    #[serde(skip)]
+    pub run: serde_json::Value,
 }
 
 impl Evaluation {
@@ -313,7 +355,9 @@ pub fn evaluate(
         }
     };
     let timing = Timing::new(asker.seconds);
+    let finish = |source| EvalError::Finish { backend: info.name.clone(), source };
+    let Finish { gates, margins, findings, run } = asker.backend.finish().map_err(finish)?;
     let (set, embedder) = (&set.info, embed.name());
-    let case = Case { backend: info, embedder, set, left_out, options, asked, stopping };
-    Ok(Evaluation { timing, ..judge::judge(case) })
+    let case = Case { backend: info, embedder, set, left_out, options, asked, stopping, gates };
+    Ok(Evaluation { timing, margins, findings, run, ..judge::judge(case) })
 }

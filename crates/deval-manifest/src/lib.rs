@@ -7,7 +7,10 @@ pub mod fuzz;
 mod model;
 mod parse;
 
-pub use model::{Axon, Backend, Chain, Evaluate, Hub, Manifest, Package, Reading, SCHEMA, Submission, Until, Wallet};
+pub use model::{
+    Axon, Backend, Chain, Container, Evaluate, Gpu, Hub, Manifest, NetworkAccess, Package, Reading, SCHEMA, Submission,
+    Until, Wallet,
+};
 pub use parse::{Parsed, parse};
 
 /// JSON Schema (draft 2020-12) of `deval.toml`.

@@ -25,6 +25,9 @@ pub struct Manifest {
     /// How the reward is estimated.
     #[serde(default)]
     pub evaluate: Evaluate,
+    /// The validator's container, where it answers the questions.
+    #[serde(default)]
+    pub container: Container,
     /// The Hugging Face Hub.
     #[serde(default)]
     pub hub: Hub,
@@ -80,6 +83,8 @@ pub struct Package {
 pub enum Backend {
     /// The built-in engine: quick, Python-free, an estimate.
     Native,
+    /// The miner's own pipeline in the validator's container: what a validator would hear.
+    Container,
 }
 
 /// How the built-in engine reads an answer from the model.
@@ -134,6 +139,48 @@ pub enum Until {
     All,
     /// As soon as the comparison with every rule without a model is settled.
     Settled,
+}
+
+/// GPUs for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", extend("pattern" = "^(auto|all|none|[0-9]+)$"))]
+pub enum Gpu {
+    /// All of them if the engine has any.
+    Auto,
+    /// All of them.
+    All,
+    /// None.
+    None,
+    /// That many.
+    Count(u32),
+}
+
+/// Whether the container may reach the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkAccess {
+    /// It may not, as under a validator's firewall.
+    Closed,
+    /// It may.
+    Open,
+}
+
+/// The validator's container.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Container {
+    /// Folder with the `Dockerfile` of the miner API.
+    pub image_dir: String,
+    /// Image that it is built on.
+    pub base: Option<String>,
+    /// GPUs: `"auto"`, `"all"`, `"none"` or a number.
+    pub gpu: Gpu,
+    /// Most memory, swap included, in GiB.
+    #[schemars(range(min = 1, max = 4096))]
+    pub memory_gib: u32,
+    /// Whether the container may reach the network.
+    pub network: NetworkAccess,
 }
 
 /// The Hugging Face Hub.
@@ -196,6 +243,61 @@ impl Default for Evaluate {
             label_noise: 0.0,
             embedder_dir: None,
             embedder_repo: None,
+        }
+    }
+}
+
+impl Default for Container {
+    fn default() -> Self {
+        Self {
+            image_dir: "pipeline".into(),
+            base: None,
+            gpu: Gpu::Auto,
+            memory_gib: 32,
+            network: NetworkAccess::Closed,
+        }
+    }
+}
+
+impl std::str::FromStr for Gpu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("all", _) => Ok(Self::All),
+            ("none", _) => Ok(Self::None),
+            (_, Ok(count)) => Ok(Self::Count(count)),
+            _ => Err(format!("unknown GPUs `{text}`, expected `auto`, `all`, `none` or a number in quotes")),
+        }
+    }
+}
+
+impl TryFrom<String> for Gpu {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::All => f.write_str("all"),
+            Self::None => f.write_str("none"),
+            Self::Count(count) => count.fmt(f),
+        }
+    }
+}
+
+impl Backend {
+    /// Name in `deval.toml` and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Container => "container",
         }
     }
 }

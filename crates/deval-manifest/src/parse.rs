@@ -165,6 +165,7 @@ fn out_of_range(manifest: &Manifest, places: &BTreeMap<String, Place>) -> Vec<Di
         ("evaluate.examples_per_task", manifest.evaluate.examples_per_task.into(), 1, 1000),
         ("evaluate.max_new_tokens", manifest.evaluate.max_new_tokens.into(), 1, 4096),
         ("evaluate.samples", manifest.evaluate.samples.into(), 1, 100),
+        ("container.memory_gib", manifest.container.memory_gib.into(), 1, 4096),
         ("axon.port", manifest.axon.port.into(), 1025, 65534),
     ];
     let outside = ranges.into_iter().filter(|&(_, value, least, most)| value < least || value > most);

@@ -1,5 +1,7 @@
 //! `evaluate`: what the submission earns on examples, with an honest interval.
 
+mod conformance;
+mod container;
 pub(crate) mod view;
 
 use std::{fs, path::Path};
@@ -13,6 +15,7 @@ use deval_eval::{
 use deval_examples::generate_set;
 use deval_llama::Engine;
 use deval_report::{Diagnostic, Inputs, Report, Section, Step};
+use indicatif::ProgressBar;
 
 use super::{Outcome, Pure, ensure};
 use crate::{Verdict, context::Context, embedder, examples::text_of, findings::Findings, snapshot, store, ui::Unit};
@@ -44,9 +47,14 @@ impl Pure for Evaluate {
         match &context.flags.answers {
             Some(answers) => inputs.add("evaluate.answers", deval_model::file_sha256(answers)?),
             None => {
-                inputs.add("evaluate.backend", format!("{:?}", settings.backend).to_lowercase());
-                inputs.add("evaluate.reading", settings.reading.name());
-                inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
+                inputs.add("evaluate.backend", settings.backend.name());
+                match settings.backend {
+                    deval_manifest::Backend::Native => {
+                        inputs.add("evaluate.reading", settings.reading.name());
+                        inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
+                    }
+                    deval_manifest::Backend::Container => container::inputs(context, &mut inputs)?,
+                }
             }
         }
         inputs.add("evaluate.seed", settings.seed);
@@ -67,8 +75,8 @@ impl Pure for Evaluate {
         let set = example_set(context)?;
         needs_encoder(context, &set)?;
         let spinner = context.ui.spinner("loading the model");
-        let mut backend = backend(context, &set)?;
         let embedder = embedder::load(context)?;
+        let mut backend = backend(context, &set, &spinner)?;
         spinner.finish_and_clear();
         let bar = context.ui.bar("evaluating", set.examples.len() as u64, Unit::Items);
         let evaluation = evaluate(&mut *backend, &set, &*embedder, &options(context), &mut |done, of| {
@@ -76,8 +84,10 @@ impl Pure for Evaluate {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
-        let timing = serde_json::to_value(&evaluation.timing).context("timing is plain data")?;
-        Ok(Outcome { diagnostics: Vec::new(), result: Some(evaluation), timing })
+        let mut diagnostics = evaluation.findings.clone();
+        diagnostics.extend(evaluation.gates.iter().filter_map(container::finding));
+        let timing = timing(&evaluation).context("timing is plain data")?;
+        Ok(Outcome { diagnostics, result: Some(evaluation), timing })
     }
 
     fn sections(evaluation: &Evaluation) -> Vec<Section> {
@@ -85,10 +95,24 @@ impl Pure for Evaluate {
     }
 }
 
+/// All that may differ between two runs.
+fn timing(evaluation: &Evaluation) -> serde_json::Result<serde_json::Value> {
+    let mut timing = serde_json::to_value(&evaluation.timing)?;
+    if !evaluation.run.is_null() {
+        timing["margins"] = serde_json::to_value(&evaluation.margins)?;
+        timing["container"] = evaluation.run.clone();
+    }
+    Ok(timing)
+}
+
 /// `cargo xtask evaluate`: the step, then what its flags ask for beside it.
 pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
+    if context.flags.container.conformance {
+        return conformance::run(context);
+    }
     let mut report = ensure::<Evaluate>(context)?;
     let mut sections = report.result.as_ref().map(view::sections).unwrap_or_default();
+    sections.extend(view::container(&report));
     if let (Some(lead), Some(evaluation)) = (context.flags.lead, &report.result) {
         sections.extend(plan::sections(&evaluation.plans(Goal::new(lead))));
     }
@@ -151,7 +175,7 @@ fn needs_encoder(context: &Context, set: &ExampleSet) -> Result<(), Findings> {
     Err(context.place(finding, "evaluate").into())
 }
 
-fn backend(context: &Context, set: &ExampleSet) -> anyhow::Result<Box<dyn Backend>> {
+fn backend(context: &Context, set: &ExampleSet, spinner: &ProgressBar) -> anyhow::Result<Box<dyn Backend>> {
     let settings = &context.manifest.evaluate;
     if let Some(file) = &context.flags.answers {
         let text = text_of(file)?;
@@ -170,5 +194,6 @@ fn backend(context: &Context, set: &ExampleSet) -> anyhow::Result<Box<dyn Backen
             };
             Ok(Box::new(Native::new(Engine::load(&context.model_dir())?, Prompts::parse(&source)?, options)))
         }
+        deval_manifest::Backend::Container => Ok(Box::new(container::open(context, &set.info.digest, spinner)?)),
     }
 }

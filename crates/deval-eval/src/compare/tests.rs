@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::baseline::Baseline;
 use crate::embed::HashedWords;
@@ -11,12 +13,12 @@ struct Scripted<'a, F>(&'a ExampleSet, F);
 impl<F: Fn(&Example, u32) -> Answer> Backend for Scripted<'_, F> {
     fn describe(&self) -> BackendInfo {
         let [name, model, why] = ["scripted", "none", "a test"].map(str::to_owned);
-        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why }
+        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why, evidence: BTreeMap::new() }
     }
 
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
-        Ok(Reply { answer: (self.1)(example, sample), seconds: 0.0, raw: None })
+        Ok(Reply { answer: (self.1)(example, sample), seconds: 0.0, raw: None, response: None })
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::embed::HashedWords;
 use crate::harness::{Backend, BackendInfo, EvaluateOptions, Evaluation, Lane, Reply, evaluate};
@@ -10,11 +12,11 @@ struct Prepared(std::vec::IntoIter<Answer>);
 impl Backend for Prepared {
     fn describe(&self) -> BackendInfo {
         let [name, model, why] = ["prepared", "none", "a test"].map(str::to_owned);
-        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why }
+        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why, evidence: BTreeMap::new() }
     }
 
     fn answer(&mut self, _: &Request, _: u32) -> Result<Reply, BackendError> {
-        Ok(Reply { answer: self.0.next().unwrap(), seconds: 0.0, raw: None })
+        Ok(Reply { answer: self.0.next().unwrap(), seconds: 0.0, raw: None, response: None })
     }
 }
 

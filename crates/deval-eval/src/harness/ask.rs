@@ -62,6 +62,7 @@ impl Asker<'_> {
             source,
         })?;
         let (answer, outcome) = score(example, &reply.answer, self.embed)?;
+        let answer = reply.response.unwrap_or(answer);
         self.seconds.push(reply.seconds);
         (self.progress)(self.seconds.len(), self.expected);
         let (reward, aborts) = match outcome {

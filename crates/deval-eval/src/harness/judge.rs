@@ -18,10 +18,15 @@ pub(super) struct Case<'a> {
     pub(super) options: &'a EvaluateOptions,
     pub(super) asked: Vec<Asked<'a>>,
     pub(super) stopping: Option<Stopping>,
+    pub(super) gates: Vec<GateVerdict>,
 }
 
 pub(super) fn judge(case: Case<'_>) -> Evaluation {
-    let Case { backend, embedder, set, left_out, options, asked, stopping } = case;
+    let Case { backend, embedder, set, left_out, options, asked, stopping, mut gates } = case;
+    if backend.lane == Lane::Exact {
+        gates.extend(gates::of_answers(&asked));
+        gates.sort_by(|a, b| a.code.cmp(&b.code));
+    }
     let seed = Some(options.seed);
     let baseline = |(place, baseline): (usize, Baseline)| {
         let rewards = rewards(&asked, &|asked| vec![asked.baselines[place]], None, None);
@@ -47,6 +52,10 @@ pub(super) fn judge(case: Case<'_>) -> Evaluation {
         unusable: 0,
         aborts: 0,
         timing: Timing::default(),
+        margins: BTreeMap::new(),
+        findings: Vec::new(),
+        run: serde_json::Value::Null,
+        gates,
         results: asked.into_iter().flat_map(|asked| asked.results).collect(),
         backend,
         reasons,
@@ -120,6 +129,9 @@ fn reasons(
     let mut reasons = Vec::new();
     if backend.lane == Lane::Estimate {
         reasons.push(format!("the backend `{}` is not the validator's container: {}", backend.name, backend.why));
+    }
+    if backend.lane == Lane::Exact && !backend.why.is_empty() {
+        reasons.push(backend.why.clone());
     }
     let has_summaries = asked.iter().any(|asked| asked.example.task == Task::SummaryCompleteness);
     if has_summaries && embedder != VALIDATOR_EMBEDDER {

@@ -5,7 +5,7 @@ use deval_eval::{
     harness::{Rewards, Stopping},
     stats::Summary,
 };
-use deval_report::Section;
+use deval_report::{Report, Section, gates::GateVerdict};
 
 /// Rewards beside the baselines, then every example.
 pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
@@ -31,6 +31,37 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
     sections.extend(explain::sections(&evaluation.explanation));
     sections.push(examples);
     sections
+}
+
+/// The gates that a container decided, with the margins of this run, and how the container did.
+pub(super) fn container(report: &Report<Evaluation>) -> Vec<Section> {
+    let Some(evaluation) = report.result.as_ref().filter(|evaluation| !evaluation.gates.is_empty()) else {
+        return Vec::new();
+    };
+    let timing = &report.run.timing;
+    let margin = |gate: &GateVerdict| {
+        let now = timing["margins"].get(&gate.code).and_then(|margin| margin.as_str());
+        now.map(str::to_owned).or_else(|| gate.margin.clone()).unwrap_or_default()
+    };
+    let row = |gate: &GateVerdict| vec![gate.code.clone(), gate.status.to_string(), margin(gate), gate.detail.clone()];
+    let rows = evaluation.gates.iter().map(row).collect();
+    let seconds = |key: &str| timing[key].as_f64().map_or_else(String::new, |seconds| format!("{seconds:.3} s"));
+    let run = &timing["container"];
+    let mut section = Section::new("Container")
+        .row("image", run["image"]["tag"].as_str().unwrap_or_default())
+        .row("network", run["network"].as_str().unwrap_or_default())
+        .row("ready after", format!("{:.1} s", run["ready_seconds"].as_f64().unwrap_or_default()))
+        .row("answers", format!("median {}, 99 % {}, slowest {}", seconds("p50"), seconds("p99"), seconds("max")));
+    if let Some(overhead) = run["overhead_ms"][0].as_f64() {
+        section = section.row("harness", format!("median {overhead:.2} ms beside the API's own time"));
+    }
+    match run["resumed"].as_u64() {
+        Some(resumed) if resumed > 0 => {
+            section = section.row("resumed", format!("{resumed} answers of an interrupted run"))
+        }
+        _ => {}
+    }
+    vec![section.table(&["gate", "status", "margin", "seen"], rows)]
 }
 
 /// Reward per task with interval, beside what a rule without a model earns on the same examples.

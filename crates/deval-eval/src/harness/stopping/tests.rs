@@ -26,12 +26,12 @@ struct Oracle<'a, F>(&'a ExampleSet, F);
 impl<F: Fn(&Example) -> Answer> Backend for Oracle<'_, F> {
     fn describe(&self) -> BackendInfo {
         let [name, model, why] = ["oracle", "none", "a test"].map(str::to_owned);
-        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why }
+        BackendInfo { name, model, reading: None, lane: Lane::Estimate, why, evidence: BTreeMap::new() }
     }
 
     fn answer(&mut self, request: &Request, _: u32) -> Result<Reply, BackendError> {
         let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
-        Ok(Reply { answer: (self.1)(example), seconds: 1.0, raw: None })
+        Ok(Reply { answer: (self.1)(example), seconds: 1.0, raw: None, response: None })
     }
 }
 

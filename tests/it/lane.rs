@@ -1,0 +1,373 @@
+//! The exact lane from the command line: the real image on the real engine, and everything that can go wrong with it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use deval_model::tiny;
+use serde_json::Value;
+
+use crate::{
+    clients::python,
+    harness::{Project, Ran, repository, skip},
+    numbers::publish,
+    way::Localnet,
+};
+
+/// The image that the miner API's is built on; none without an engine.
+fn base() -> Option<&'static str> {
+    static BASE: OnceLock<Option<String>> = OnceLock::new();
+    let base = BASE.get_or_init(|| {
+        let output = Command::new(repository().join("ci/base-image.sh")).arg("deval/base").output().ok()?;
+        let name = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !name.is_empty()).then_some(name)
+    });
+    if base.is_none() {
+        skip("docker", "ci/base-image.sh could not make a base image");
+    }
+    base.as_deref()
+}
+
+/// A submission whose pipeline does what `deval_pipeline.json` tells it; `None` without an engine.
+fn scripted(script: &str) -> Option<Project> {
+    let project = with_pipeline(&repository().join("tests/fixtures/pipelines/scripted/model"))?;
+    fs::write(project.path("model/deval_pipeline.json"), script).expect("writable");
+    Some(project)
+}
+
+fn with_pipeline(pipeline: &Path) -> Option<Project> {
+    let base = base()?;
+    let project = Project::new();
+    fs::remove_dir_all(project.path("model")).expect("it was written");
+    tiny::write(&project.path("model"), tiny::Kind::Chain).expect("a tiny model");
+    project.manifest_text(&format!(
+        "schema = 1\n\n[submission]\nmodel_url = \"demo/tiny\"\nmodel_dir = \"model\"\npipeline_dir = {pipeline:?}\n\n\
+         [wallet]\npath = \"wallets\"\nname = \"demo\"\n\n[evaluate]\nbackend = \"container\"\nexamples = \"set.jsonl\"\n\n\
+         [container]\nimage_dir = {:?}\nbase = {base:?}\nmemory_gib = 2\n",
+        repository().join("pipeline"),
+    ));
+    examples(&project, "1");
+    Some(project)
+}
+
+/// A generated set without summaries, which would need an encoder.
+fn examples(project: &Project, per_task: &str) {
+    let tasks = ["--task", "relevancy", "--task", "hallucination", "--task", "attribution"];
+    let ran =
+        project.run(&[&["examples", "generate", "--out", "set.jsonl", "--per-task", per_task][..], &tasks].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+fn code(ran: &Ran, code: i32) {
+    assert_eq!(ran.code, code, "{}\n{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn a_tiny_model_is_judged_as_a_validator_would() {
+    let Some(project) = with_pipeline(&repository().join("pipeline/model")) else { return };
+    let report = project.json(&["evaluate", "--save", "plain.json"]);
+    insta::assert_snapshot!(seen(&report));
+    let timing = &report["run"]["timing"];
+    assert_eq!(timing["container"]["network"], "closed", "{timing}");
+    assert!(timing["container"]["overhead_ms"][0].as_f64().expect("a number") > 0.0, "{timing}");
+    assert!(
+        timing["margins"]["G40"].is_string() && timing["container"]["phases"].as_array().expect("phases").len() == 3
+    );
+
+    let mut again = project.json(&["evaluate", "--rerun", "--save", "again.json"]);
+    assert_eq!(again["run"]["timing"]["container"]["resumed"], 0, "a finished run is asked anew");
+    again["run"] = report["run"].clone();
+    assert_eq!(report.to_string(), again.to_string(), "two reports of one package are equal outside `run`");
+    let ran = project.run(&["compare", "plain.json", "again.json"]);
+    code(&ran, 0);
+    assert!(ran.stdout.contains("nothing that they depend on differs"), "{}", ran.stdout);
+    code(&project.run(&["evaluate", "--serial-exact=false", "--save", "other.json"]), 0);
+    let ran = project.run(&["compare", "plain.json", "other.json"]);
+    assert!(ran.stdout.contains("container.serial_exact"), "{}", ran.stdout);
+    let ran = project.run(&["evaluate", "--conformance"]);
+    assert!(ran.stdout.contains("100 of 100 rows"), "{}\n{}", ran.stdout, ran.stderr);
+    let ran = project.run(&["evaluate"]);
+    code(&ran, 0);
+    assert!(ran.stdout.contains("G40") && ran.stdout.contains("median"), "{}", ran.stdout);
+}
+
+#[test]
+fn plain_and_obfuscated_packages_answer_alike() {
+    let Some(project) = with_pipeline(&repository().join("pipeline/model")) else { return };
+    if python().is_none() {
+        return;
+    }
+    // What this model says depends on all that it is asked, so that equal answers prove equal questions.
+    tiny::write(&project.path("model"), tiny::Kind::Random { seed: 7 }).expect("a tiny model");
+    examples(&project, "2");
+    let plain = project.json(&["evaluate"]);
+    let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
+    project.manifest_text(&format!("{manifest}\n[package]\nobfuscate = true\n"));
+    let obfuscated = project.json(&["evaluate"]);
+    let package = |report: &Value| report["result"]["backend"]["evidence"]["package"].clone();
+    assert_ne!(package(&plain), package(&obfuscated), "they are two packages");
+    assert_eq!(seen(&plain), seen(&obfuscated));
+    let scores: BTreeSet<_> =
+        plain["result"]["results"].as_array().expect("a list").iter().map(|one| one["answer"].to_string()).collect();
+    assert!(scores.len() > 1, "the answers differ among themselves: {scores:?}");
+    insta::assert_snapshot!(seen(&obfuscated));
+}
+
+/// What is the same on every machine.
+fn seen(report: &Value) -> String {
+    let mut result = report["result"].clone();
+    for name in ["base", "image", "package"] {
+        let digest = &mut result["backend"]["evidence"][name];
+        assert!(!digest.as_str().expect("text").is_empty(), "{name}");
+        *digest = Value::from(format!("[{name}]"));
+    }
+    let parts = ["backend", "lane", "reasons", "gates", "results"].map(|key| format!("{key}: {:#}\n", result[key]));
+    parts.concat()
+}
+
+#[test]
+fn a_pipeline_that_cannot_be_imported_shows_its_traceback() {
+    let Some(project) = scripted(r#"{"import": {"do": "raises", "message": "no such thing"}}"#) else { return };
+    let ran = project.run(&["evaluate"]);
+    code(&ran, 1);
+    for part in ["G35", "Traceback (most recent call last)", "ValueError: no such thing", "exit code 1"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_a_pipeline_returns_is_told_by_its_gate() {
+    let Some(project) = scripted("{}") else { return };
+    let rows = [
+        (r#"{"do": "raises"}"#, "G41"),
+        (r#"{"do": "nan"}"#, "G43"),
+        (r#"{"answer": "None"}"#, "G42"),
+        (r#"{"answer": "'text'"}"#, "G42"),
+        (r#"{"answer": "{'score_completion': 'x', 'mistakes_completion': []}"}"#, "G43"),
+        (r#"{"answer": "{'score_completion': 0.5, 'mistakes_completion': 'text'}"}"#, "G44"),
+        (r#"{"answer": "{'score_completion': 0.5, 'mistakes_completion': [1]}"}"#, "G44"),
+        (r#"{"answer": "{'score_completion': 0.5}"}"#, "G45"),
+        (r#"{"answer": "{'score_completion': 0.5, 'mistakes_completion': ['...']}"}"#, "G46"),
+        (r#"{"answer": "{'score_completion': 0.5, 'mistakes_completion': {'a'}}"}"#, "container.types"),
+        (r#"{"answer": "{'score_completion': 0.5, 'mistakes_completion': (m for m in ['a'])}"}"#, "container.types"),
+    ];
+    // One container for all of them: what to do stands in the response to judge.
+    let line = |(number, (script, _)): (usize, &(&str, &str))| {
+        let example = serde_json::json!({ "id": format!("row-{number}"), "task": "hallucination", "rag_context": "c", "query": "",
+            "llm_response": script, "reference": 0.5, "reference_mistakes": ["a"], "reference_true_values": ["b"] });
+        format!("{example}\n")
+    };
+    let text: String = rows.iter().enumerate().map(line).collect();
+    fs::write(project.path("set.jsonl"), text).expect("writable");
+    let report = project.json(&["evaluate"]);
+    let findings = report["diagnostics"].as_array().expect("a list");
+    for (script, gate) in rows {
+        assert!(findings.iter().any(|finding| finding["code"] == gate), "{script}: {gate}: {findings:#?}");
+    }
+    let answers = report["result"]["results"].as_array().expect("a list");
+    let scores: Vec<_> = answers.iter().map(|answer| answer["answer"]["score"].as_f64().expect("a number")).collect();
+    assert_eq!(scores, [-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0.5, 0.5, 0.5, 0.5]);
+}
+
+#[test]
+fn the_contract_is_checked_row_by_row() {
+    let Some(project) = scripted("{}") else { return };
+    let ran = project.run(&["evaluate", "--conformance"]);
+    insta::assert_snapshot!(ran.stdout);
+}
+
+#[test]
+fn the_container_fetches_the_published_package_behind_its_firewall() {
+    let Some(project) = scripted(r#"{"call": {"do": "network", "host": "pypi.org", "port": 443}}"#) else { return };
+    fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
+    let localnet = Localnet::start(&project);
+    let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
+    project.manifest_text(&format!("{manifest}\n[hub]\nendpoint = {:?}\n", localnet.hub));
+    let packaged = project.json(&["package"]);
+    let files: Vec<_> = packaged["result"]["files"].as_array().expect("files").iter().collect();
+    let paths: Vec<_> = files.iter().map(|file| file["path"].as_str().expect("a path")).collect();
+    publish(&project, &localnet.hub, "demo/tiny", &project.path("target/deval/package"), &paths);
+    let report = project.json(&["evaluate", "--fetch"]);
+    let container = &report["run"]["timing"]["container"];
+    let phases = container["phases"].as_array().unwrap_or_else(|| panic!("{report:#}"));
+    let names: Vec<_> = phases.iter().map(|phase| phase["deval_phase"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["fetch", "import", "load", "ready"]);
+    let seen = report["result"]["results"][1]["answer"]["mistakes"].to_string();
+    assert!(!seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
+    let of_size = |gate: &&Value| gate["code"] == "G32" && gate["status"] == "pass";
+    assert!(report["result"]["gates"].as_array().expect("gates").iter().any(|gate| of_size(&gate)));
+}
+
+#[test]
+fn without_an_engine_it_says_how_to_start_one() {
+    let project = Project::new();
+    project.manifest(&format!(
+        "[evaluate]\nexamples = \"set.jsonl\"\n\n[container]\nimage_dir = {:?}\n",
+        repository().join("pipeline")
+    ));
+    examples(&project, "1");
+    let run = |host: String| {
+        let mut command = project.command(&["evaluate", "--backend", "container"]);
+        let output = command.env("DOCKER_HOST", host).output().expect("the program runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let (code, said) = run("unix:///nowhere/docker.sock".to_owned());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("/nowhere/docker.sock") && said.contains("systemctl start docker"), "{said}");
+
+    let socket = project.path("old.sock");
+    answer_as_an_old_engine(&socket);
+    let (code, said) = run(format!("unix://{}", socket.display()));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("API 1.24") && said.contains("1.41 or newer"), "{said}");
+}
+
+/// A stand-in for an engine of long ago: it tells its version and nothing else.
+fn answer_as_an_old_engine(socket: &Path) {
+    let listener = UnixListener::bind(socket).expect("a free path");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|read| read > 0) {
+                    let body = r#"{"Version": "1.12.0", "ApiVersion": "1.24"}"#;
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A run whose answers take a third of a second each, started and left once it has recorded two.
+fn started(project: &Project, host: Option<&Path>) -> Child {
+    let mut command = project.command(&["evaluate"]);
+    if let Some(socket) = host {
+        command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    }
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let (deadline, known) = (Instant::now() + Duration::from_secs(180), recorded(project));
+    while recorded(project) < known + 2 {
+        let ended = child.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "it ended: {ended:?}\n{}", said(&mut child));
+        assert!(Instant::now() < deadline, "no answer came");
+        thread::sleep(Duration::from_millis(50));
+    }
+    child
+}
+
+fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    said
+}
+
+/// Answers in the journal.
+fn recorded(project: &Project) -> usize {
+    let Ok(journals) = fs::read_dir(project.path("target/deval/container/journal")) else { return 0 };
+    let lines = |path: PathBuf| fs::read_to_string(path).map_or(0, |text| text.lines().count().saturating_sub(1));
+    journals.flatten().map(|journal| lines(journal.path())).sum()
+}
+
+/// Containers that belong to runs of this project.
+fn containers(project: &Project) -> usize {
+    let owners = project.path("target/deval/container/owners").canonicalize().expect("a run made it");
+    let format = "{{.Label \"deval.owner\"}}";
+    let output =
+        Command::new("docker").args(["ps", "-a", "--filter", "label=deval.owner", "--format", format]).output();
+    let text = String::from_utf8(output.expect("the client runs").stdout).expect("UTF-8");
+    text.lines().filter(|owner| Path::new(owner).starts_with(&owners)).count()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+const SLOW: &str = r#"{"call": {"do": "late", "seconds": 0.3}}"#;
+
+#[test]
+fn an_interrupted_run_leaves_no_container_and_is_resumed() {
+    let Some(project) = scripted(SLOW) else { return };
+    examples(&project, "4");
+    let mut child = started(&project, None);
+    assert_eq!(containers(&project), 1);
+    signal(&child, "-INT");
+    let ended = child.wait().expect("it ends");
+    assert_eq!((ended.code(), containers(&project)), (Some(130), 0), "{}", said(&mut child));
+
+    let mut child = started(&project, None);
+    assert!(recorded(&project) >= 2, "the interrupted run's answers are kept");
+    signal(&child, "-KILL");
+    child.wait().expect("it ends");
+    assert_eq!(containers(&project), 1, "nothing can be done while being killed");
+
+    let report = project.json(&["evaluate"]);
+    assert!(report["run"]["timing"]["container"]["resumed"].as_u64().expect("a number") >= 2, "{}", report["run"]);
+    assert_eq!(report["result"]["results"].as_array().expect("a list").len(), 12);
+    assert_eq!(containers(&project), 0, "the next run removes what a killed one left");
+}
+
+#[test]
+fn an_engine_that_dies_in_the_middle_ends_the_run_and_keeps_the_answers() {
+    let Some(project) = scripted(SLOW) else { return };
+    examples(&project, "12");
+    let socket = project.path("proxy.sock");
+    let proxy = Proxy::start(&socket);
+    let mut child = started(&project, Some(&socket));
+    proxy.die();
+    let said = said(&mut child);
+    assert_eq!(child.wait().expect("it ends").code(), Some(2), "{said}");
+    assert!(said.contains("the container engine failed while"), "{said}");
+    assert!(recorded(&project) >= 2, "the answers are kept");
+    let report = project.json(&["evaluate"]);
+    assert!(report["run"]["timing"]["container"]["resumed"].as_u64().expect("a number") >= 2, "{}", report["run"]);
+    assert_eq!(containers(&project), 0);
+}
+
+/// Stands between the program and the engine until it dies.
+struct Proxy {
+    socket: PathBuf,
+    open: std::sync::Arc<std::sync::Mutex<Vec<UnixStream>>>,
+}
+
+impl Proxy {
+    fn start(socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).expect("a free path");
+        let proxy = Self { socket: socket.to_owned(), open: std::sync::Arc::default() };
+        let open = proxy.open.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let engine = UnixStream::connect("/var/run/docker.sock").expect("the engine answers");
+                let copy = |stream: &UnixStream| stream.try_clone().expect("a handle");
+                open.lock().expect("no panic").extend([copy(&client), copy(&engine)]);
+                let (mut from_client, mut to_engine) = (copy(&client), copy(&engine));
+                thread::spawn(move || std::io::copy(&mut from_client, &mut to_engine));
+                let (mut from_engine, mut to_client) = (engine, client);
+                thread::spawn(move || std::io::copy(&mut from_engine, &mut to_client));
+            }
+        });
+        proxy
+    }
+
+    fn die(&self) {
+        fs::remove_file(&self.socket).expect("it is there");
+        for stream in self.open.lock().expect("no panic").iter() {
+            // One that is closed already is as good as shut.
+            let _closed = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
