@@ -79,7 +79,8 @@ fn a_tiny_model_is_judged_as_a_validator_would() {
     assert_eq!(timing["container"]["network"], "closed", "{timing}");
     assert!(timing["container"]["overhead_ms"][0].as_f64().expect("a number") > 0.0, "{timing}");
     assert!(
-        timing["margins"]["G40"].is_string() && timing["container"]["phases"].as_array().expect("phases").len() == 3
+        timing["margins"]["G40"]["value"].is_f64()
+            && timing["container"]["phases"].as_array().expect("phases").len() == 3
     );
 
     let mut again = project.json(&["evaluate", "--rerun", "--save", "again.json"]);

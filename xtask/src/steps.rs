@@ -13,7 +13,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 pub(crate) use commit::{CommitReceipt, commit};
 use deval_report::{Diagnostic, Inputs, Report, Run, Section, Stale, Step};
-pub(crate) use evaluate::{Evaluate, run as evaluate, view::summary as evaluation_summary};
+pub(crate) use evaluate::{
+    Evaluate, run as evaluate,
+    view::{summary as evaluation_summary, with_margins},
+};
 pub(crate) use hash::{Hash, run as hash};
 pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};

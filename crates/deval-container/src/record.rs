@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use deval_eval::{Task, api::Status, contest, stats};
 use deval_report::{
     Diagnostic,
-    gates::{GateStatus, GateVerdict},
+    gates::{Distance, GateStatus, GateVerdict, Unit},
 };
 
 use crate::{
@@ -104,7 +104,7 @@ impl Records {
         let gib = (self.ready_layer + package) as f64 / GIB;
         let status = if gib > contest::MAX_CONTAINER_GIB { GateStatus::Fail } else { GateStatus::Pass };
         GateVerdict::new("G32", status, format!("{gib:.2} GiB in the writable layer once ready, the package included"))
-            .margin(format!("{:.2} GiB", contest::MAX_CONTAINER_GIB - gib))
+            .distance(contest::MAX_CONTAINER_GIB - gib, Unit::Gibibytes)
     }
 
     /// As `run_step` looks at it: against the size before the first question of each task.
@@ -129,13 +129,14 @@ impl Records {
             ),
             None => (GateStatus::Pass, format!("it changed by {worst:.2} GiB over {} looks", self.layers.len())),
         };
-        GateVerdict::new("G50", status, detail).margin(format!("{:.2} GiB", contest::MAX_CONTAINER_GROWTH_GIB - worst))
+        GateVerdict::new("G50", status, detail).distance(contest::MAX_CONTAINER_GROWTH_GIB - worst, Unit::Gibibytes)
     }
 
     /// Margins that times decide.
-    pub(crate) fn margins(&self, started: &Started, limits: &Limits) -> BTreeMap<String, String> {
+    pub(crate) fn margins(&self, started: &Started, limits: &Limits) -> BTreeMap<String, Distance> {
         let slowest = self.all.iter().map(|record| record.entry.seconds).fold(0.0, f64::max);
-        let left = |limit: std::time::Duration, used: f64| format!("{:.1} s", limit.as_secs_f64() - used);
+        let left =
+            |limit: std::time::Duration, used: f64| Distance { value: limit.as_secs_f64() - used, unit: Unit::Seconds };
         [
             ("G25", left(limits.ready, started.ready)),
             ("G26", left(limits.hash, started.hash)),
@@ -268,7 +269,7 @@ mod tests {
         records.add(Record { task: Task::Relevancy, entry: entry(3.0), server_ms: None });
         let limits = Limits { answer: Duration::from_secs(20), ..Limits::default() };
         let margins = records.margins(&Started { ready: 30.0, hash: 1.0 }, &limits);
-        assert_eq!([&margins["G25"], &margins["G26"], &margins["G40"]], ["470.0 s", "59.0 s", "17.0 s"]);
+        assert_eq!(["G25", "G26", "G40"].map(|code| margins[code].value), [470.0, 59.0, 17.0]);
         assert_eq!(records.overhead(), Some([10.0; 2]));
         let (failed, detail) = status(&records, 0, "G41");
         assert!(failed == GateStatus::Fail && detail.contains("2 of 2") && detail.contains("HTTP 500"), "{detail}");

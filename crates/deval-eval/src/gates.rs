@@ -58,6 +58,17 @@ pub fn verdicts(evaluation: &Evaluation, timing: &Timing, network: Network) -> V
     seen.slowest(timing).into_iter().chain(checks).chain(seen.average()).collect()
 }
 
+/// Adds what the answers of the exact lane decide to what the run itself decided, in the validator's order. Estimates are left out.
+pub fn complete(evaluation: &mut Evaluation, network: Network) {
+    let decided = verdicts(evaluation, &evaluation.timing, network);
+    for verdict in decided.into_iter().filter(|verdict| !verdict.estimate) {
+        if evaluation.gates.iter().all(|known| known.code != verdict.code) {
+            evaluation.gates.push(verdict);
+        }
+    }
+    evaluation.gates.sort_by(|a, b| a.code.cmp(&b.code));
+}
+
 struct Seen<'a> {
     evaluation: &'a Evaluation,
     network: Network,
@@ -197,6 +208,8 @@ fn punished(result: &ExampleResult) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::embed::HashedWords;
     use crate::error::BackendError;
@@ -209,11 +222,11 @@ mod tests {
     impl Backend for Fixed {
         fn describe(&self) -> BackendInfo {
             let [name, model, why] = ["fixed", "none", ""].map(str::to_owned);
-            BackendInfo { name, model, reading: None, lane: self.0, why }
+            BackendInfo { name, model, reading: None, lane: self.0, why, evidence: BTreeMap::new() }
         }
 
         fn answer(&mut self, _: &Request, _: u32) -> Result<Reply, BackendError> {
-            Ok(Reply { answer: self.1.clone(), seconds: self.2, raw: None })
+            Ok(Reply { answer: self.1.clone(), seconds: self.2, raw: None, response: None })
         }
     }
 

@@ -1,7 +1,6 @@
 //! Asks a backend, rewards its answers as the validator would, and says what the numbers mean.
 
 mod ask;
-mod gates;
 mod judge;
 mod stopping;
 #[cfg(test)]
@@ -9,7 +8,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use deval_report::{Diagnostic, gates::GateVerdict};
+use deval_report::{
+    Diagnostic,
+    gates::{Distance, GateVerdict},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +83,7 @@ pub struct Finish {
     /// Gates that the run decided, without times: the same for the same answers.
     pub gates: Vec<GateVerdict>,
     /// By gate: its margin in this run, where times decide it.
-    pub margins: BTreeMap<String, String>,
+    pub margins: BTreeMap<String, Distance>,
     /// What else was wrong with the submission.
     pub findings: Vec<Diagnostic>,
     /// What differs from run to run: times, identifiers, logs.
@@ -268,7 +270,7 @@ pub struct Evaluation {
     pub timing: Timing,
     /// By gate: its margin in this run, where times decide it; changes from run to run.
     #[serde(skip)]
-    pub margins: BTreeMap<String, String>,
+    pub margins: BTreeMap<String, Distance>,
     /// What the backend found wrong with the submission.
     #[serde(skip)]
     pub findings: Vec<Diagnostic>,

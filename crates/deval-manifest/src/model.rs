@@ -142,8 +142,8 @@ pub enum Until {
 }
 
 /// GPUs for the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("pattern" = "^(auto|all|none|[0-9]+)$"))]
 pub enum Gpu {
     /// All of them if the engine has any.
@@ -157,7 +157,7 @@ pub enum Gpu {
 }
 
 /// Whether the container may reach the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkAccess {
     /// It may not, as under a validator's firewall.
@@ -167,7 +167,7 @@ pub enum NetworkAccess {
 }
 
 /// The validator's container.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Container {
     /// Folder with the `Dockerfile` of the miner API.
@@ -278,6 +278,12 @@ impl TryFrom<String> for Gpu {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
+    }
+}
+
+impl From<Gpu> for String {
+    fn from(gpu: Gpu) -> Self {
+        gpu.to_string()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use deval_backend::{Native, NativeOptions, Prompts, Replay};
 use deval_eval::{
-    Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate,
+    Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate, gates,
     stats::plan::{self, Goal},
 };
 use deval_examples::generate_set;
@@ -79,11 +79,12 @@ impl Pure for Evaluate {
         let mut backend = backend(context, &set, &spinner)?;
         spinner.finish_and_clear();
         let bar = context.ui.bar("evaluating", set.examples.len() as u64, Unit::Items);
-        let evaluation = evaluate(&mut *backend, &set, &*embedder, &options(context), &mut |done, of| {
+        let mut evaluation = evaluate(&mut *backend, &set, &*embedder, &options(context), &mut |done, of| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
+        gates::complete(&mut evaluation, context.network());
         let mut diagnostics = evaluation.findings.clone();
         diagnostics.extend(evaluation.gates.iter().filter_map(container::finding));
         let timing = timing(&evaluation).context("timing is plain data")?;

@@ -11,7 +11,7 @@ use deval_report::{
 use serde::{Deserialize, Serialize};
 
 use super::plan;
-use crate::{context::Context, ui::Ui};
+use crate::{context::Context, steps::with_margins, ui::Ui};
 
 /// How every gate stands, as far as the reports tell.
 #[derive(Debug, Serialize)]
@@ -69,11 +69,11 @@ impl Known {
                 continue;
             }
             known.inputs.add_need(step, &report.fingerprint);
-            known.findings.extend(report.diagnostics);
+            known.findings.extend(report.diagnostics.iter().cloned());
             if step == Step::Evaluate {
                 known.add(of_evaluation(context, step.name()));
             }
-            known.add(report.result.map(|result| result.gates).unwrap_or_default());
+            known.add(decided(report));
         }
         known
     }
@@ -98,6 +98,10 @@ impl Known {
     }
 }
 
+fn decided(report: Report<Decided>) -> Vec<GateVerdict> {
+    with_margins(report.result.map(|result| result.gates).unwrap_or_default(), &report.run.timing)
+}
+
 /// What the answers of an evaluation say, exact or as an estimate.
 fn of_evaluation(context: &Context, name: &str) -> Vec<GateVerdict> {
     let Some(report) = context.store.read::<Evaluation>(name) else { return Vec::new() };
@@ -108,8 +112,8 @@ fn of_evaluation(context: &Context, name: &str) -> Vec<GateVerdict> {
 
 /// What a run with flags decided exactly, as one in the container does; its estimates are left to the submission's own evaluation.
 fn exact(context: &Context, name: &str) -> Vec<GateVerdict> {
-    let own = context.store.read::<Decided>(name).and_then(|report| report.result).map(|result| result.gates);
-    let verdicts = of_evaluation(context, name).into_iter().chain(own.unwrap_or_default());
+    let own = context.store.read::<Decided>(name).map(decided).unwrap_or_default();
+    let verdicts = of_evaluation(context, name).into_iter().chain(own);
     verdicts.filter(|verdict| !verdict.estimate && verdict.status != GateStatus::Unknown).collect()
 }
 

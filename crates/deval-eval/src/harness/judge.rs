@@ -22,11 +22,7 @@ pub(super) struct Case<'a> {
 }
 
 pub(super) fn judge(case: Case<'_>) -> Evaluation {
-    let Case { backend, embedder, set, left_out, options, asked, stopping, mut gates } = case;
-    if backend.lane == Lane::Exact {
-        gates.extend(gates::of_answers(&asked));
-        gates.sort_by(|a, b| a.code.cmp(&b.code));
-    }
+    let Case { backend, embedder, set, left_out, options, asked, stopping, gates } = case;
     let seed = Some(options.seed);
     let baseline = |(place, baseline): (usize, Baseline)| {
         let rewards = rewards(&asked, &|asked| vec![asked.baselines[place]], None, None);

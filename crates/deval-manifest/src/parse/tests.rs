@@ -2,7 +2,9 @@ use deval_report::{Network, render};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Axon, Chain, Evaluate, Hub, Package, Reading, Submission, Until, Wallet};
+use crate::{
+    Axon, Backend, Chain, Container, Evaluate, Gpu, Hub, NetworkAccess, Package, Reading, Submission, Until, Wallet,
+};
 
 const GOOD: &str = "schema = 1\n[submission]\nmodel_url = \"a/b\"\nmodel_dir = \"m\"\n";
 
@@ -109,12 +111,13 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
         text().prop_map(|folder| (Some(folder), None)),
         text().prop_map(|repo| (None, Some(repo)))
     ];
-    (reading, until, numbers, prop::option::of(text()), embedder).prop_map(
-        |(reading, until, numbers, examples, embedder)| {
+    let backend = prop_oneof![Just(Backend::Native), Just(Backend::Container)];
+    (backend, reading, until, numbers, prop::option::of(text()), embedder).prop_map(
+        |(backend, reading, until, numbers, examples, embedder)| {
             let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
             let (embedder_dir, embedder_repo) = embedder;
-            let rest = Evaluate::default();
             Evaluate {
+                backend,
                 reading,
                 until,
                 examples_per_task,
@@ -125,8 +128,32 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
                 examples,
                 embedder_dir,
                 embedder_repo,
-                ..rest
             }
+        },
+    )
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    let gpu = prop_oneof![Just(Gpu::Auto), Just(Gpu::All), Just(Gpu::None), any::<u32>().prop_map(Gpu::Count)];
+    let network = prop_oneof![Just(NetworkAccess::Closed), Just(NetworkAccess::Open)];
+    (text(), prop::option::of(text()), gpu, 1..=4096_u32, network)
+        .prop_map(|(image_dir, base, gpu, memory_gib, network)| Container { image_dir, base, gpu, memory_gib, network })
+}
+
+fn axon() -> impl Strategy<Value = Axon> {
+    let external = prop_oneof![
+        Just((None, None)),
+        any::<std::net::IpAddr>().prop_map(|ip| (Some(ip), None)),
+        "[a-z]{1,8}[0-9]".prop_map(|interface| (None, Some(interface)))
+    ];
+    let monitor = prop::option::of(any::<(std::net::IpAddr, u16)>().prop_map(std::net::SocketAddr::from));
+    (any::<std::net::IpAddr>(), 1025..=65534_u16, external, monitor).prop_map(
+        |(ip, port, (external_ip, external_interface), monitor)| Axon {
+            ip,
+            port,
+            external_ip,
+            external_interface,
+            monitor,
         },
     )
 }
@@ -134,13 +161,12 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
 /// Every manifest that is valid.
 fn manifest() -> impl Strategy<Value = Manifest> {
     let ends = (prop::option::of(text()), prop::option::of(text()));
-    let axon = (any::<std::net::IpAddr>(), 1025..=65534_u16, any::<Option<std::net::IpAddr>>());
-    (submission(), evaluate(), ends, axon).prop_map(|((submission, wallet, package), evaluate, ends, axon)| {
-        let (hub, chain) = (Hub { endpoint: ends.0 }, Chain { endpoint: ends.1 });
-        let (ip, port, external_ip) = axon;
-        let axon = Axon { ip, port, external_ip };
-        Manifest { schema: SCHEMA, submission, wallet, package, evaluate, hub, chain, axon }
-    })
+    (submission(), evaluate(), container(), ends, axon()).prop_map(
+        |((submission, wallet, package), evaluate, container, ends, axon)| {
+            let (hub, chain) = (Hub { endpoint: ends.0 }, Chain { endpoint: ends.1 });
+            Manifest { schema: SCHEMA, submission, wallet, package, evaluate, container, hub, chain, axon }
+        },
+    )
 }
 
 proptest! {

@@ -5,7 +5,10 @@ use deval_eval::{
     harness::{Rewards, Stopping},
     stats::Summary,
 };
-use deval_report::{Report, Section, gates::GateVerdict};
+use deval_report::{
+    Report, Section,
+    gates::{Distance, GateVerdict},
+};
 
 /// Rewards beside the baselines, then every example.
 pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
@@ -33,18 +36,25 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
     sections
 }
 
+/// Gates with the margins that the times of a run gave them; these stand apart, because they change from run to run.
+pub(crate) fn with_margins(gates: Vec<GateVerdict>, timing: &serde_json::Value) -> Vec<GateVerdict> {
+    let measured = |gate: &GateVerdict| serde_json::from_value::<Distance>(timing["margins"][&gate.code].clone()).ok();
+    let add = |gate: GateVerdict| match measured(&gate) {
+        Some(Distance { value, unit }) => gate.distance(value, unit),
+        None => gate,
+    };
+    gates.into_iter().map(add).collect()
+}
+
 /// The gates that a container decided, with the margins of this run, and how the container did.
 pub(super) fn container(report: &Report<Evaluation>) -> Vec<Section> {
     let Some(evaluation) = report.result.as_ref().filter(|evaluation| !evaluation.gates.is_empty()) else {
         return Vec::new();
     };
     let timing = &report.run.timing;
-    let margin = |gate: &GateVerdict| {
-        let now = timing["margins"].get(&gate.code).and_then(|margin| margin.as_str());
-        now.map(str::to_owned).or_else(|| gate.margin.clone()).unwrap_or_default()
-    };
-    let row = |gate: &GateVerdict| vec![gate.code.clone(), gate.status.to_string(), margin(gate), gate.detail.clone()];
-    let rows = evaluation.gates.iter().map(row).collect();
+    let row =
+        |gate: GateVerdict| vec![gate.code, gate.status.to_string(), gate.margin.unwrap_or_default(), gate.detail];
+    let rows = with_margins(evaluation.gates.clone(), timing).into_iter().map(row).collect();
     let seconds = |key: &str| timing[key].as_f64().map_or_else(String::new, |seconds| format!("{seconds:.3} s"));
     let run = &timing["container"];
     let mut section = Section::new("Container")
