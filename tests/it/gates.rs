@@ -167,6 +167,8 @@ fn every_gate_is_explained_in_full() {
         assert!(ran.stdout.contains("finney "), "{}", ran.stdout);
     }
     code(&project.run(&["explain", "G52"]), 2);
+    let report = project.json(&["explain", "G30"]);
+    assert_eq!((&report["result"]["code"], &report["result"]["failing"]["finney"]), (&json!("G30"), &json!("fail")));
 }
 
 #[test]

@@ -88,7 +88,8 @@ fn build(ui: Ui) -> anyhow::Result<PathBuf> {
     if is_fresh(&binary).unwrap_or(false) {
         return Ok(binary);
     }
-    let spinner = ui.spinner("building deval-localnet (the first time takes minutes)");
+    ui.say("building deval-localnet (the first time takes minutes)");
+    let spinner = ui.spinner("building deval-localnet");
     let output = cargo::command()
         .args(["build", "--quiet", "--package", "deval-localnet", "--target-dir"])
         .arg(target)

@@ -1,7 +1,9 @@
 //! Talking to the user: results to standard output, everything else to standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
 
-use std::time::Duration;
+use std::{
+    io::{self, ErrorKind, Write},
+    time::Duration,
+};
 
 use deval_report::{Diagnostic, Report, Section, render};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,34 +22,39 @@ impl Ui {
         Self { format }
     }
 
+    /// Whether text for people is asked for.
+    pub(crate) fn is_for_people(self) -> bool {
+        self.format == Format::Human
+    }
+
     /// A remark while working.
     pub(crate) fn say(self, text: impl AsRef<str>) {
-        eprintln!("{}", text.as_ref());
+        write(io::stderr(), &format!("{}\n", text.as_ref()));
     }
 
     /// Plain text that is itself the result.
     pub(crate) fn print(self, text: impl AsRef<str>) {
-        println!("{}", text.as_ref().trim_end());
+        write(io::stdout(), &format!("{}\n", text.as_ref().trim_end()));
     }
 
     /// The result of a step or view.
     pub(crate) fn report<T: Serialize>(self, report: &Report<T>, sections: &[Section]) {
         match self.format {
             Format::Human => {
-                print!("{}", render::terminal(sections));
+                write(io::stdout(), &render::terminal(sections));
                 self.findings(&report.diagnostics);
             }
             Format::Json => {
                 let text = serde_json::to_string_pretty(report).expect("reports hold only what JSON can hold");
-                println!("{text}");
+                write(io::stdout(), &format!("{text}\n"));
             }
-            Format::Github => report.diagnostics.iter().for_each(|finding| print!("{}", render::github(finding))),
+            Format::Github => write(io::stdout(), &report.diagnostics.iter().map(render::github).collect::<String>()),
         }
     }
 
     /// Findings as text, on standard error.
     pub(crate) fn findings(self, findings: &[Diagnostic]) {
-        findings.iter().for_each(|finding| eprint!("{}", render::diagnostic(finding)));
+        write(io::stderr(), &findings.iter().map(render::diagnostic).collect::<String>());
     }
 
     /// A bar for work of known size; drawn only on a terminal.
@@ -76,4 +83,14 @@ impl Ui {
 pub(crate) enum Unit {
     Bytes,
     Items,
+}
+
+/// Writes all of it. A reader who has gone away wanted no more; that a disk is full is told where it can be.
+fn write(mut to: impl Write, text: &str) {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _nowhere_else = writeln!(io::stderr(), "cannot write the result: {error}");
+        }
+        _ => {}
+    }
 }

@@ -90,7 +90,7 @@ impl Seen<'_> {
         let share = 100.0 * wrong.len() as f64 / asked.len() as f64;
         let verdict = self.verdict(code, !wrong.is_empty(), self.lane(), detail);
         (!asked.is_empty())
-            .then(|| verdict.margin(format!("{share:.1} % of the answers")).distance(-share, Unit::Percent))
+            .then(|| verdict.margin(format!("{share:.1} % of the answers")).distance(0.0 - share, Unit::Percent))
     }
 
     fn longest_sentence(&self) -> Option<GateVerdict> {

@@ -7,6 +7,10 @@ import json
 import random
 import re
 import sys
+import traceback
+
+IMPORT_RAISED = 90
+"""Exit code when importing the pipeline raises. A missing package is another matter: the machine may lack what a validator has."""
 
 PLAIN = {
     "rag_context": "The Danube rises in the Black Forest and flows through ten countries. It is 2,850 km long.",
@@ -48,7 +52,13 @@ def told(value, root):
 def main(root, out, *models):
     # Appended, as upstream does: an installed package of the same name wins here as it does there.
     sys.path.append(root)
-    from model.pipeline import DeValPipeline
+    try:
+        from model.pipeline import DeValPipeline
+    except ImportError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        sys.exit(IMPORT_RAISED)
 
     answers = {}
     for name, _, model_dir in (model.partition("=") for model in models):

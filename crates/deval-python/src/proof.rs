@@ -22,6 +22,9 @@ use crate::process::{self, Ended};
 
 const SCRIPT: &str = include_str!("../python/prove.py");
 
+/// Exit code of [`SCRIPT`] when importing the pipeline raises.
+const IMPORT_RAISED: i32 = 90;
+
 /// What is proven.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
@@ -42,8 +45,8 @@ pub struct Claim<'a> {
 pub struct Outcome {
     /// What was compared, when all of it was equal.
     pub proof: Option<Proof>,
-    /// Why there is no proof: an error (`obfuscate.proof`) when the obfuscated pipeline is to blame, a warning
-    /// (`obfuscate.not-proven`) when already the plain one does not run on a tiny model or does not repeat itself.
+    /// Why there is no proof: an error when the obfuscated pipeline is to blame (`obfuscate.proof`) or the plain one raises while it is
+    /// imported (`G35`), a warning (`obfuscate.not-proven`) when the plain one does not run on a tiny model or does not repeat itself.
     pub findings: Vec<Diagnostic>,
 }
 
@@ -51,6 +54,14 @@ pub struct Outcome {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(transparent)]
 struct Answers(BTreeMap<String, Vec<String>>);
+
+/// What a pipeline said that gave no answers.
+#[derive(Debug)]
+struct Silent {
+    said: String,
+    /// Whether importing it raised, other than for a package that this machine may lack.
+    at_import: bool,
+}
 
 /// Asks both pipelines on two tiny models. Both start with the same seeds; the models' own settings are greedy.
 ///
@@ -67,8 +78,13 @@ pub fn prove(claim: Claim<'_>) -> Result<Outcome, PythonError> {
         (plainly.join().expect("asking does not panic"), armoredly)
     });
     let (expected, found) = match (plainly?, armoredly?) {
-        (Err(why), _) => return Ok(not_proven(claim, "the plain pipeline does not run on a tiny model", why)),
-        (Ok(_), Err(why)) => return Ok(failed(claim, "the obfuscated pipeline does not run, the plain one does", why)),
+        (Err(silent), _) if silent.at_import => return Ok(not_importable(claim, silent.said)),
+        (Err(silent), _) => {
+            return Ok(not_proven(claim, "the plain pipeline does not run on a tiny model", silent.said));
+        }
+        (Ok(_), Err(silent)) => {
+            return Ok(failed(claim, "the obfuscated pipeline does not run, the plain one does", silent.said));
+        }
         (Ok(expected), Ok(found)) => (expected, found),
     };
     if let Some(first) = compare::first_difference(&expected, &found) {
@@ -97,13 +113,19 @@ fn not_proven(claim: Claim<'_>, message: &str, why: String) -> Outcome {
     finding.help("ask both by hand, as the validator's container does, before you publish").into()
 }
 
+fn not_importable(claim: Claim<'_>, why: String) -> Outcome {
+    let finding =
+        Diagnostic::error("G35", "importing `model.pipeline` raises, obfuscated or not").in_file(claim.folder);
+    finding.found(why).expected("`from model.pipeline import DeValPipeline` works").help("correct the source").into()
+}
+
 fn failed(claim: Claim<'_>, message: &str, why: String) -> Outcome {
     let help = "a source that reads its own text, its file name or the stack does not bear obfuscation";
     Diagnostic::error("obfuscate.proof", message).in_file(claim.folder).found(why).help(help).into()
 }
 
-/// What the pipeline of a repository answers; the inner error is what it said when it ended without.
-fn ask(claim: Claim<'_>, repository: &Path) -> Result<Result<Answers, String>, PythonError> {
+/// What the pipeline of a repository answers.
+fn ask(claim: Claim<'_>, repository: &Path) -> Result<Result<Answers, Silent>, PythonError> {
     let out = repository.with_extension("json");
     let scratch = repository.with_extension("scratch");
     fs::create_dir_all(&scratch).map_err(PythonError::io("make", &scratch))?;
@@ -124,7 +146,11 @@ fn ask(claim: Claim<'_>, repository: &Path) -> Result<Result<Answers, String>, P
     ]);
     let ended = process::run(&mut command, claim.patience)?;
     let answers = fs::read(&out).ok().filter(|_| ended.succeeded());
-    Ok(answers.and_then(|text| serde_json::from_slice(&text).ok()).ok_or_else(|| why(&ended, claim.patience)))
+    let silent = || Silent {
+        said: why(&ended, claim.patience),
+        at_import: ended.status.is_some_and(|status| status.code() == Some(IMPORT_RAISED)),
+    };
+    Ok(answers.and_then(|text| serde_json::from_slice(&text).ok()).ok_or_else(silent))
 }
 
 fn why(ended: &Ended, patience: Duration) -> String {

@@ -1,6 +1,6 @@
 //! `verdict`: all 51 gates in the validator's own order; `explain`: one of them in full.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use anyhow::bail;
 use deval_eval::{Evaluation, Timing};
@@ -169,18 +169,29 @@ impl Verdict {
     }
 }
 
-/// Prints one gate in full.
+/// One gate, and how it stands where it is failed, by network.
+#[derive(Debug, Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    gate: &'static Gate,
+    failing: BTreeMap<String, GateStatus>,
+}
+
+/// Shows one gate in full.
 pub(crate) fn explain(code: &str, ui: Ui) -> anyhow::Result<crate::Verdict> {
     let Some(gate) = gates::gate(&code.to_uppercase()) else {
         bail!("there is no gate `{code}`; gates are G01 to G51");
     };
-    let mut severity = String::new();
-    for network in [Network::Local, Network::Test, Network::Finney] {
-        let _ = write!(severity, "{}{network} {}", if severity.is_empty() { "" } else { ", " }, gate.failing(network));
+    let networks = [Network::Local, Network::Test, Network::Finney];
+    if ui.is_for_people() {
+        let severity = networks.map(|network| format!("{network} {}", gate.failing(network))).join(", ");
+        ui.print(format!(
+            "{} {}\n\nchecks    {}\nwhy       {}\nfix       {}\nfailing   {} ({severity})\ndecides   {}\nupstream  {}",
+            gate.code, gate.title, gate.checks, gate.why, gate.fix, gate.outcome, gate.decides, gate.upstream
+        ));
+    } else {
+        let failing = networks.map(|network| (network.to_string(), gate.failing(network))).into();
+        ui.report(&Report::new("explain", Inputs::default(), Vec::new(), Some(Explained { gate, failing })), &[]);
     }
-    ui.print(format!(
-        "{} {}\n\nchecks    {}\nwhy       {}\nfix       {}\nfailing   {} ({severity})\ndecides   {}\nupstream  {}",
-        gate.code, gate.title, gate.checks, gate.why, gate.fix, gate.outcome, gate.decides, gate.upstream
-    ));
     Ok(crate::Verdict::Ok)
 }

@@ -105,6 +105,15 @@ fn a_plain_pipeline_that_proves_nothing_is_a_warning() {
 }
 
 #[test]
+fn a_plain_pipeline_that_raises_while_it_is_imported_is_an_error() {
+    let broken = format!("{QUICK}\nraise RuntimeError('boom')\n");
+    let Some(outcome) = proven(&[("pipeline.py", &broken)], &[("pipeline.py", &broken)], PATIENCE) else { return };
+    let finding = only(outcome);
+    assert_eq!((finding.code.as_str(), finding.is_error()), ("G35", true));
+    assert!(finding.found.as_ref().unwrap().contains("RuntimeError: boom"), "{finding:?}");
+}
+
+#[test]
 fn the_script_compiles_under_any_python() {
     let status =
         Command::new("python3").args(["-c", "import sys; compile(sys.argv[1], 'prove.py', 'exec')", SCRIPT]).status();
