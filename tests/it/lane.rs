@@ -178,6 +178,77 @@ fn what_a_pipeline_returns_is_told_by_its_gate() {
     assert_eq!(scores, [-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0.5, 0.5, 0.5, 0.5]);
 }
 
+/// A container that is removed with this value.
+struct Served(String);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", &self.0]);
+    }
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("the client runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+#[test]
+fn the_api_answers_as_upstreams_row_by_row() {
+    let Some(project) = scripted("{}") else { return };
+    let report = project.json(&["evaluate"]);
+    let image = report["run"]["timing"]["container"]["image"]["tag"].as_str().expect("a tag").to_owned();
+    let package = format!("{}:/app/eval_llm:ro", repository().join("tests/fixtures/pipelines/scripted").display());
+    let settings = ["--publish", "127.0.0.1::8000", "--user", "1000:1000", "--env", "DEVAL_FETCH=0"];
+    let run = ["run", "--detach", "--env", "MODEL_URL=demo/tiny", "--volume", &package];
+    let served = Served(docker(&[&run[..], &settings, &[&image]].concat()));
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !docker(&["logs", &served.0]).contains("\"ready\"") {
+        assert!(Instant::now() < deadline, "it never became ready");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let url = format!("http://{}", docker(&["port", &served.0, "8000/tcp"]).lines().next().expect("a port"));
+    let script = repository().join("tests/python/api_contract.py");
+    let output = Command::new("python3").arg(script).args(["--base-url", &url]).output().expect("python3 runs");
+    let table = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{table}");
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_demo_model_answers_one_example_of_each_task() {
+    let demo = repository().join("target/deval/demo");
+    if !demo.join("model/config.json").exists() {
+        skip("wheels", "no model in target/deval/demo; `cargo xtask demo` unpacks one");
+        return;
+    }
+    let Some(project) = with_pipeline(&repository().join("pipeline/model")) else { return };
+    fs::remove_dir_all(project.path("model")).expect("it was written");
+    fs::create_dir(project.path("model")).expect("writable");
+    for file in fs::read_dir(demo.join("model")).expect("a folder").flatten() {
+        fs::copy(file.path(), project.path("model").join(file.file_name())).expect("room on the disk");
+    }
+    fs::write(project.path("model/deval_pipeline.json"), r#"{"reading": "likelihood"}"#).expect("writable");
+    let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
+    let encoder = format!("[evaluate]\nembedder_dir = {:?}", demo.join("all-MiniLM-L6-v2"));
+    project.manifest_text(&manifest.replace("[evaluate]", &encoder));
+    code(&project.run(&["examples", "generate", "--out", "set.jsonl", "--per-task", "1"]), 0);
+    let report = project.json(&["evaluate"]);
+    // Tenths, because another processor adds up in another order.
+    let line = |result: &Value| {
+        let (answer, mistakes) = (&result["answer"], result["answer"]["mistakes"].as_array().map(Vec::len));
+        let score = answer["score"].as_f64().expect("a number");
+        format!(
+            "{} {} {} {score:.1} {mistakes:?}\n",
+            result["id"], answer["http_status"], answer["client_status_message"]
+        )
+    };
+    insta::assert_snapshot!(
+        report["result"]["results"].as_array().expect("a list").iter().map(line).collect::<String>()
+    );
+    assert!(report["run"]["timing"]["max"].as_f64().is_some_and(|slowest| slowest < 20.0), "{}", report["run"]);
+}
+
 #[test]
 fn the_contract_is_checked_row_by_row() {
     let Some(project) = scripted("{}") else { return };
