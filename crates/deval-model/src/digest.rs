@@ -1,31 +1,31 @@
 //! One read of the weights: the model hash, each file's SHA-256 and the health of every tensor.
 //!
 //! The model hash is one stream over all files and cannot be split, so it sets the pace on a thread of its own. Another thread reads,
-//! and a third digests the tensors and counts NaN and infinities. Each file's own SHA-256 is made by either of the two that hash (see
-//! [`file_hashes`]).
+//! digests the tensors and counts NaN and infinities: two threads, so that neither waits for a processor where there are two. Each
+//! file's own SHA-256 is made by either of them (see [`file_hashes`]).
 
 mod blocks;
 mod cache;
 mod explain;
+mod feed;
 mod file_hashes;
 mod health;
 mod streams;
 mod tensors;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::SystemTime;
 
-use rustix::fs::{Advice, fadvise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::blocks::{Block, Pool};
+use self::blocks::Block;
 use self::cache::Stamp;
 pub use self::explain::{Content, Explanation, Outside, Piece};
+use self::feed::Feed;
 use self::file_hashes::{FileHashes, Pace};
 pub use self::health::{Counts, Health, TensorHealth};
 use self::streams::Stream;
@@ -105,20 +105,18 @@ pub fn digest_weights(
 fn read(entries: &[Entry], stamps: &[Stamp], progress: &mut dyn FnMut(u64, u64)) -> Result<WeightsDigest, ModelError> {
     let bytes = stamps.iter().map(|stamp| stamp.size).sum();
     let (to_hash, hashing) = channel();
-    let (to_tensors, examining) = channel();
     let own = FileHashes::new();
     let (ends, seen, reading) = thread::scope(|scope| {
-        let reader = scope.spawn(|| send_all(entries, &own, &[to_hash, to_tensors]));
-        let seen = scope.spawn(|| {
-            let mut blocks = with_spare_time(examining, &own);
-            let seen = tensors::examine(entries, &mut blocks);
-            // After a failure too: blocks that wait for a hash are blocks that the reader waits for.
-            blocks.for_each(drop);
-            seen
+        let other = scope.spawn(|| {
+            let mut feed = Feed::new(entries, &own, to_hash);
+            let seen = tensors::examine(entries, &mut feed);
+            // After a failure too: the model's thread waits for what is still to be read.
+            feed.by_ref().for_each(drop);
+            (seen, feed.finish())
         });
         let ends = hash(hashing, &own, |done| progress(done, bytes));
-        let joined = "the digest threads do not panic";
-        (ends, seen.join().expect(joined), reader.join().expect(joined))
+        let (seen, reading) = other.join().expect("the digest thread does not panic");
+        (ends, seen, reading)
     });
     reading?;
     let now = cache::stamp(entries)?;
@@ -142,49 +140,6 @@ fn file_digests(stamps: &[Stamp], ends: &[String], own: &[String]) -> Vec<FileDi
         file
     });
     files.collect()
-}
-
-/// Reads every file once and hands each block to every consumer.
-fn send_all(entries: &[Entry], own: &FileHashes, consumers: &[Sender<Arc<Block>>]) -> Result<(), ModelError> {
-    let mut pool = Pool::new();
-    for (number, entry) in entries.iter().enumerate() {
-        let mut file = File::open(&entry.path).map_err(ModelError::io("open", &entry.path))?;
-        // Weights larger than memory are not to push out what others use; where the system knows no such advice, it is read as ever.
-        for advice in [Advice::Sequential, Advice::NoReuse] {
-            fadvise(&file, 0, None, advice).ok();
-        }
-        loop {
-            let block = pool.fill(number, &mut file).map_err(ModelError::io("read", &entry.path))?;
-            let last = block.last;
-            let block = Arc::new(block);
-            own.push(&block);
-            for consumer in consumers {
-                // A consumer goes early only when it has failed, and then says so itself.
-                consumer.send(Arc::clone(&block)).ok();
-            }
-            if last {
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The blocks as they come; while none is there, files are hashed.
-fn with_spare_time<'a>(blocks: Receiver<Arc<Block>>, own: &'a FileHashes) -> impl Iterator<Item = Arc<Block>> + 'a {
-    std::iter::from_fn(move || {
-        loop {
-            match blocks.try_recv() {
-                Ok(block) => return Some(block),
-                Err(TryRecvError::Empty) if own.hash_some() => {}
-                Err(TryRecvError::Empty) => return blocks.recv().ok(),
-                Err(TryRecvError::Disconnected) => {
-                    while own.hash_some() {}
-                    return None;
-                }
-            }
-        }
-    })
 }
 
 /// The model's stream at the end of each file.

@@ -47,22 +47,24 @@ impl Pool {
         Self { made: 0, free, home }
     }
 
-    /// The next piece of a file; waits for a free buffer.
-    pub(super) fn fill(&mut self, number: usize, file: &mut File) -> io::Result<Block> {
-        let mut buffer = self.buffer();
+    /// The next piece of a file.
+    pub(super) fn fill(&self, mut buffer: Vec<u8>, number: usize, file: &mut File) -> io::Result<Block> {
         let filled = fill(&mut buffer, file)?;
         Ok(Block { file: number, last: filled < SIZE, buffer, filled, home: self.home.clone() })
     }
 
-    /// A buffer that came home, a new one while there are few, or the next one to come home.
-    fn buffer(&mut self) -> Vec<u8> {
-        if let Ok(buffer) = self.free.try_recv() {
-            return buffer;
-        }
-        if self.made < COUNT {
-            self.made += 1;
-            return vec![0; SIZE];
-        }
+    /// A buffer that came home, or a new one while there are few.
+    pub(super) fn spare(&mut self) -> Option<Vec<u8>> {
+        let home = self.free.try_recv().ok();
+        home.or_else(|| {
+            let few = self.made < COUNT;
+            self.made += usize::from(few);
+            few.then(|| vec![0; SIZE])
+        })
+    }
+
+    /// The next buffer to come home. Somebody else has to hold one.
+    pub(super) fn wait(&self) -> Vec<u8> {
         self.free.recv().expect("the sender is held here")
     }
 }

@@ -1,14 +1,15 @@
 //! The files' own digests, made by whichever thread has the time.
 //!
-//! The model hash sets the pace. A second SHA-256 beside it costs a third more there, and on the other core as much as the model hash
-//! itself, but that core has little else to do. So the blocks wait in order; the other thread takes some whenever it has nothing else,
-//! and the model's thread takes the block at hand along when it is the next. Nobody waits for anybody. Where others use the processors
-//! too, the cheaper way is the quicker one: the other thread then takes only what the model's thread has left behind.
+//! The model hash sets the pace. A second SHA-256 beside it costs a third more there; on the other core it costs as much as the model
+//! hash itself, but that core has time to spare. So the blocks wait in order; the model's thread takes the first of them along with each
+//! of its own, unless the other thread has asked for some. Where others use the processors too, the cheaper way is the quicker one: the
+//! other thread then takes only what keeps the reader waiting.
 
 use std::collections::VecDeque;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::blocks::Block;
@@ -20,6 +21,10 @@ const FEW: usize = 4;
 /// Digests of all files but the first, whose digest is the model's at its end.
 pub(super) struct FileHashes {
     state: Mutex<State>,
+    /// Blocks that the model's thread has begun.
+    begun: AtomicUsize,
+    /// Whether the other thread waits for the stream.
+    wanted: AtomicBool,
     /// Whether the model's thread has to wait for a processor.
     crowded: AtomicBool,
 }
@@ -29,22 +34,28 @@ struct State {
     waiting: VecDeque<Arc<Block>>,
     /// The stream of the file that the first of them belongs to; gone while somebody hashes with it.
     stream: Option<Stream>,
-    /// How many blocks were taken from those that wait, and how many the model's thread has seen.
-    taken: usize,
-    passed: usize,
     done: Vec<String>,
 }
 
 impl FileHashes {
     pub(super) fn new() -> Self {
-        let (waiting, stream) = (VecDeque::new(), Some(Stream::new()));
-        let state = State { waiting, stream, taken: 0, passed: 0, done: Vec::new() };
-        Self { state: Mutex::new(state), crowded: AtomicBool::new(false) }
+        let state = State { waiting: VecDeque::new(), stream: Some(Stream::new()), done: Vec::new() };
+        let [wanted, crowded] = [false; 2].map(AtomicBool::new);
+        Self { state: Mutex::new(state), begun: AtomicUsize::new(0), wanted, crowded }
     }
 
     /// Tells whether the processors are shared with others.
     pub(super) fn set_crowded(&self, crowded: bool) {
         self.crowded.store(crowded, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Blocks that the model's thread has begun.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,44 +69,42 @@ impl FileHashes {
         }
     }
 
-    /// Hashes the block into the model's stream, and into its file's when it is the next there.
-    pub(super) fn hash_with(&self, model: &mut Stream, block: &Arc<Block>) {
-        let stream = {
-            let mut state = self.state();
-            let next = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, block));
-            let stream = if next { state.stream.take() } else { None };
-            state.passed += usize::from(block.file > 0);
-            if stream.is_some() {
-                state.waiting.pop_front();
-                state.taken += 1;
-            }
-            stream
-        };
-        let Some(mut stream) = stream else { return model.update(block.bytes()) };
-        streams::update_both(model, &mut stream, block.bytes());
-        self.state().give_back(stream, block.last);
+    /// Hashes the block into the model's stream, and the first of those that wait into its file's.
+    pub(super) fn hash_with(&self, model: &mut Stream, block: &Block) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let beside = if self.wanted.load(Ordering::Relaxed) { None } else { self.state().take() };
+        let Some((mut stream, first)) = beside else { return model.update(block.bytes()) };
+        streams::update_both(model, block.bytes(), &mut stream, first.bytes());
+        self.state().give_back(stream, first.last);
     }
 
-    /// Hashes a few waiting blocks; false when there are none, or somebody else is at it.
+    /// Hashes a few waiting blocks; false when there are none.
     pub(super) fn hash_some(&self) -> bool {
-        let mut state = self.state();
-        // What was left behind has to be done in any case: nobody else will.
-        let behind = state.passed.saturating_sub(state.taken);
-        let most = if self.crowded.load(Ordering::Relaxed) { behind } else { state.waiting.len() };
-        let few = most.min(FEW);
-        let Some(mut stream) = state.stream.take_if(|_| few > 0) else { return false };
-        let blocks: Vec<_> = state.waiting.drain(..few).collect();
-        state.taken += few;
-        drop(state);
-        for block in blocks {
-            stream.update(block.bytes());
-            if block.last {
-                self.state().done.push(stream.hex());
-                stream = Stream::new();
-            }
+        self.wanted.store(true, Ordering::Relaxed);
+        let mut some = false;
+        for _ in 0..FEW {
+            let Some((mut stream, first)) = self.next() else { break };
+            stream.update(first.bytes());
+            self.state().give_back(stream, first.last);
+            some = true;
         }
-        self.state().give_back(stream, false);
-        true
+        self.wanted.store(false, Ordering::Relaxed);
+        some
+    }
+
+    /// The first block that waits, once the model's thread has given the stream back; that takes a fraction of a millisecond.
+    fn next(&self) -> Option<(Stream, Arc<Block>)> {
+        loop {
+            let mut state = self.state();
+            if let Some(taken) = state.take() {
+                return Some(taken);
+            }
+            if state.waiting.is_empty() {
+                return None;
+            }
+            drop(state);
+            thread::yield_now();
+        }
     }
 
     /// The digests, once every block was pushed and nobody hashes any more.
@@ -106,6 +115,11 @@ impl FileHashes {
 }
 
 impl State {
+    fn take(&mut self) -> Option<(Stream, Arc<Block>)> {
+        let stream = self.stream.take_if(|_| !self.waiting.is_empty())?;
+        Some((stream, self.waiting.pop_front().expect("one waits")))
+    }
+
     fn give_back(&mut self, stream: Stream, ended: bool) {
         if ended {
             self.done.push(stream.hex());
@@ -151,26 +165,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_a_crowd_only_what_was_left_behind_is_taken() {
+    fn blocks_are_hashed_in_order_whoever_takes_them() {
         let mut file = tempfile::tempfile().unwrap();
-        let bytes: Vec<u8> = (0..600_000).map(|i| (i % 249) as u8).collect();
+        let bytes: Vec<u8> = (0..1_300_000).map(|i| (i % 249) as u8).collect();
         file.write_all(&bytes).unwrap();
         file.rewind().unwrap();
         let mut pool = Pool::new();
-        let blocks: Vec<_> = (0..3).map(|_| Arc::new(pool.fill(1, &mut file).unwrap())).collect();
+        let mut block = || {
+            let buffer = pool.spare().unwrap();
+            Arc::new(pool.fill(buffer, 1, &mut file).unwrap())
+        };
+        let blocks: Vec<_> = (0..5).map(|_| block()).collect();
         let (own, mut model) = (FileHashes::new(), Stream::new());
+        assert!(!own.hash_some(), "nothing waits");
         blocks.iter().for_each(|block| own.push(block));
-        own.set_crowded(true);
-        assert!(!own.hash_some(), "nothing is behind");
         own.hash_with(&mut model, &blocks[0]);
-        let held = own.state().stream.take().unwrap();
+        assert_eq!((own.state().waiting.len(), own.begun()), (4, 1), "one was taken along");
+        own.wanted.store(true, Ordering::Relaxed);
         own.hash_with(&mut model, &blocks[1]);
-        assert!(!own.hash_some(), "somebody else is at it");
-        own.state().give_back(held, false);
-        assert!(own.hash_some() && !own.hash_some(), "one was behind");
-        own.set_crowded(false);
-        assert!(own.hash_some() && !own.hash_some(), "with room the rest is taken");
-        own.hash_with(&mut model, &blocks[2]);
+        assert_eq!(own.state().waiting.len(), 4, "the other thread asked first");
+        assert!(own.hash_some(), "it takes the rest");
+        assert!(own.state().waiting.is_empty() && !own.wanted.load(Ordering::Relaxed));
+        blocks[2..].iter().for_each(|block| own.hash_with(&mut model, block));
         let expected = hex::encode(Sha256::digest(&bytes));
         assert_eq!((model.hex(), own.finish()), (expected.clone(), vec![expected]));
     }

@@ -1,4 +1,4 @@
-//! SHA-256 of the model and of the file at hand, which take the same bytes at the same time.
+//! SHA-256 of the model and of a file beside it, at the same time.
 //!
 //! One SHA-256 keeps a processor with SHA instructions waiting for itself: each step needs the one before. A second one in between
 //! costs a third of one alone.
@@ -62,10 +62,10 @@ impl Stream {
     }
 }
 
-/// Gives the same bytes to both streams, whose blocks need not begin at the same byte.
-pub(super) fn update_both(a: &mut Stream, b: &mut Stream, bytes: &[u8]) {
-    let (a_blocks, a_tail) = a.top_up(bytes).as_chunks();
-    let (b_blocks, b_tail) = b.top_up(bytes).as_chunks();
+/// Gives each of two streams its bytes.
+pub(super) fn update_both(a: &mut Stream, a_bytes: &[u8], b: &mut Stream, b_bytes: &[u8]) {
+    let (a_blocks, a_tail) = a.top_up(a_bytes).as_chunks();
+    let (b_blocks, b_tail) = b.top_up(b_bytes).as_chunks();
     let both = a_blocks.len().min(b_blocks.len());
     compress_both(&mut a.state, &a_blocks[..both], &mut b.state, &b_blocks[..both]);
     compress256(&mut a.state, &a_blocks[both..]);
@@ -251,7 +251,7 @@ mod tests {
         ) {
             let (mut a, mut b) = (Stream::new(), Stream::new());
             a.update(&before);
-            pieces.iter().for_each(|piece| update_both(&mut a, &mut b, piece));
+            pieces.iter().for_each(|piece| update_both(&mut a, piece, &mut b, piece));
             let together = pieces.concat();
             prop_assert_eq!(b.hex(), sha256(&together));
             prop_assert_eq!(a.hex(), sha256(&[before, together].concat()));
