@@ -3,6 +3,7 @@
 mod card;
 mod digests;
 mod ignore;
+mod left_out;
 mod listing;
 mod place;
 
@@ -131,8 +132,9 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
         return Err(ModelError::Address(plan.coldkey_ss58.clone()));
     }
     keep_sources(plan)?;
-    let Listing { items, left_out, folders: _ } = collect(plan)?;
-    complete(&items)?;
+    let listing = collect(plan)?;
+    complete(&listing)?;
+    let Listing { items, left_out, folders: _ } = listing;
     let staging = Staging::new(&plan.out_dir)?;
     let (mut files, mut linked, mut copies) = (Vec::new(), 0, Vec::new());
     for item in &items {
@@ -195,8 +197,15 @@ fn keep_sources(plan: &PackagePlan) -> Result<(), ModelError> {
 }
 
 /// A package that no validator could load is not staged.
-fn complete(items: &[Item]) -> Result<(), ModelError> {
+fn complete(listing: &Listing) -> Result<(), ModelError> {
+    let items = &listing.items;
     let has = |path: &str| items.iter().any(|item| item.path == path);
+    if let Some(name) = left_out::weights(listing) {
+        return Err(ModelError::Incomplete(format!("weights `{name}`: a rule leaves out what enters the model hash")));
+    }
+    if let Some(path) = items.iter().find(|item| left_out::odd_name(&item.path).is_some()).and_then(Item::file) {
+        return Err(ModelError::Unsound { path: path.to_owned(), message: "its name has control characters".into() });
+    }
     if !items.iter().any(Item::is_weights) {
         return Err(ModelError::Incomplete("weights (*.safetensors at the root)".into()));
     }
@@ -254,21 +263,14 @@ pub(crate) fn check(
         let finding = Diagnostic::warning("package.data-left-out", message).in_file(file(path));
         findings.push(finding.help("put what the pipeline reads into the model folder, or into a Python source"));
     }
-    for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
-        let message = format!("`{path}` stays out of the package; nothing that is in it may import it");
-        findings.push(
-            Diagnostic::note("package.source-left-out", message).in_file(file(&plan.model_dir.join(ignore::FILE))),
-        );
+    findings.extend(left_out::check(plan, listing, &file)?);
+    for item in &listing.items {
+        findings.extend(left_out::odd_name(&item.path).map(|finding| match item.file() {
+            Some(path) => finding.in_file(file(path).escape_debug().to_string()),
+            None => finding,
+        }));
     }
-    for name in &listing.left_out {
-        let kept = crate::secrets::named(name);
-        if kept || listing::is_pickle(name) {
-            let (code, what) =
-                if kept { ("package.secret", "is kept for secrets") } else { ("package.pickle", "may hold a pickle") };
-            let finding = Diagnostic::warning(code, format!("`{name}` {what}; it stays out of the package"));
-            findings.push(finding.in_file(file(&plan.model_dir.join(name))).help("move it out of the model folder"));
-        }
-    }
+    findings.extend(ignore::check(&plan.model_dir, &file(&plan.model_dir.join(ignore::FILE)))?);
     Ok(findings)
 }
 

@@ -180,6 +180,7 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
         ignore: submission.ignore.clone(),
         model_url: submission.model_url.clone(),
     };
+    findings.extend(rules_elsewhere(submission));
     let listing = match package::collect(&plan) {
         Ok(listing) => listing,
         Err(error) => {
@@ -191,6 +192,18 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
     let sizes: Vec<u64> = listing.items.iter().map(|item| item.size).collect();
     findings.extend(repo::check_size(repo::size_gb(sizes.iter().copied()), submission.network));
     Ok(Some(sizes))
+}
+
+/// Rules beside the manifest, where nothing reads them.
+fn rules_elsewhere(submission: &Submission) -> Option<Diagnostic> {
+    let beside = submission.root.join(package::IGNORE);
+    let same = std::fs::canonicalize(&submission.root).ok() == std::fs::canonicalize(&submission.model_dir).ok();
+    let read = Label::new(&submission.root, &submission.model_dir).file(package::IGNORE);
+    (!same && beside.exists()).then(|| {
+        let message = format!("the {} beside the manifest is not read", package::IGNORE);
+        let finding = Diagnostic::warning("package.ignore", message).in_file(package::IGNORE).expected(&read);
+        finding.help(format!("move it to {read}, or write its patterns under [package] ignore"))
+    })
 }
 
 /// Why there is no package: the first file that could not be taken.

@@ -138,7 +138,7 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     fs::write(plan.model_dir.join("README.md"), "---\nlicense: mit\n").unwrap();
     let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    let left_out = ["package.source-left-out", "package.pickle", "package.secret"];
+    let left_out = ["package.pickle", "package.secret", "package.source-left-out"];
     let shipped = ["package.card", "package.unsearched", "package.folder-left-out", "package.data-left-out"];
     assert_eq!(codes, [&shipped[..], &left_out].concat());
 }
@@ -250,6 +250,14 @@ fn what_cannot_be_a_submission_is_not_staged() {
     assert!(staged(|plan| plan.coldkey_ss58 = "5Grw".into()).contains("not an SS58 address"));
     assert!(staged(|plan| plan.ignore.push("*.safetensors".into())).contains("weights"));
     assert!(staged(|plan| plan.ignore.push("config.json".into())).contains("config.json"));
+    let shard = plan.model_dir.join("model-00002-of-00002.safetensors");
+    fs::copy(plan.model_dir.join("model.safetensors"), &shard).unwrap();
+    assert!(staged(|plan| plan.ignore.push("model-00002*".into())).contains("model-00002-of-00002.safetensors"));
+    fs::remove_file(&shard).unwrap();
+    let odd = plan.model_dir.join("a\nb.txt");
+    fs::write(&odd, "x").unwrap();
+    assert!(staged(|_| ()).contains("control characters"));
+    fs::remove_file(&odd).unwrap();
     assert!(staged(|plan| plan.out_dir = plan.model_dir.parent().unwrap().to_owned()).contains("would replace"));
     assert!(staged(|plan| plan.model_dir = "missing".into()).contains("missing"));
     assert!(plan.model_dir.join("config.json").exists());
