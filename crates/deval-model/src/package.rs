@@ -9,6 +9,7 @@ mod place;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use deval_report::Diagnostic;
@@ -172,6 +173,27 @@ pub fn shipped(plan: &PackagePlan) -> Result<BTreeMap<String, PathBuf>, ModelErr
 }
 
 impl Package {
+    /// Whether `tree` still holds exactly what was staged. Small files are read; weights are compared by size, and those that were
+    /// linked must still be the file in `model_dir`.
+    pub fn stands(&self, tree: &Path, model_dir: &Path) -> bool {
+        place::count(tree).is_ok_and(|count| count == self.files.len())
+            && self.files.iter().all(|file| self.file_stands(file, tree, model_dir))
+    }
+
+    fn file_stands(&self, file: &PackageFile, tree: &Path, model_dir: &Path) -> bool {
+        let path = tree.join(&file.path);
+        let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+        if !meta.is_file() || meta.len() != file.size {
+            return false;
+        }
+        if file.sha256.is_some() {
+            return digests::of(&path).is_ok_and(|(_, sha256, _)| file.sha256 == Some(sha256));
+        }
+        let copied = self.copies.iter().any(|copy| copy.path == file.path);
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        copied || fs::metadata(model_dir.join(&file.path)).is_ok_and(|source| identity(source) == identity(meta))
+    }
+
     /// What staging had to do otherwise than planned: weights that were copied.
     pub fn findings(&self) -> Vec<Diagnostic> {
         let copied = self.copies.iter().map(|Copied { path, size, reason }| {

@@ -193,6 +193,56 @@ fn a_secret_stops_the_staging_and_leaves_the_old_package() {
 }
 
 #[test]
+fn a_secret_in_the_metadata_of_weights_stops_the_staging() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let path = plan.model_dir.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let with = |note: &str| {
+        let metadata = serde_json::json!({"format": "pt", "note": note});
+        let header = [format!("{{\"__metadata__\":{metadata},").as_bytes(), &header[1..]].concat();
+        fs::write(&path, [&(header.len() as u64).to_le_bytes(), &header[..], data].concat()).unwrap();
+    };
+    with("trained at home");
+    stage(&plan).unwrap();
+    for before in ["", "line\n"] {
+        with(&format!("{before}hf_{}", "a1".repeat(17)));
+        let error = stage(&plan).unwrap_err();
+        assert!(matches!(&error, ModelError::Secret { path, .. } if path == "model.safetensors"), "{error}");
+    }
+    let found = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
+    assert!(found[0].code == "package.secret" && found[0].is_error(), "{found:?}");
+}
+
+#[test]
+fn a_stage_that_is_not_what_was_staged_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let staged = || stage(&plan).unwrap();
+    let stands = |package: &Package| package.stands(&plan.out_dir, &plan.model_dir);
+    assert!(stands(&staged()));
+    let inside = |name: &str| plan.out_dir.join(name);
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("same size", &|| fs::write(inside("model/prompts.py"), "X = 2\n").unwrap()),
+        ("coldkey", &|| fs::write(inside("coldkey.txt"), "5Grw").unwrap()),
+        ("gone", &|| fs::remove_file(inside("config.json")).unwrap()),
+        ("more", &|| fs::write(inside("model/more.py"), "").unwrap()),
+        ("other weights", &|| {
+            fs::copy(inside("model.safetensors"), inside("x")).unwrap();
+            fs::rename(inside("x"), inside("model.safetensors")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let package = staged();
+        assert!(stands(&package), "{what}");
+        change();
+        assert!(!stands(&package), "{what}");
+    }
+}
+
+#[test]
 fn links_are_resolved_within_the_model_folder_or_a_hub_cache_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let mut plan = plan(dir.path());
