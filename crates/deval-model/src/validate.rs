@@ -29,6 +29,8 @@ pub struct Submission {
     pub pipeline_dir: PathBuf,
     /// SS58 address of the wallet's coldkey, when there is a wallet.
     pub coldkey_expected: Option<String>,
+    /// What is wrong with a wallet that is there and cannot be read.
+    pub wallet_fault: Option<Diagnostic>,
     /// Name of the repository, `namespace/name`.
     pub model_url: String,
     /// Where it is submitted; decides how much the size matters.
@@ -131,14 +133,16 @@ fn unreadable(submission: &Submission) -> Result<Option<Diagnostic>, ModelError>
 /// `coldkey.txt` and the wallet (gates G30 and G31). The file may be missing: the package writes it.
 fn owner(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<(), ModelError> {
     let expected = submission.coldkey_expected.as_deref();
+    findings.extend(submission.wallet_fault.clone());
     if let Some(address) = expected.filter(|address| coldkey::account(address).is_none()) {
         let finding = Diagnostic::error("G30", "the wallet's coldkey is not an SS58 address with prefix 42");
-        findings.push(finding.found(address).help("look at ss58Address in the wallet's coldkeypub.txt"));
+        let start: String = address.chars().take(64).collect();
+        findings.push(finding.found(start).help("look at ss58Address in the wallet's coldkeypub.txt"));
     }
     let label = Label::new(&submission.root, &submission.model_dir).file(coldkey::FILE);
     match files::read_small(&submission.model_dir.join(coldkey::FILE), "G30", &label)? {
         Ok(Some(bytes)) => findings.extend(coldkey::check(&bytes, expected, &label)),
-        Ok(None) if expected.is_none() => {
+        Ok(None) if expected.is_none() && submission.wallet_fault.is_none() => {
             let message = "there is neither a wallet nor a coldkey.txt, so nobody owns the model";
             let finding = Diagnostic::error("G31", message).in_file(label);
             findings.push(finding.help("name the wallet under [wallet] in deval.toml"));

@@ -27,6 +27,7 @@ fn submission(root: &Path) -> Submission {
         model_dir: root.join("model_files"),
         pipeline_dir: root.join("pipeline/model"),
         coldkey_expected: Some(SOME_ADDRESS.into()),
+        wallet_fault: None,
         model_url: "acme/judge".into(),
         network: Network::Local,
         ignore: Vec::new(),
@@ -114,6 +115,11 @@ fn without_wallet_and_file_nobody_owns_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let submission = Submission { coldkey_expected: None, ..submission(dir.path()) };
     assert_eq!(status(&validate(&submission).unwrap(), "G31"), GateStatus::Fail);
+    let fault = Diagnostic::error("G31", "coldkeypub.txt is empty").in_file("wallets/demo/coldkeypub.txt");
+    let broken = validate(&Submission { wallet_fault: Some(fault.clone()), ..submission.clone() }).unwrap();
+    assert!(broken.diagnostics.contains(&fault), "{broken:?}");
+    assert!(!broken.diagnostics.iter().any(|finding| finding.message.contains("neither")), "{broken:?}");
+    assert_eq!(status(&broken, "G31"), GateStatus::Fail);
     fs::write(submission.model_dir.join("coldkey.txt"), SOME_ADDRESS).unwrap();
     let found = validate(&submission).unwrap();
     assert_eq!((status(&found, "G30"), status(&found, "G31")), (GateStatus::Pass, GateStatus::Pass));
