@@ -85,6 +85,78 @@ fn a_coldkey_file_with_a_newline() {
 }
 
 #[test]
+fn a_shard_left_out_by_a_rule_ends_every_step_with_a_finding() {
+    let project = Project::new();
+    fs::copy(project.path("model/model.safetensors"), project.path("model/model-00002.safetensors")).expect("writable");
+    fs::write(project.path("model/.devalignore"), "model-00002*\n").expect("writable");
+    for step in ["validate", "package", "hash"] {
+        let ran = project.run(&[step]);
+        assert_eq!(ran.code, 1, "{step}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("error[G27]") && ran.stderr.contains("model/model-00002.safetensors"),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert!(!project.path("target/deval/package").exists());
+}
+
+#[test]
+fn a_rule_that_leaves_out_everything_is_a_finding_with_its_place() {
+    let project = Project::new();
+    fs::write(project.path("model/.devalignore"), "*\n").expect("writable");
+    let ran = project.run(&["package"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("error[G38]") && ran.stderr.contains("at       model/config.json"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_stage_that_was_changed_is_staged_again() {
+    let project = Project::new();
+    assert_eq!(project.run(&["package"]).code, 0);
+    assert!(project.run(&["package"]).stderr.contains("package   fresh"));
+    for name in ["model/text.py", "coldkey.txt"] {
+        let staged = project.path("target/deval/package").join(name);
+        let before = fs::read(&staged).expect("it was staged");
+        let mut bytes = before.clone();
+        bytes[0] ^= 1;
+        fs::write(&staged, bytes).expect("writable");
+        let ran = project.run(&["package"]);
+        assert!(ran.code == 0 && ran.stderr.contains("package   runs"), "{name}: {}", ran.stderr);
+        assert_eq!(fs::read(&staged).expect("it was staged again"), before, "{name}");
+    }
+}
+
+#[test]
+fn a_broken_wallet_is_told_by_its_file() {
+    let project = Project::new();
+    let public = project.path("wallets/demo/coldkeypub.txt");
+    let sound = fs::read_to_string(&public).expect("it is there");
+    let address = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+    let cases = [
+        (String::new(), "is empty"),
+        ("not JSON".into(), "not the JSON object bittensor writes"),
+        (format!("\u{feff}{sound}"), "byte order mark"),
+        (address.into(), "bare address"),
+        ("{\"ss58Address\": \"15oF4uVJwmo4TdGW7VfQxNLavjCXviqxT9S1MgbjMNHr6Sp5\"}".into(), "another chain's"),
+        (format!("{{\"ss58Address\": \"{address}\", \"publicKey\": \"0x{}\"}}", "07".repeat(32)), "different keys"),
+        (format!("{{\"ss58Address\": \"{}\"}}", "x".repeat(30_000)), "longer than any address"),
+    ];
+    let told = |what: &str| {
+        let (code, text) = findings(&project);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("error[G31]") && text.contains(what) && !text.contains("neither"), "{what}: {text}");
+        assert!(text.contains("at       wallets/demo/coldkeypub.txt") && text.contains("help"), "{text}");
+    };
+    for (content, what) in cases {
+        fs::write(&public, content).expect("writable");
+        told(what);
+    }
+    fs::remove_file(&public).expect("it was there");
+    told("cannot be read");
+}
+
+#[test]
 fn a_model_url_with_two_slashes_or_too_long() {
     let project = Project::new();
     for (url, gate) in [("a/b/c", "error[G06]"), ("a-namespace/a-name-that-is-far-too-long", "error[G19]")] {

@@ -110,12 +110,19 @@ pub fn ss58(account: &[u8; 32]) -> String {
     AccountId32(*account).to_string()
 }
 
+/// Characters of the longest address of 32 bytes: two bytes of prefix and two of checksum around them.
+const LONGEST_ADDRESS: usize = 50;
+
 /// The account of an SS58 address.
 ///
 /// # Errors
 /// [`ChainError::Address`] when the text is malformed, its checksum is wrong, or its prefix is not 42.
 pub fn parse_ss58(address: &str) -> Result<[u8; 32], ChainError> {
-    let refuse = |reason| ChainError::Address { address: address.to_owned(), reason };
+    let refuse = |reason| ChainError::Address { address: address.chars().take(60).collect(), reason };
+    // Base58 is decoded in quadratic time; no address of 32 bytes is longer.
+    if address.len() > LONGEST_ADDRESS {
+        return Err(refuse("it is too long"));
+    }
     let account = AccountId32::from_str(address).map_err(|_| refuse("malformed, or the checksum does not match"))?;
     // The parser takes every prefix; only prefix 42 encodes back to the same text.
     if account.to_string() == address { Ok(account.0) } else { Err(refuse("the prefix is another chain's")) }

@@ -9,6 +9,9 @@ pub const FILE: &str = "coldkey.txt";
 /// Address format of Bittensor.
 const PREFIX: u8 = 42;
 
+/// Most characters of 35 bytes in base 58. Longer text is no address, and is not decoded: that takes quadratic time.
+const LONGEST: usize = 48;
+
 /// The text that the validator's container returns for these bytes: UTF-8 in text mode, CRLF and CR become LF, nothing is
 /// trimmed. `None` where Python fails to decode.
 pub fn as_validator_reads(bytes: &[u8]) -> Option<String> {
@@ -23,11 +26,16 @@ pub fn matches(bytes: &[u8], chain_coldkey: &str) -> bool {
 
 /// The account of an SS58 address with prefix 42 and a valid checksum.
 pub fn account(address: &str) -> Option<[u8; 32]> {
-    let bytes = bs58::decode(address).into_vec().ok()?;
+    let bytes = decode(address)?;
     let (body, checksum) = bytes.split_at_checked(33)?;
     let hash = Blake2b512::new().chain_update(b"SS58PRE").chain_update(body).finalize();
     let sound = body[0] == PREFIX && checksum == &hash[..2];
     sound.then(|| body[1..].try_into().expect("33 bytes less the prefix"))
+}
+
+fn decode(address: &str) -> Option<Vec<u8>> {
+    let short = (address.len() <= LONGEST).then_some(address)?;
+    bs58::decode(short).into_vec().ok()
 }
 
 /// Everything that is wrong with these bytes as `coldkey.txt`, as findings of gate G30 at `file`.
@@ -44,7 +52,7 @@ pub fn check(bytes: &[u8], expected: Option<&str>, file: &str) -> Vec<Diagnostic
     let owner = account(core);
     if core != text {
         let stray = finding(stray(text, core), REWRITE);
-        findings.push(if owner.is_some() { stray.found(format!("{text:?}")) } else { stray });
+        findings.push(if owner.is_some() { stray.found(shown(text)) } else { stray });
     }
     // What is no address may be a secret pasted by mistake, so it is never repeated.
     match (owner, expected) {
@@ -68,6 +76,11 @@ fn core(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\0'))
 }
 
+/// The text as it is, or how long it is.
+fn shown(text: &str) -> String {
+    if text.len() <= 2 * LONGEST { format!("{text:?}") } else { format!("{} bytes", text.len()) }
+}
+
 fn stray(text: &str, core: &str) -> String {
     let what = if text.starts_with('\u{feff}') {
         "begins with a byte order mark (BOM)"
@@ -86,7 +99,7 @@ fn stray(text: &str, core: &str) -> String {
 }
 
 fn not_an_address(core: &str) -> String {
-    let decoded = bs58::decode(core).into_vec().unwrap_or_default();
+    let decoded = decode(core).unwrap_or_default();
     let reason = if core.lines().count() > 1 {
         "more than one line"
     } else if core.trim_start_matches("0x").len() == 64
@@ -97,6 +110,8 @@ fn not_an_address(core: &str) -> String {
         "an address of another network"
     } else if decoded.len() == 35 {
         "an address with a wrong checksum (a mistyped character?)"
+    } else if core.len() > LONGEST && !core.contains(char::is_whitespace) {
+        "a text longer than any address"
     } else {
         "something else"
     };

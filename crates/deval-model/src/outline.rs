@@ -33,7 +33,11 @@ const SMALL: [&str; 7] = [
 /// When a file cannot be read.
 pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
     let mut outline = nested_sources(pipeline_dir)?;
-    let rules = package::Rules::read(model_dir, &[])?;
+    let rules = match package::Rules::read(model_dir, &[]) {
+        // A finding later on; until it is mended every file counts.
+        Err(ModelError::Unsound { .. }) => package::Rules::default(),
+        rules => rules?,
+    };
     for (prefix, dir) in [("", model_dir), ("model/", pipeline_dir)] {
         let entries = match files::list(dir) {
             _ if !dir.is_dir() => Vec::new(),

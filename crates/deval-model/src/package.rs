@@ -3,11 +3,13 @@
 mod card;
 mod digests;
 mod ignore;
+mod left_out;
 mod listing;
 mod place;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use deval_report::Diagnostic;
@@ -131,8 +133,9 @@ pub fn stage(plan: &PackagePlan) -> Result<Package, ModelError> {
         return Err(ModelError::Address(plan.coldkey_ss58.clone()));
     }
     keep_sources(plan)?;
-    let Listing { items, left_out, folders: _ } = collect(plan)?;
-    complete(&items)?;
+    let listing = collect(plan)?;
+    complete(&listing)?;
+    let Listing { items, left_out, folders: _ } = listing;
     let staging = Staging::new(&plan.out_dir)?;
     let (mut files, mut linked, mut copies) = (Vec::new(), 0, Vec::new());
     for item in &items {
@@ -170,6 +173,27 @@ pub fn shipped(plan: &PackagePlan) -> Result<BTreeMap<String, PathBuf>, ModelErr
 }
 
 impl Package {
+    /// Whether `tree` still holds exactly what was staged. Small files are read; weights are compared by size, and those that were
+    /// linked must still be the file in `model_dir`.
+    pub fn stands(&self, tree: &Path, model_dir: &Path) -> bool {
+        place::count(tree).is_ok_and(|count| count == self.files.len())
+            && self.files.iter().all(|file| self.file_stands(file, tree, model_dir))
+    }
+
+    fn file_stands(&self, file: &PackageFile, tree: &Path, model_dir: &Path) -> bool {
+        let path = tree.join(&file.path);
+        let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+        if !meta.is_file() || meta.len() != file.size {
+            return false;
+        }
+        if file.sha256.is_some() {
+            return digests::of(&path).is_ok_and(|(_, sha256, _)| file.sha256 == Some(sha256));
+        }
+        let copied = self.copies.iter().any(|copy| copy.path == file.path);
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        copied || fs::metadata(model_dir.join(&file.path)).is_ok_and(|source| identity(source) == identity(meta))
+    }
+
     /// What staging had to do otherwise than planned: weights that were copied.
     pub fn findings(&self) -> Vec<Diagnostic> {
         let copied = self.copies.iter().map(|Copied { path, size, reason }| {
@@ -195,8 +219,15 @@ fn keep_sources(plan: &PackagePlan) -> Result<(), ModelError> {
 }
 
 /// A package that no validator could load is not staged.
-fn complete(items: &[Item]) -> Result<(), ModelError> {
+fn complete(listing: &Listing) -> Result<(), ModelError> {
+    let items = &listing.items;
     let has = |path: &str| items.iter().any(|item| item.path == path);
+    if let Some(name) = left_out::weights(listing) {
+        return Err(ModelError::Incomplete(format!("weights `{name}`: a rule leaves out what enters the model hash")));
+    }
+    if let Some(path) = items.iter().find(|item| left_out::odd_name(&item.path).is_some()).and_then(Item::file) {
+        return Err(ModelError::Unsound { path: path.to_owned(), message: "its name has control characters".into() });
+    }
     if !items.iter().any(Item::is_weights) {
         return Err(ModelError::Incomplete("weights (*.safetensors at the root)".into()));
     }
@@ -254,21 +285,14 @@ pub(crate) fn check(
         let finding = Diagnostic::warning("package.data-left-out", message).in_file(file(path));
         findings.push(finding.help("put what the pipeline reads into the model folder, or into a Python source"));
     }
-    for path in listing.left_out.iter().filter(|path| path.ends_with(".py")) {
-        let message = format!("`{path}` stays out of the package; nothing that is in it may import it");
-        findings.push(
-            Diagnostic::note("package.source-left-out", message).in_file(file(&plan.model_dir.join(ignore::FILE))),
-        );
+    findings.extend(left_out::check(plan, listing, &file)?);
+    for item in &listing.items {
+        findings.extend(left_out::odd_name(&item.path).map(|finding| match item.file() {
+            Some(path) => finding.in_file(file(path).escape_debug().to_string()),
+            None => finding,
+        }));
     }
-    for name in &listing.left_out {
-        let kept = crate::secrets::named(name);
-        if kept || listing::is_pickle(name) {
-            let (code, what) =
-                if kept { ("package.secret", "is kept for secrets") } else { ("package.pickle", "may hold a pickle") };
-            let finding = Diagnostic::warning(code, format!("`{name}` {what}; it stays out of the package"));
-            findings.push(finding.in_file(file(&plan.model_dir.join(name))).help("move it out of the model folder"));
-        }
-    }
+    findings.extend(ignore::check(&plan.model_dir, &file(&plan.model_dir.join(ignore::FILE)))?);
     Ok(findings)
 }
 

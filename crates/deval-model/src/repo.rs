@@ -25,19 +25,40 @@ pub fn size_accepted(gb: f64) -> bool {
     (SIZE_LIMITS_GB.0..=SIZE_LIMITS_GB.1).contains(&gb)
 }
 
+/// The smallest distance that is told in gigabytes.
+const SMALLEST_MARGIN_GB: f64 = 0.001;
+
+/// A distance from a limit for people: in bytes where gigabytes would hide it.
+pub(crate) fn margin(gb: f64) -> String {
+    match (gb * 1e9).round() {
+        _ if gb >= SMALLEST_MARGIN_GB => format!("{gb:.3} GB"),
+        1.0 => "1 byte".into(),
+        bytes if bytes > 1.0 => format!("{bytes} bytes"),
+        _ if gb > 0.0 => "less than a byte, by the validator's own rounding,".into(),
+        _ => "0 bytes".into(),
+    }
+}
+
+/// A size for people, to the byte where it is near a limit.
+fn size(gb: f64) -> String {
+    let (min, max) = SIZE_LIMITS_GB;
+    let near = (gb - min).abs().min((gb - max).abs()) < SMALLEST_MARGIN_GB;
+    if near { format!("{gb:.9} GB") } else { format!("{gb:.3} GB") }
+}
+
 /// What the size costs, if anything. On the local network the limits are only told.
 pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
     let (min, max) = SIZE_LIMITS_GB;
     let finding = if gb < min {
         let help = "validators never evaluate a smaller model; submit an 8B model in 16 bits";
-        let message = format!("the repository has {gb:.3} GB, {:.3} GB less than validators evaluate", min - gb);
+        let message = format!("the repository has {}, {} less than validators evaluate", size(gb), margin(min - gb));
         gates::finding("G15", network, message).help(help)
     } else if gb > max {
         let help = "leave out files that the pipeline does not read ([package] ignore), or save the model in 16 bits";
-        let message = format!("the repository has {gb:.3} GB, {:.3} GB more than validators evaluate", gb - max);
+        let message = format!("the repository has {}, {} more than validators evaluate", size(gb), margin(gb - max));
         gates::finding("G15", network, message).help(help)
     } else if gb < min * 1.01 || gb > max * 0.99 {
-        Diagnostic::warning("G15", format!("the repository has {gb:.3} GB, less than 1 % from a limit"))
+        Diagnostic::warning("G15", format!("the repository has {}, less than 1 % from a limit", size(gb)))
             .help("a README edit or the Hub's own .gitattributes counts as well; keep some distance")
     } else {
         return None;
@@ -133,6 +154,16 @@ mod tests {
         assert_eq!(severity(18.2, Network::Finney).as_deref(), Some("error"));
         assert_eq!(severity(17.9, Network::Finney).as_deref(), Some("warning"));
         assert_eq!(severity(16.1, Network::Finney), None);
+    }
+
+    #[test]
+    fn a_margin_too_small_for_gigabytes_is_told_in_bytes() {
+        let message = |bytes: u64| check_size(size_gb([bytes]), Network::Finney).unwrap().message;
+        assert!(message(11_999_999_999).contains("has 11.999999999 GB, 1 byte less"), "{}", message(11_999_999_999));
+        assert!(message(18_000_000_512).contains("has 18.000000512 GB, 512 bytes more"), "{}", message(18_000_000_512));
+        assert!(message(11_000_000_000).contains("has 11.000 GB, 1.000 GB less"), "{}", message(11_000_000_000));
+        assert!(message(12_000_000_007).contains("has 12.000000007 GB, less than 1 %"), "{}", message(12_000_000_007));
+        assert_eq!((margin(0.0).as_str(), margin(0.25).as_str()), ("0 bytes", "0.250 GB"));
     }
 
     #[test]

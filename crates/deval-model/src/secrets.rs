@@ -39,17 +39,43 @@ const ASSIGNED: [&[u8]; 5] =
 /// Letters and digits of a given secret at least.
 const SHORTEST: usize = 20;
 
-/// The first secret in a file's bytes.
+/// Beginnings of API keys whose dashes and underscores are letters like others.
+const DASHED: [&[u8]; 4] = [b"sk-proj-", b"sk-svcacct-", b"sk-admin-", b"sk-ant-"];
+
+/// Characters that such a key has at least behind its beginning.
+const SHORTEST_DASHED: usize = 16;
+
+/// The beginning of a Google API key, and the characters behind it.
+const GOOGLE: (&[u8], usize) = (b"AIzaSy", 33);
+
+/// The first secret in a file's bytes; text in UTF-16 is decoded where a byte order mark tells of it.
 pub(crate) fn find(bytes: &[u8]) -> Option<Secret> {
+    find_in(bytes).or_else(|| find_in(utf16(bytes)?.as_bytes()))
+}
+
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units = bytes[2..].as_chunks::<2>().0.iter().map(|pair| unit(*pair));
+    Some(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+}
+
+fn find_in(bytes: &[u8]) -> Option<Secret> {
     let marks = MARKS.iter().filter_map(|(mark, what)| Some((position(bytes, mark, 0)?, *what)));
     let tokens = TOKENS.iter().filter_map(|(start, length, what)| Some((token(bytes, start, *length)?, *what)));
     let encrypted =
         ENCRYPTED.iter().any(|start| bytes.starts_with(start)).then_some((0, "an encrypted wallet key file"));
     let fields = FIELDS.iter().filter_map(|name| Some((field(bytes, name)?, "a wallet's key file")));
     let assigned = ASSIGNED.iter().filter_map(|name| Some((assigned(bytes, name)?, "a secret that is given a name")));
+    let dashed = DASHED.iter().filter_map(|start| Some((dashed(bytes, start)?, "an API key (sk-…)")));
+    let google = google_key(bytes).map(|at| (at, "a Google API key (AIza…)"));
     let aws = aws_key(bytes).map(|at| (at, "an AWS access key"));
     let phrase = phrase(bytes).map(|at| (at, "the secret phrase of a wallet"));
     let found = marks.chain(tokens).chain(encrypted).chain(fields).chain(assigned).chain(aws).chain(phrase);
+    let found = found.chain(dashed).chain(google);
     let (at, what) = found.min_by_key(|(at, _)| *at)?;
     let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
     Some(Secret { what, line })
@@ -112,6 +138,29 @@ fn token(bytes: &[u8], start: &[u8], length: usize) -> Option<usize> {
         let body = &rest[..end.unwrap_or(rest.len())];
         let mut runs = body.split(|byte| !byte.is_ascii_alphanumeric());
         is_alone(bytes, at) && runs.any(|run| run.len() >= length && is_random(run))
+    })
+}
+
+/// What stands between this place and the next character that no key has.
+fn key_from(bytes: &[u8], at: usize) -> &[u8] {
+    let rest = &bytes[at..];
+    &rest[..rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)).count()]
+}
+
+/// An API key that dashes and underscores may break; it mixes all kinds of characters, which names do not.
+fn dashed(bytes: &[u8], start: &[u8]) -> Option<usize> {
+    positions(bytes, start).find(|&at| {
+        let key = key_from(bytes, at + start.len());
+        let kinds = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit];
+        is_alone(bytes, at) && key.len() >= SHORTEST_DASHED && kinds.iter().all(|kind| key.iter().any(kind))
+    })
+}
+
+fn google_key(bytes: &[u8]) -> Option<usize> {
+    let (start, length) = GOOGLE;
+    positions(bytes, start).find(|&at| {
+        let key = key_from(bytes, at + start.len());
+        is_alone(bytes, at) && key.len() == length && is_random(key)
     })
 }
 
@@ -212,6 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn keys_with_dashes_and_short_ones_are_found() {
+        let key = "aB3_dE6-gH9_jK2-mN5_pQ8";
+        for start in ["sk-proj-", "sk-svcacct-", "sk-ant-api03-"] {
+            assert!(find(format!("key: {start}{key}").as_bytes()).is_some(), "{start}");
+        }
+        assert!(find(format!("sk-{}", "proj-aB3dE6gH9jK2mN5p").as_bytes()).is_some(), "a short one");
+        let google = |body: &str| find(format!("\"key\": \"AIzaSy{body}\"").as_bytes());
+        let body = "D-9tSrke72PouQMnMX-a7eZSW0jkFMBWY";
+        assert_eq!(google(body).map(|secret| secret.what), Some("a Google API key (AIza…)"));
+        assert!(google(&body[1..]).is_none() && google(&format!("{body}x")).is_none(), "another length");
+        assert!(google(&"x".repeat(33)).is_none(), "a placeholder");
+    }
+
+    #[test]
+    fn text_in_utf16_is_decoded() {
+        let text = format!("\u{feff}first\r\ntoken = {}\r\n", sample("hf_"));
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(order).collect();
+            assert_eq!(find(&bytes), Some(Secret { what: "a Hugging Face token (hf_…)", line: 2 }));
+            assert_eq!(find(&bytes[..9]), None, "half a letter");
+        }
+        assert_eq!(find(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
     fn key_files_are_found() {
         let secret = sample("");
         for text in [
@@ -266,6 +340,9 @@ mod tests {
             "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "\"privateKey\": 77043, \"secretSeed\": 1",
             "AKIAIOSFODNN7EXAMPLE",
+            "sk-proj-your-own-key-goes-here",
+            "sk-proj-XXXXXXXXXXXXXXXXXXXXXXXX",
+            "AIzaSyXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
             "the price of gold gAAAAA",
             "",
             "h",

@@ -29,6 +29,8 @@ pub struct Submission {
     pub pipeline_dir: PathBuf,
     /// SS58 address of the wallet's coldkey, when there is a wallet.
     pub coldkey_expected: Option<String>,
+    /// What is wrong with a wallet that is there and cannot be read.
+    pub wallet_fault: Option<Diagnostic>,
     /// Name of the repository, `namespace/name`.
     pub model_url: String,
     /// Where it is submitted; decides how much the size matters.
@@ -131,14 +133,16 @@ fn unreadable(submission: &Submission) -> Result<Option<Diagnostic>, ModelError>
 /// `coldkey.txt` and the wallet (gates G30 and G31). The file may be missing: the package writes it.
 fn owner(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<(), ModelError> {
     let expected = submission.coldkey_expected.as_deref();
+    findings.extend(submission.wallet_fault.clone());
     if let Some(address) = expected.filter(|address| coldkey::account(address).is_none()) {
         let finding = Diagnostic::error("G30", "the wallet's coldkey is not an SS58 address with prefix 42");
-        findings.push(finding.found(address).help("look at ss58Address in the wallet's coldkeypub.txt"));
+        let start: String = address.chars().take(64).collect();
+        findings.push(finding.found(start).help("look at ss58Address in the wallet's coldkeypub.txt"));
     }
     let label = Label::new(&submission.root, &submission.model_dir).file(coldkey::FILE);
     match files::read_small(&submission.model_dir.join(coldkey::FILE), "G30", &label)? {
         Ok(Some(bytes)) => findings.extend(coldkey::check(&bytes, expected, &label)),
-        Ok(None) if expected.is_none() => {
+        Ok(None) if expected.is_none() && submission.wallet_fault.is_none() => {
             let message = "there is neither a wallet nor a coldkey.txt, so nobody owns the model";
             let finding = Diagnostic::error("G31", message).in_file(label);
             findings.push(finding.help("name the wallet under [wallet] in deval.toml"));
@@ -180,6 +184,7 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
         ignore: submission.ignore.clone(),
         model_url: submission.model_url.clone(),
     };
+    findings.extend(rules_elsewhere(submission));
     let listing = match package::collect(&plan) {
         Ok(listing) => listing,
         Err(error) => {
@@ -191,6 +196,18 @@ fn package(submission: &Submission, findings: &mut Vec<Diagnostic>) -> Result<Op
     let sizes: Vec<u64> = listing.items.iter().map(|item| item.size).collect();
     findings.extend(repo::check_size(repo::size_gb(sizes.iter().copied()), submission.network));
     Ok(Some(sizes))
+}
+
+/// Rules beside the manifest, where nothing reads them.
+fn rules_elsewhere(submission: &Submission) -> Option<Diagnostic> {
+    let beside = submission.root.join(package::IGNORE);
+    let same = std::fs::canonicalize(&submission.root).ok() == std::fs::canonicalize(&submission.model_dir).ok();
+    let read = Label::new(&submission.root, &submission.model_dir).file(package::IGNORE);
+    (!same && beside.exists()).then(|| {
+        let message = format!("the {} beside the manifest is not read", package::IGNORE);
+        let finding = Diagnostic::warning("package.ignore", message).in_file(package::IGNORE).expected(&read);
+        finding.help(format!("move it to {read}, or write its patterns under [package] ignore"))
+    })
 }
 
 /// Why there is no package: the first file that could not be taken.

@@ -81,7 +81,7 @@ impl fmt::Display for Stale {
             Self::NeverRan => f.write_str("never ran"),
             Self::InputChanged { name } => write!(f, "`{name}` changed"),
             Self::NeedChanged { step } => write!(f, "`{step}` has a new result"),
-            Self::OutputMissing => f.write_str("its output is gone"),
+            Self::OutputMissing => f.write_str("its output is gone or was changed"),
             Self::Forced => f.write_str("asked for"),
         }
     }

@@ -63,7 +63,7 @@ impl Pure for Package {
     }
 
     fn output_is_there(context: &Context, staged: &Staged) -> bool {
-        staged.files.iter().all(|file| tree(context).join(&file.path).exists())
+        staged.stands(&tree(context), &context.model_dir())
     }
 }
 

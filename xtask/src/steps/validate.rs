@@ -44,6 +44,12 @@ impl Pure for Validate {
         inputs.add("package.ignore", context.manifest.package.ignore.join("\n"));
         inputs.add("package.obfuscate", context.manifest.package.obfuscate);
         inputs.add("wallet.coldkey", wallet::coldkey(context).unwrap_or_default());
+        if let Some(fault) = wallet::fault(context) {
+            inputs.add("wallet.fault", fault.message);
+        }
+        if context.root().join(".devalignore").exists() {
+            inputs.add(".devalignore beside the manifest", "there");
+        }
         for (name, digest) in deval_model::outline(&context.model_dir(), &context.pipeline_dir())? {
             inputs.add(name, digest);
         }
@@ -57,6 +63,7 @@ impl Pure for Validate {
             model_dir: context.model_dir(),
             pipeline_dir: context.pipeline_dir(),
             coldkey_expected: wallet::coldkey(context),
+            wallet_fault: wallet::fault(context),
             model_url: submission.model_url.clone(),
             network: submission.network,
             ignore: context.manifest.package.ignore.clone(),

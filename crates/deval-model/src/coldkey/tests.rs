@@ -79,3 +79,15 @@ fn another_coldkey_is_a_finding_with_both() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].found.as_deref(), found[0].expected.as_deref()), (Some(other), Some(ADDRESS)));
 }
+
+#[test]
+fn text_longer_than_any_address_is_not_decoded_and_not_repeated() {
+    // Decoded, this would take years.
+    let long = "x".repeat(30_000_000);
+    assert_eq!(account(&long), None);
+    let found = check(long.as_bytes(), Some(ADDRESS), FILE);
+    assert_eq!((found.len(), found[0].found.as_deref()), (1, Some("30000000 bytes")));
+    assert!(found[0].message.contains("longer than any address"), "{found:?}");
+    let padded = format!("{ADDRESS}{}", " ".repeat(100_000));
+    assert_eq!(check(padded.as_bytes(), Some(ADDRESS), FILE)[0].found.as_deref(), Some("100048 bytes"));
+}

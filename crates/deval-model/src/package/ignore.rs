@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use deval_report::Diagnostic;
+
 use crate::ModelError;
 use crate::files;
 
@@ -165,6 +167,17 @@ fn in_class(class: &[char], c: char) -> bool {
         }
     }
     within != not
+}
+
+/// What is wrong with the file of rules itself.
+pub(super) fn check(model_dir: &Path, file: &str) -> Result<Option<Diagnostic>, ModelError> {
+    let Ok(bytes) = files::read_small(&model_dir.join(FILE), "package.ignore", file)? else { return Ok(None) };
+    let fault = std::str::from_utf8(&bytes.unwrap_or_default()).err();
+    Ok(fault.map(|fault| {
+        let message = format!("{FILE} is not UTF-8, so its rules may leave out other files than meant");
+        let finding = Diagnostic::error("package.ignore", message).in_file(file);
+        finding.found(format!("a wrong byte at {}", fault.valid_up_to())).help("save it as UTF-8")
+    }))
 }
 
 #[cfg(test)]

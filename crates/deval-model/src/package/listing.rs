@@ -1,7 +1,10 @@
 //! What belongs into the package, decided before a file is touched.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::PackagePlan;
 use super::ignore::Rules;
@@ -56,15 +59,36 @@ impl Item {
         }
     }
 
-    /// The first secret in it. Weights and very large files are not searched.
+    /// The first secret in it. Of weights only the header is searched; very large files are not.
     pub(crate) fn secret(&self) -> Result<Option<Secret>, ModelError> {
         match &self.source {
-            Source::File(path) if !self.is_weights() && self.size <= files::LARGEST_READ => {
+            Source::File(path) if self.is_weights() => secret_in_header(path),
+            Source::File(path) if self.size <= files::LARGEST_READ => {
                 Ok(secrets::find(&files::read_start(path, files::LARGEST_READ)?))
             }
             _ => Ok(None),
         }
     }
+}
+
+/// The part of a weight file's header that holds free text.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__", default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// The first secret in the header as it is written, or in its metadata as a reader gets it.
+fn secret_in_header(path: &Path) -> Result<Option<Secret>, ModelError> {
+    let start = files::read_start(path, 8)?;
+    let Some(length) = start.first_chunk::<8>() else { return Ok(None) };
+    let length = u64::from_le_bytes(*length).min(files::LARGEST_READ);
+    let bytes = files::read_start(path, 8 + length)?;
+    let text = bytes.get(8..).unwrap_or_default();
+    let Ok(Header { metadata }) = serde_json::from_slice(text) else { return Ok(secrets::find(text)) };
+    let read: Vec<_> = metadata.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let found = secrets::find(text).or_else(|| secrets::find(read.join("\n").as_bytes()));
+    Ok(found.map(|secret| Secret { line: 1, ..secret }))
 }
 
 pub(crate) fn is_pickle(name: &str) -> bool {

@@ -74,6 +74,16 @@ impl Drop for Staging {
     }
 }
 
+/// Files in a staged tree.
+pub(super) fn count(dir: &Path) -> io::Result<usize> {
+    let mut files = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(files)
+}
+
 fn beside(out: &Path, word: &str) -> PathBuf {
     let name = out.file_name().unwrap_or_default().to_string_lossy();
     out.with_file_name(format!(".{name}.{word}"))

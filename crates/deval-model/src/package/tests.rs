@@ -138,7 +138,7 @@ fn own_rules_come_last_and_cannot_publish_a_secret() {
     fs::write(plan.model_dir.join("README.md"), "---\nlicense: mit\n").unwrap();
     let findings = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
     let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    let left_out = ["package.source-left-out", "package.pickle", "package.secret"];
+    let left_out = ["package.pickle", "package.secret", "package.source-left-out"];
     let shipped = ["package.card", "package.unsearched", "package.folder-left-out", "package.data-left-out"];
     assert_eq!(codes, [&shipped[..], &left_out].concat());
 }
@@ -190,6 +190,56 @@ fn a_secret_stops_the_staging_and_leaves_the_old_package() {
     assert!(!error.to_string().contains("a1a1"));
     assert_eq!(fs::read_to_string(plan.out_dir.join("model/prompts.py")).unwrap(), "X = 1\n");
     assert!(!dir.path().join("out/.package.staging").exists());
+}
+
+#[test]
+fn a_secret_in_the_metadata_of_weights_stops_the_staging() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let path = plan.model_dir.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let with = |note: &str| {
+        let metadata = serde_json::json!({"format": "pt", "note": note});
+        let header = [format!("{{\"__metadata__\":{metadata},").as_bytes(), &header[1..]].concat();
+        fs::write(&path, [&(header.len() as u64).to_le_bytes(), &header[..], data].concat()).unwrap();
+    };
+    with("trained at home");
+    stage(&plan).unwrap();
+    for before in ["", "line\n"] {
+        with(&format!("{before}hf_{}", "a1".repeat(17)));
+        let error = stage(&plan).unwrap_err();
+        assert!(matches!(&error, ModelError::Secret { path, .. } if path == "model.safetensors"), "{error}");
+    }
+    let found = check(&plan, &collect(&plan).unwrap(), |path| path.to_string_lossy().into()).unwrap();
+    assert!(found[0].code == "package.secret" && found[0].is_error(), "{found:?}");
+}
+
+#[test]
+fn a_stage_that_is_not_what_was_staged_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path());
+    let staged = || stage(&plan).unwrap();
+    let stands = |package: &Package| package.stands(&plan.out_dir, &plan.model_dir);
+    assert!(stands(&staged()));
+    let inside = |name: &str| plan.out_dir.join(name);
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("same size", &|| fs::write(inside("model/prompts.py"), "X = 2\n").unwrap()),
+        ("coldkey", &|| fs::write(inside("coldkey.txt"), "5Grw").unwrap()),
+        ("gone", &|| fs::remove_file(inside("config.json")).unwrap()),
+        ("more", &|| fs::write(inside("model/more.py"), "").unwrap()),
+        ("other weights", &|| {
+            fs::copy(inside("model.safetensors"), inside("x")).unwrap();
+            fs::rename(inside("x"), inside("model.safetensors")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let package = staged();
+        assert!(stands(&package), "{what}");
+        change();
+        assert!(!stands(&package), "{what}");
+    }
 }
 
 #[test]
@@ -250,6 +300,14 @@ fn what_cannot_be_a_submission_is_not_staged() {
     assert!(staged(|plan| plan.coldkey_ss58 = "5Grw".into()).contains("not an SS58 address"));
     assert!(staged(|plan| plan.ignore.push("*.safetensors".into())).contains("weights"));
     assert!(staged(|plan| plan.ignore.push("config.json".into())).contains("config.json"));
+    let shard = plan.model_dir.join("model-00002-of-00002.safetensors");
+    fs::copy(plan.model_dir.join("model.safetensors"), &shard).unwrap();
+    assert!(staged(|plan| plan.ignore.push("model-00002*".into())).contains("model-00002-of-00002.safetensors"));
+    fs::remove_file(&shard).unwrap();
+    let odd = plan.model_dir.join("a\nb.txt");
+    fs::write(&odd, "x").unwrap();
+    assert!(staged(|_| ()).contains("control characters"));
+    fs::remove_file(&odd).unwrap();
     assert!(staged(|plan| plan.out_dir = plan.model_dir.parent().unwrap().to_owned()).contains("would replace"));
     assert!(staged(|plan| plan.model_dir = "missing".into()).contains("missing"));
     assert!(plan.model_dir.join("config.json").exists());

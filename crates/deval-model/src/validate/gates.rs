@@ -104,7 +104,7 @@ fn sized(verdict: GateVerdict, seen: &Seen) -> GateVerdict {
     } else {
         "from the nearer limit"
     };
-    let words = format!("{:.3} GB ({:.1} %) {side}", room.abs(), 100.0 * room.abs() / limit);
+    let words = format!("{} ({:.1} %) {side}", repo::margin(room.abs()), 100.0 * room.abs() / limit);
     verdict.margin(words).distance(room, Unit::Gigabytes)
 }
 

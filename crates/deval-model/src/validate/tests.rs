@@ -27,6 +27,7 @@ fn submission(root: &Path) -> Submission {
         model_dir: root.join("model_files"),
         pipeline_dir: root.join("pipeline/model"),
         coldkey_expected: Some(SOME_ADDRESS.into()),
+        wallet_fault: None,
         model_url: "acme/judge".into(),
         network: Network::Local,
         ignore: Vec::new(),
@@ -114,6 +115,11 @@ fn without_wallet_and_file_nobody_owns_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let submission = Submission { coldkey_expected: None, ..submission(dir.path()) };
     assert_eq!(status(&validate(&submission).unwrap(), "G31"), GateStatus::Fail);
+    let fault = Diagnostic::error("G31", "coldkeypub.txt is empty").in_file("wallets/demo/coldkeypub.txt");
+    let broken = validate(&Submission { wallet_fault: Some(fault.clone()), ..submission.clone() }).unwrap();
+    assert!(broken.diagnostics.contains(&fault), "{broken:?}");
+    assert!(!broken.diagnostics.iter().any(|finding| finding.message.contains("neither")), "{broken:?}");
+    assert_eq!(status(&broken, "G31"), GateStatus::Fail);
     fs::write(submission.model_dir.join("coldkey.txt"), SOME_ADDRESS).unwrap();
     let found = validate(&submission).unwrap();
     assert_eq!((status(&found, "G30"), status(&found, "G31")), (GateStatus::Pass, GateStatus::Pass));
@@ -249,4 +255,81 @@ fn files_far_too_large_for_their_names_are_not_read() {
     let large: Vec<_> =
         found.diagnostics.iter().filter(|finding| finding.message.contains("too large to be")).collect();
     assert_eq!(large.len(), 4, "{found:#?}");
+}
+
+/// The findings about what stays out: severity, code and file.
+fn left_out(found: &Findings) -> Vec<(bool, &str, &str)> {
+    let about = found.diagnostics.iter().filter(|finding| finding.message.contains("stays out"));
+    about.map(|finding| (finding.is_error(), finding.code.as_str(), &*finding.place.as_ref().unwrap().file)).collect()
+}
+
+#[test]
+fn weights_that_enter_the_hash_may_not_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    let model = &submission.model_dir;
+    fs::copy(model.join("model.safetensors"), model.join("model-00002-of-00002.safetensors")).unwrap();
+    let expected = vec![(true, "G27", "model_files/model-00002-of-00002.safetensors")];
+    let by_manifest = Submission { ignore: vec!["model-00002*".into()], ..submission.clone() };
+    let found = validate(&by_manifest).unwrap();
+    assert_eq!((left_out(&found), status(&found, "G27")), (expected.clone(), GateStatus::Fail));
+    fs::write(model.join(".devalignore"), "model-00002*\n").unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((left_out(&found), status(&found, "G27")), (expected, GateStatus::Fail));
+    assert!(found.diagnostics.iter().any(|finding| finding.help.as_ref().is_some_and(|help| help.contains("rule"))));
+    fs::write(model.join(".devalignore"), "").unwrap();
+    fs::rename(model.join("model-00002-of-00002.safetensors"), model.join(".old.safetensors")).unwrap();
+    assert_eq!(left_out(&validate(&submission).unwrap()), [(true, "G27", "model_files/.old.safetensors")]);
+}
+
+#[test]
+fn left_out_files_are_errors_where_the_model_needs_them_and_notes_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    let model = &submission.model_dir;
+    for name in ["generation_config.json", "model.safetensors.index.json"] {
+        fs::write(model.join(name), "{}").unwrap();
+    }
+    fs::write(model.join(".devalignore"), "*\n!*.safetensors\n").unwrap();
+    let found = validate(&submission).unwrap();
+    let expected = [
+        (true, "G38", "model_files/config.json"),
+        (false, "package.file-left-out", "model_files/generation_config.json"),
+        (false, "package.file-left-out", "model_files/model.safetensors.index.json"),
+        (true, "G38", "model_files/tokenizer.json"),
+        (true, "G38", "model_files/tokenizer_config.json"),
+        (true, "G35", "pipeline/model/pipeline.py"),
+    ];
+    assert_eq!(left_out(&found), expected);
+    assert_eq!((status(&found, "G38"), status(&found, "G35")), (GateStatus::Fail, GateStatus::Fail));
+    fs::rename(model.join("model.safetensors"), model.join("model-00001-of-00001.safetensors")).unwrap();
+    let found = validate(&submission).unwrap();
+    assert!(left_out(&found).contains(&(true, "G38", "model_files/model.safetensors.index.json")), "{found:#?}");
+}
+
+#[test]
+fn rules_that_nobody_reads_or_that_are_no_text_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    fs::write(dir.path().join(".devalignore"), "notes.md\n").unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!(codes(&found), ["package.ignore", "G15"]);
+    let finding = &found.diagnostics[0];
+    assert_eq!(finding.place.as_ref().unwrap().file, ".devalignore");
+    assert!(!finding.is_error() && finding.expected.as_deref() == Some("model_files/.devalignore"));
+    fs::remove_file(dir.path().join(".devalignore")).unwrap();
+    fs::write(submission.model_dir.join(".devalignore"), b"n\xe4mlich.md\n").unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((codes(&found), found.diagnostics[0].is_error()), (vec!["package.ignore", "G15"], true));
+    assert_eq!(found.diagnostics[0].place.as_ref().unwrap().file, "model_files/.devalignore");
+}
+
+#[test]
+fn a_name_with_control_characters_is_a_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let submission = submission(dir.path());
+    fs::write(submission.model_dir.join("a\nb.txt"), "x").unwrap();
+    let found = validate(&submission).unwrap();
+    assert_eq!((codes(&found), found.diagnostics[0].is_error()), (vec!["package.name", "G15"], true));
+    assert_eq!(found.diagnostics[0].place.as_ref().unwrap().file, "model_files/a\\nb.txt");
 }
