@@ -2,6 +2,7 @@
 
 mod llama;
 mod tokenizer;
+pub(crate) mod twice;
 
 use std::collections::BTreeMap;
 use std::path::Path;
