@@ -93,9 +93,10 @@ fn types_and_special_tokens_that_do_not_fit_are_found() {
     ] {
         assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
     }
-    for value in [json!(9), json!([1, 9]), Value::Null, json!(-1)] {
+    for value in [json!(9), Value::Null, json!(-1)] {
         assert_eq!(codes_with("pad_token_id", value.clone()), [""; 0], "{value}");
     }
+    assert_eq!(codes_with("eos_token_id", json!([1, 9])), [""; 0]);
 }
 
 #[test]
@@ -183,4 +184,103 @@ fn element_types_other_than_floats_are_found() {
     let text = String::from_utf8_lossy(&bytes[8..]).replacen("\"F16\"", "\"I16\"", 1);
     fs::write(dir.path().join("model.safetensors"), [&bytes[..8], text.as_bytes()].concat()).unwrap();
     assert_eq!(codes(dir.path()), ["model.dtype"]);
+}
+
+/// Each value was loaded with transformers 4.47.1 and a token generated: it raises where a finding is expected.
+#[test]
+fn values_that_transformers_raises_on_are_found() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 128,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+    let with = |key: &str, value: Value| {
+        let mut scaling = llama3.clone();
+        scaling[key] = value;
+        scaling
+    };
+    let raises = [
+        ("rope_scaling", json!("x")),
+        ("rope_scaling", json!([])),
+        ("rope_scaling", json!(3)),
+        ("rope_scaling", json!({})),
+        ("rope_scaling", json!({"factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "mrope"})),
+        ("rope_scaling", json!({"type": "su", "factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "linear"})),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": "2"})),
+        ("rope_scaling", json!({"rope_type": "dynamic"})),
+        ("rope_scaling", json!({"rope_type": "yarn"})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 0.0})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": "x"})),
+        ("rope_scaling", with("low_freq_factor", Value::Null)),
+        ("rope_scaling", with("original_max_position_embeddings", json!("8"))),
+        ("rope_scaling", json!({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0]})),
+        (
+            "rope_scaling",
+            json!({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0], "long_factor": [1.0, 1.0]}),
+        ),
+        ("rope_scaling", json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]})),
+        ("hidden_act", json!("SiLU")),
+        ("hidden_act", Value::Null),
+        ("rope_theta", json!("10000")),
+        ("rope_theta", Value::Null),
+        ("rms_norm_eps", json!("1e-5")),
+        ("rms_norm_eps", json!([1])),
+        ("max_position_embeddings", json!("2048")),
+        ("pad_token_id", json!([0])),
+    ];
+    for (key, value) in raises {
+        assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
+    }
+    for dtype in [json!("auto"), json!("bf16"), json!("torch.float16"), json!(16), json!(["float16"]), json!("int8")] {
+        assert_eq!(codes_with("torch_dtype", dtype.clone()), ["model.dtype"], "{dtype}");
+    }
+    let loads = [
+        ("rope_scaling", Value::Null),
+        ("rope_scaling", json!({"type": "default"})),
+        ("rope_scaling", json!({"type": "linear", "factor": 2})),
+        ("rope_scaling", json!({"rope_type": "llama3", "type": "linear", "factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 32, "attention_factor": 1})),
+        ("rope_scaling", json!({"rope_type": "longrope", "factor": 2, "short_factor": [1], "long_factor": [1]})),
+        ("rope_scaling", with("extra", json!(1))),
+        ("hidden_act", json!("swish")),
+        ("rope_theta", json!(10000)),
+        ("rms_norm_eps", json!(0)),
+        ("max_position_embeddings", Value::Null),
+        ("torch_dtype", json!("half")),
+        ("torch_dtype", Value::Null),
+        ("tie_word_embeddings", json!("true")),
+        ("attention_bias", json!(0)),
+    ];
+    for (key, value) in loads {
+        assert_eq!(codes_with(key, value.clone()), [""; 0], "{key} {value}");
+    }
+}
+
+#[test]
+fn a_head_beside_tied_embeddings_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    assert_eq!(findings(dir.path()), []);
+    let path = dir.path().join(CONFIG);
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["tie_word_embeddings"] = json!(true);
+    fs::write(&path, config.to_string()).unwrap();
+    let found = findings(dir.path());
+    assert!(found.len() == 1 && !found[0].is_error() && found[0].message.starts_with("lm_head.weight"), "{found:?}");
+}
+
+#[test]
+fn a_key_that_is_twice_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let text = config().to_string().replacen(
+        '{',
+        "{\"rope_scaling\": {\"factor\": 1, \"factor\": 2}, \"rope_scaling\": null, ",
+        1,
+    );
+    fs::write(dir.path().join(CONFIG), text).unwrap();
+    let found = findings(dir.path());
+    assert!(
+        found.len() == 1 && !found[0].is_error() && found[0].message.contains("`factor` is there twice"),
+        "{found:?}"
+    );
 }
