@@ -2,6 +2,7 @@
 
 mod llama;
 mod tokenizer;
+mod tokenizer_class;
 pub(crate) mod twice;
 mod values;
 

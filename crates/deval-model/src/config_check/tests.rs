@@ -141,7 +141,11 @@ fn a_vocabulary_smaller_than_the_tokenizer_is_found() {
     lay_out(dir.path());
     write(dir.path(), "tokenizer.json", &json!({"added_tokens": [{"id": 10}], "model": {"vocab": {"a": 0}}}));
     assert_eq!(codes(dir.path()), ["model.tokenizer"]);
-    write(dir.path(), "tokenizer.json", &json!({"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}));
+    write(
+        dir.path(),
+        "tokenizer.json",
+        &json!({"added_tokens": [], "model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}),
+    );
     assert_eq!(codes(dir.path()), [""; 0]);
     write(dir.path(), "tokenizer.json", &json!({"version": "1.0"}));
     assert_eq!(codes(dir.path()), ["model.tokenizer"]);
@@ -283,4 +287,122 @@ fn a_key_that_is_twice_is_a_warning() {
         found.len() == 1 && !found[0].is_error() && found[0].message.contains("`factor` is there twice"),
         "{found:?}"
     );
+}
+
+/// The tiny model after the change of one of its files; severity and message of what is found.
+fn tiny_with(name: &str, change: impl Fn(&mut Value)) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    let path = dir.path().join(name);
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(&path, value.to_string()).unwrap();
+    let found = findings(dir.path());
+    assert!(
+        found.iter().all(|f| f.is_error() && f.help.is_some() && f.place.as_ref().unwrap().file == name),
+        "{found:?}"
+    );
+    found.into_iter().map(|finding| format!("{} {}", finding.code, finding.message)).collect()
+}
+
+#[test]
+fn tokenizer_classes_are_those_of_transformers_4_47_1() {
+    let with =
+        |class: Value| tiny_with("tokenizer_config.json", |settings| settings["tokenizer_class"] = class.clone());
+    for class in [
+        "PreTrainedTokenizerFast",
+        "PreTrainedTokenizer",
+        "LlamaTokenizer",
+        "LlamaTokenizerFast",
+        "GPT2Tokenizer",
+        "BloomTokenizer",
+    ] {
+        assert_eq!(with(json!(class)), [""; 0], "{class}");
+    }
+    assert_eq!(with(Value::Null), [""; 0]);
+    for class in [
+        json!("TokenizersBackend"),
+        json!("Foo"),
+        json!("LlamaTokenizerFastFast"),
+        json!(""),
+        json!(3),
+        json!("CTRLTokenizerFast"),
+    ] {
+        let found = with(class.clone());
+        assert!(
+            found.len() == 1 && found[0].starts_with("model.tokenizer the validator's transformers"),
+            "{class}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn chat_templates_in_a_list_need_a_default() {
+    let with =
+        |template: Value| tiny_with("tokenizer_config.json", |settings| settings["chat_template"] = template.clone());
+    for template in
+        [json!([{"name": "rag", "template": "y"}, {"name": "default", "template": "x"}]), json!({"default": "x"})]
+    {
+        assert_eq!(with(template.clone()), [""; 0], "{template}");
+    }
+    for template in [
+        json!([]),
+        json!([{"name": "rag", "template": "x"}]),
+        json!(["x"]),
+        json!([{"name": "default"}]),
+        json!([{"template": "x"}]),
+        json!([{"name": "default", "template": null}]),
+        json!({"rag": "x"}),
+        json!(3),
+        json!(false),
+    ] {
+        let found = with(template.clone());
+        assert!(found.len() == 1 && found[0].starts_with("model.chat-template"), "{template}: {found:?}");
+    }
+}
+
+/// Each of these was loaded with transformers 4.47.1, which raises.
+#[test]
+fn a_tokenizer_that_the_library_refuses_is_found() {
+    let changes: [(&str, fn(&mut Value)); 10] = [
+        ("type", |t| t["model"]["type"] = json!("Foo")),
+        ("type", |t| t["model"]["type"] = json!("bpe")),
+        ("type", |t| t["model"]["type"] = Value::Null),
+        ("version", |t| t["version"] = json!("2.0")),
+        ("version", |t| t["version"] = Value::Null),
+        ("merges", |t| drop(t["model"].as_object_mut().unwrap().remove("merges"))),
+        ("vocab", |t| drop(t["model"].as_object_mut().unwrap().remove("vocab"))),
+        ("added_tokens", |t| drop(t.as_object_mut().unwrap().remove("added_tokens"))),
+        ("extra", |t| t["extra"] = json!(1)),
+        ("an object with vocab", |t| t["model"] = json!([])),
+    ];
+    for (words, change) in changes {
+        let found = tiny_with("tokenizer.json", change);
+        assert!(
+            found.len() == 1 && found[0].starts_with("model.tokenizer") && found[0].contains(words),
+            "{words}: {found:?}"
+        );
+        assert!(!found[0].contains("struct"), "{found:?}");
+    }
+    let untyped = tiny_with("tokenizer.json", |t| drop(t["model"].as_object_mut().unwrap().remove("type")));
+    assert_eq!(untyped, [""; 0]);
+}
+
+#[test]
+fn files_beside_the_tokenizer_must_be_json_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    for name in ["special_tokens_map.json", "added_tokens.json", "generation_config.json"] {
+        for text in ["{", "[]", "3", "null", "\"x\""] {
+            fs::write(dir.path().join(name), text).unwrap();
+            let found = findings(dir.path());
+            assert!(
+                found.len() == 1 && found[0].code == "model.json" && found[0].help.is_some(),
+                "{name} {text}: {found:?}"
+            );
+            assert_eq!(found[0].place.as_ref().unwrap().file, name);
+        }
+        fs::write(dir.path().join(name), "{}").unwrap();
+        assert_eq!(findings(dir.path()), [], "{name}");
+    }
 }
