@@ -361,10 +361,13 @@ fn chat_templates_in_a_list_need_a_default() {
     }
 }
 
+/// A word of the finding, and the change that it is for.
+type Change = (&'static str, fn(&mut Value));
+
 /// Each of these was loaded with transformers 4.47.1, which raises.
 #[test]
 fn a_tokenizer_that_the_library_refuses_is_found() {
-    let changes: [(&str, fn(&mut Value)); 10] = [
+    let changes: [Change; 10] = [
         ("type", |t| t["model"]["type"] = json!("Foo")),
         ("type", |t| t["model"]["type"] = json!("bpe")),
         ("type", |t| t["model"]["type"] = Value::Null),
