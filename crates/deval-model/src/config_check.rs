@@ -2,6 +2,9 @@
 
 mod llama;
 mod tokenizer;
+mod tokenizer_class;
+pub(crate) mod twice;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +20,8 @@ use crate::weights::Weights;
 
 const CONFIG: &str = "config.json";
 
+const COPY: &str = "copy it from the model it was trained from; `save_pretrained` writes it";
+
 /// Holds configuration, tensors and tokenizer against each other; what is wrong goes to `findings`.
 ///
 /// # Errors
@@ -27,6 +32,7 @@ pub fn check(dir: &Path, root: &Path, weights: &Weights, findings: &mut Vec<Diag
     if let Some(config) = &config {
         architecture(config, &label, findings);
         rope(config, &label, findings);
+        findings.extend(values::check(config).into_iter().map(|finding| finding.in_file(label.file(CONFIG))));
         if let Some(llama) = Llama::from_config(config, &label.file(CONFIG), findings) {
             tensors(&llama, weights, &label, findings);
         }
@@ -50,9 +56,8 @@ fn read_json(
     let bytes = match files::read_small(&dir.join(name), "model.json", &file)? {
         Ok(Some(bytes)) => bytes,
         Ok(None) => {
-            let help = "copy it from the model it was trained from; `save_pretrained` writes it";
             let finding = Diagnostic::error("model.file-missing", format!("{name} is missing"));
-            findings.push(finding.in_file(file).help(help));
+            findings.push(finding.in_file(file).help(COPY));
             return Ok(None);
         }
         Err(finding) => {
@@ -61,15 +66,18 @@ fn read_json(
         }
     };
     match serde_json::from_slice::<Value>(&bytes) {
-        Ok(value) if value.is_object() => return Ok(Some(value)),
-        Ok(_) => findings.push(Diagnostic::error("model.json", format!("{name} is not a JSON object")).in_file(file)),
+        Ok(value) if value.is_object() => {
+            findings.extend(twice::find(&bytes, "model.json").map(|finding| finding.in_file(file)));
+            return Ok(Some(value));
+        }
+        Ok(_) => {
+            let finding = Diagnostic::error("model.json", format!("{name} is not a JSON object")).in_file(file);
+            findings.push(finding.help(COPY));
+        }
         Err(error) => {
             let message = format!("{name} is not valid JSON: {error}");
-            findings.push(Diagnostic::error("model.json", message).at(
-                file,
-                error.line() as u32,
-                error.column() as u32,
-            ));
+            let finding = Diagnostic::error("model.json", message).help(COPY);
+            findings.push(finding.at(file, error.line() as u32, error.column() as u32));
         }
     }
     Ok(None)
@@ -84,11 +92,14 @@ fn architecture(config: &Value, label: &Label, findings: &mut Vec<Diagnostic>) {
         let found = format!("model_type {kind}, architecture {class}");
         findings.push(finding("model.architecture", message).found(found).expected("llama, LlamaForCausalLM"));
     }
-    let dtype = config["torch_dtype"].as_str();
-    if let Some(dtype) = dtype.filter(|dtype| !["float16", "bfloat16", "float32", "auto"].contains(dtype)) {
+    let known = |dtype: &&Value| {
+        let name = dtype.as_str().unwrap_or_default();
+        dtype.is_null() || ["float16", "half", "bfloat16", "float32", "float"].contains(&name)
+    };
+    if let Some(dtype) = config.get("torch_dtype").filter(|dtype| !known(dtype)) {
         let help = "save the model in 16 bits and with this type in config.json";
-        let finding =
-            finding("model.dtype", "torch_dtype is none that a validator's GPU computes a LLaMA in").found(dtype);
+        let message = "torch_dtype is none that a validator's GPU computes a LLaMA in";
+        let finding = finding("model.dtype", message).found(dtype.as_str().map_or(dtype.to_string(), str::to_owned));
         findings.push(finding.expected("float16, bfloat16 or float32").help(help));
     }
     if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
@@ -156,12 +167,19 @@ fn tensors(llama: &Llama, weights: &Weights, label: &Label, findings: &mut Vec<D
         let unknown = Diagnostic::warning("model.tensor-unknown", message).in_file(label.folder());
         findings.push(unknown.help("loaders ignore it, but it enters hash and size; merge adapters before saving"));
     }
+    if llama.tied() && present.contains_key(HEAD) {
+        let message = "lm_head.weight is there although tie_word_embeddings is true: the model computes with the embeddings in its place";
+        let help = "leave it out to save its bytes, which enter hash and size, or set tie_word_embeddings to false";
+        findings.push(Diagnostic::warning("model.tensor-unknown", message).in_file(label.folder()).help(help));
+    }
     findings.extend(element_type(&present).map(|message| finding("model.dtype", message)));
 }
 
+const HEAD: &str = "lm_head.weight";
+
 /// What older versions of transformers saved beside the parameters, and a head that is tied all the same.
 fn ignored(name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || name == "lm_head.weight"
+    name.ends_with(".rotary_emb.inv_freq") || name == HEAD
 }
 
 fn element_type(present: &BTreeMap<&str, (Dtype, &[usize])>) -> Option<String> {

@@ -19,7 +19,7 @@ pub fn header(bytes: &[u8]) {
 
 /// An index, held against two shards.
 pub fn index(bytes: &[u8]) {
-    let shard = |name: &str| Shard { name: name.into(), size: 8, data_start: 8, tensors: Vec::new() };
+    let shard = |name: &str| Shard { name: name.into(), size: 8, data_start: 8, tensors: Vec::new(), format: None };
     let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"].map(shard).into();
     for complete in [false, true] {
         let weights = Weights { shards: Vec::clone(&shards), complete };

@@ -2,6 +2,7 @@
 
 mod header;
 mod index;
+mod loading;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +45,9 @@ impl Weights {
 /// When the folder or a file cannot be read.
 pub fn scan(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<Weights, ModelError> {
     let weights = scan_headers(dir, root, findings)?;
-    index::check(dir, &Label::new(root, dir), &weights, findings)?;
+    let label = Label::new(root, dir);
+    loading::check(&weights, &label, findings);
+    index::check(dir, &label, &weights, findings)?;
     Ok(weights)
 }
 

@@ -47,7 +47,7 @@ impl Llama {
                 contradiction(hidden, heads, key_value_heads, layers, config).map(|finding| finding.in_file(file)),
             );
         }
-        let flag = |key: &str| config[key].as_bool().unwrap_or(false);
+        let flag = |key: &str| truth(&config[key]);
         (findings.len() == before).then(|| Self {
             hidden,
             intermediate,
@@ -59,6 +59,11 @@ impl Llama {
             attention_bias: flag("attention_bias"),
             mlp_bias: flag("mlp_bias"),
         })
+    }
+
+    /// Whether the head is the embedding.
+    pub(crate) fn tied(&self) -> bool {
+        self.tied
     }
 
     /// Every tensor with its shape.
@@ -93,6 +98,18 @@ impl Llama {
             tensors.push((format!("model.layers.{layer}.{norm}.weight"), vec![self.hidden]));
         }
         tensors
+    }
+}
+
+/// What Python takes for true.
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(keys) => !keys.is_empty(),
     }
 }
 

@@ -93,9 +93,10 @@ fn types_and_special_tokens_that_do_not_fit_are_found() {
     ] {
         assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
     }
-    for value in [json!(9), json!([1, 9]), Value::Null, json!(-1)] {
+    for value in [json!(9), Value::Null, json!(-1)] {
         assert_eq!(codes_with("pad_token_id", value.clone()), [""; 0], "{value}");
     }
+    assert_eq!(codes_with("eos_token_id", json!([1, 9])), [""; 0]);
 }
 
 #[test]
@@ -140,7 +141,11 @@ fn a_vocabulary_smaller_than_the_tokenizer_is_found() {
     lay_out(dir.path());
     write(dir.path(), "tokenizer.json", &json!({"added_tokens": [{"id": 10}], "model": {"vocab": {"a": 0}}}));
     assert_eq!(codes(dir.path()), ["model.tokenizer"]);
-    write(dir.path(), "tokenizer.json", &json!({"model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}));
+    write(
+        dir.path(),
+        "tokenizer.json",
+        &json!({"added_tokens": [], "model": {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]}}),
+    );
     assert_eq!(codes(dir.path()), [""; 0]);
     write(dir.path(), "tokenizer.json", &json!({"version": "1.0"}));
     assert_eq!(codes(dir.path()), ["model.tokenizer"]);
@@ -183,4 +188,224 @@ fn element_types_other_than_floats_are_found() {
     let text = String::from_utf8_lossy(&bytes[8..]).replacen("\"F16\"", "\"I16\"", 1);
     fs::write(dir.path().join("model.safetensors"), [&bytes[..8], text.as_bytes()].concat()).unwrap();
     assert_eq!(codes(dir.path()), ["model.dtype"]);
+}
+
+/// Each value was loaded with transformers 4.47.1 and a token generated: it raises where a finding is expected.
+#[test]
+fn values_that_transformers_raises_on_are_found() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 128,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+    let with = |key: &str, value: Value| {
+        let mut scaling = llama3.clone();
+        scaling[key] = value;
+        scaling
+    };
+    let raises = [
+        ("rope_scaling", json!("x")),
+        ("rope_scaling", json!([])),
+        ("rope_scaling", json!(3)),
+        ("rope_scaling", json!({})),
+        ("rope_scaling", json!({"factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "mrope"})),
+        ("rope_scaling", json!({"type": "su", "factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "linear"})),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": "2"})),
+        ("rope_scaling", json!({"rope_type": "dynamic"})),
+        ("rope_scaling", json!({"rope_type": "yarn"})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 0.0})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": "x"})),
+        ("rope_scaling", with("low_freq_factor", Value::Null)),
+        ("rope_scaling", with("original_max_position_embeddings", json!("8"))),
+        ("rope_scaling", json!({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0]})),
+        (
+            "rope_scaling",
+            json!({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0], "long_factor": [1.0, 1.0]}),
+        ),
+        ("rope_scaling", json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]})),
+        ("hidden_act", json!("SiLU")),
+        ("hidden_act", Value::Null),
+        ("rope_theta", json!("10000")),
+        ("rope_theta", Value::Null),
+        ("rms_norm_eps", json!("1e-5")),
+        ("rms_norm_eps", json!([1])),
+        ("max_position_embeddings", json!("2048")),
+        ("pad_token_id", json!([0])),
+    ];
+    for (key, value) in raises {
+        assert_eq!(codes_with(key, value.clone()), ["model.config"], "{key} {value}");
+    }
+    for dtype in [json!("auto"), json!("bf16"), json!("torch.float16"), json!(16), json!(["float16"]), json!("int8")] {
+        assert_eq!(codes_with("torch_dtype", dtype.clone()), ["model.dtype"], "{dtype}");
+    }
+    let loads = [
+        ("rope_scaling", Value::Null),
+        ("rope_scaling", json!({"type": "default"})),
+        ("rope_scaling", json!({"type": "linear", "factor": 2})),
+        ("rope_scaling", json!({"rope_type": "llama3", "type": "linear", "factor": 2.0})),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 32, "attention_factor": 1})),
+        ("rope_scaling", json!({"rope_type": "longrope", "factor": 2, "short_factor": [1], "long_factor": [1]})),
+        ("rope_scaling", with("extra", json!(1))),
+        ("hidden_act", json!("swish")),
+        ("rope_theta", json!(10000)),
+        ("rms_norm_eps", json!(0)),
+        ("max_position_embeddings", Value::Null),
+        ("torch_dtype", json!("half")),
+        ("torch_dtype", Value::Null),
+        ("tie_word_embeddings", json!("true")),
+        ("attention_bias", json!(0)),
+    ];
+    for (key, value) in loads {
+        assert_eq!(codes_with(key, value.clone()), [""; 0], "{key} {value}");
+    }
+}
+
+#[test]
+fn a_head_beside_tied_embeddings_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    assert_eq!(findings(dir.path()), []);
+    let path = dir.path().join(CONFIG);
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["tie_word_embeddings"] = json!(true);
+    fs::write(&path, config.to_string()).unwrap();
+    let found = findings(dir.path());
+    assert!(found.len() == 1 && !found[0].is_error() && found[0].message.starts_with("lm_head.weight"), "{found:?}");
+}
+
+#[test]
+fn a_key_that_is_twice_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    lay_out(dir.path());
+    let text = config().to_string().replacen(
+        '{',
+        "{\"rope_scaling\": {\"factor\": 1, \"factor\": 2}, \"rope_scaling\": null, ",
+        1,
+    );
+    fs::write(dir.path().join(CONFIG), text).unwrap();
+    let found = findings(dir.path());
+    assert!(
+        found.len() == 1 && !found[0].is_error() && found[0].message.contains("`factor` is there twice"),
+        "{found:?}"
+    );
+}
+
+/// The tiny model after the change of one of its files; severity and message of what is found.
+fn tiny_with(name: &str, change: impl Fn(&mut Value)) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    let path = dir.path().join(name);
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(&path, value.to_string()).unwrap();
+    let found = findings(dir.path());
+    assert!(
+        found.iter().all(|f| f.is_error() && f.help.is_some() && f.place.as_ref().unwrap().file == name),
+        "{found:?}"
+    );
+    found.into_iter().map(|finding| format!("{} {}", finding.code, finding.message)).collect()
+}
+
+#[test]
+fn tokenizer_classes_are_those_of_transformers_4_47_1() {
+    let with =
+        |class: Value| tiny_with("tokenizer_config.json", |settings| settings["tokenizer_class"] = class.clone());
+    for class in [
+        "PreTrainedTokenizerFast",
+        "PreTrainedTokenizer",
+        "LlamaTokenizer",
+        "LlamaTokenizerFast",
+        "GPT2Tokenizer",
+        "BloomTokenizer",
+    ] {
+        assert_eq!(with(json!(class)), [""; 0], "{class}");
+    }
+    assert_eq!(with(Value::Null), [""; 0]);
+    for class in [
+        json!("TokenizersBackend"),
+        json!("Foo"),
+        json!("LlamaTokenizerFastFast"),
+        json!(""),
+        json!(3),
+        json!("CTRLTokenizerFast"),
+    ] {
+        let found = with(class.clone());
+        assert!(
+            found.len() == 1 && found[0].starts_with("model.tokenizer the validator's transformers"),
+            "{class}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn chat_templates_in_a_list_need_a_default() {
+    let with =
+        |template: Value| tiny_with("tokenizer_config.json", |settings| settings["chat_template"] = template.clone());
+    for template in
+        [json!([{"name": "rag", "template": "y"}, {"name": "default", "template": "x"}]), json!({"default": "x"})]
+    {
+        assert_eq!(with(template.clone()), [""; 0], "{template}");
+    }
+    for template in [
+        json!([]),
+        json!([{"name": "rag", "template": "x"}]),
+        json!(["x"]),
+        json!([{"name": "default"}]),
+        json!([{"template": "x"}]),
+        json!([{"name": "default", "template": null}]),
+        json!({"rag": "x"}),
+        json!(3),
+        json!(false),
+    ] {
+        let found = with(template.clone());
+        assert!(found.len() == 1 && found[0].starts_with("model.chat-template"), "{template}: {found:?}");
+    }
+}
+
+/// A word of the finding, and the change that it is for.
+type Change = (&'static str, fn(&mut Value));
+
+/// Each of these was loaded with transformers 4.47.1, which raises.
+#[test]
+fn a_tokenizer_that_the_library_refuses_is_found() {
+    let changes: [Change; 10] = [
+        ("type", |t| t["model"]["type"] = json!("Foo")),
+        ("type", |t| t["model"]["type"] = json!("bpe")),
+        ("type", |t| t["model"]["type"] = Value::Null),
+        ("version", |t| t["version"] = json!("2.0")),
+        ("version", |t| t["version"] = Value::Null),
+        ("merges", |t| drop(t["model"].as_object_mut().unwrap().remove("merges"))),
+        ("vocab", |t| drop(t["model"].as_object_mut().unwrap().remove("vocab"))),
+        ("added_tokens", |t| drop(t.as_object_mut().unwrap().remove("added_tokens"))),
+        ("extra", |t| t["extra"] = json!(1)),
+        ("an object with vocab", |t| t["model"] = json!([])),
+    ];
+    for (words, change) in changes {
+        let found = tiny_with("tokenizer.json", change);
+        assert!(
+            found.len() == 1 && found[0].starts_with("model.tokenizer") && found[0].contains(words),
+            "{words}: {found:?}"
+        );
+        assert!(!found[0].contains("struct"), "{found:?}");
+    }
+    let untyped = tiny_with("tokenizer.json", |t| drop(t["model"].as_object_mut().unwrap().remove("type")));
+    assert_eq!(untyped, [""; 0]);
+}
+
+#[test]
+fn files_beside_the_tokenizer_must_be_json_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    for name in ["special_tokens_map.json", "added_tokens.json", "generation_config.json"] {
+        for text in ["{", "[]", "3", "null", "\"x\""] {
+            fs::write(dir.path().join(name), text).unwrap();
+            let found = findings(dir.path());
+            assert!(
+                found.len() == 1 && found[0].code == "model.json" && found[0].help.is_some(),
+                "{name} {text}: {found:?}"
+            );
+            assert_eq!(found[0].place.as_ref().unwrap().file, name);
+        }
+        fs::write(dir.path().join(name), "{}").unwrap();
+        assert_eq!(findings(dir.path()), [], "{name}");
+    }
 }

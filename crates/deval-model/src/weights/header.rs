@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,7 +8,8 @@ use deval_report::Diagnostic;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::ModelError;
 use crate::files::human;
@@ -29,6 +31,8 @@ pub struct Shard {
     pub data_start: u64,
     /// Tensors in the order of their data.
     pub tensors: Vec<Tensor>,
+    /// `format` of the header's `__metadata__`: the framework that the file was saved for.
+    pub format: Option<String>,
 }
 
 /// One tensor.
@@ -83,8 +87,8 @@ pub fn read_bytes(start: &[u8], name: &str, size: u64) -> Checked<Shard> {
 
 fn shard(text: &[u8], name: &str, size: u64) -> Result<Shard, Diagnostic> {
     let data_start = 8 + text.len() as u64;
-    let tensors = parse(text, size - data_start)?;
-    Ok(Shard { name: name.to_owned(), size, data_start, tensors })
+    let Header { tensors, format } = parse(text, size - data_start)?;
+    Ok(Shard { name: name.to_owned(), size, data_start, tensors, format })
 }
 
 fn read_up_to(handle: &mut File, limit: u64) -> io::Result<Vec<u8>> {
@@ -121,18 +125,17 @@ fn header_length(start: &[u8], size: u64) -> Result<u64, Diagnostic> {
     Ok(length)
 }
 
-fn parse(text: &[u8], data: u64) -> Result<Vec<Tensor>, Diagnostic> {
-    let header: Header =
+fn parse(text: &[u8], data: u64) -> Result<Header, Diagnostic> {
+    let mut header: Header =
         serde_json::from_slice(text).map_err(|error| fault(format!("the header is not valid: {error}")))?;
-    let mut tensors = header.0;
-    tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
+    header.tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
     let mut at = 0;
-    for tensor in &tensors {
+    for tensor in &header.tensors {
         check(tensor, at)?;
         at = tensor.end;
     }
     if at == data {
-        return Ok(tensors);
+        return Ok(header);
     }
     let message = if at > data {
         format!("the file is cut off: {} of its weights are missing", human(at - data))
@@ -159,8 +162,12 @@ fn check(tensor: &Tensor, at: u64) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// The header's tensors; a map with a key twice is refused, which serde's own maps would accept in silence.
-struct Header(Vec<Tensor>);
+/// The header's tensors and format; a map with a key twice is refused, which serde's own maps would accept in silence.
+#[derive(Default)]
+struct Header {
+    tensors: Vec<Tensor>,
+    format: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -178,19 +185,69 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut names = std::collections::HashSet::new();
-        let mut tensors = Vec::new();
+        let mut names = HashSet::new();
+        let mut header = Header::default();
         while let Some(name) = map.next_key::<String>()? {
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!("the name `{name}` is there twice")));
             }
             if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
+                header.format = map.next_value::<Metadata>()?.format;
                 continue;
             }
-            let TensorInfo { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
-            tensors.push(Tensor { name, dtype, shape, begin: begin as u64, end: end as u64 });
+            let info = map.next_value().map_err(|error| A::Error::custom(in_plain_words(&name, &error)))?;
+            let TensorInfo { dtype, shape, data_offsets: (begin, end) } = info;
+            header.tensors.push(Tensor { name, dtype, shape, begin: begin as u64, end: end as u64 });
         }
-        Ok(Header(tensors))
+        Ok(header)
+    }
+}
+
+/// What is wrong with a tensor's entry, without the library's own names of types.
+fn in_plain_words(name: &str, error: &impl fmt::Display) -> String {
+    let text = error.to_string().replace(" with 3 elements", "");
+    let text = text.replace("struct TensorInfo", "an object with dtype, shape and data_offsets");
+    let text =
+        text.replace("tuple (usize, usize)", "a list of two numbers").replace("a tuple of size 2", "two numbers");
+    format!("entry `{name}`: {}", text.replace("usize", "a whole number"))
+}
+
+/// `__metadata__`, which the library reads as a map of texts and refuses otherwise.
+struct Metadata {
+    format: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MetadataVisitor)
+    }
+}
+
+struct MetadataVisitor;
+
+impl<'de> Visitor<'de> for MetadataVisitor {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`__metadata__` to be an object of texts")
+    }
+
+    /// The library takes null for a header without metadata.
+    fn visit_unit<E: Error>(self) -> Result<Metadata, E> {
+        Ok(Metadata { format: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+        let mut texts = HashMap::new();
+        while let Some((key, value)) = map.next_entry::<String, Value>()? {
+            let Value::String(text) = value else {
+                return Err(A::Error::custom(format!("`{key}` in `__metadata__` is {value}, not a text")));
+            };
+            if texts.contains_key(&key) {
+                return Err(A::Error::custom(format!("`{key}` is there twice in `__metadata__`")));
+            }
+            texts.insert(key, text);
+        }
+        Ok(Metadata { format: texts.remove("format") })
     }
 }

@@ -2,21 +2,48 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use deval_report::Diagnostic;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::ModelError;
+use crate::config_check::twice;
 use crate::files::{self, Label};
-use crate::weights::Weights;
+use crate::weights::{Tensor, Weights};
 
 /// Name of the index that transformers writes beside several shards.
 pub(crate) const FILE: &str = "model.safetensors.index.json";
 
 /// The single file that transformers looks for first.
-const SINGLE: &str = "model.safetensors";
+pub(super) const SINGLE: &str = "model.safetensors";
 
-#[derive(Deserialize)]
+/// What transformers 4.47.1 reads of it.
 struct Index {
     weight_map: BTreeMap<String, String>,
+    total_size: Option<Value>,
+}
+
+impl Index {
+    /// The index, or what is wrong with it and what it should be.
+    fn parse(bytes: &[u8]) -> Result<Self, (String, &'static str)> {
+        let index: Value = serde_json::from_slice(bytes).map_err(|error| (error.to_string(), "a JSON object"))?;
+        if !index.is_object() {
+            return Err(("it is not a JSON object".into(), "an object with `metadata` and `weight_map`"));
+        }
+        let part = |key: &str, expected| {
+            let found = index.get(key);
+            let kind = if found.is_some() { "is not an object" } else { "is missing" };
+            found.and_then(Value::as_object).ok_or_else(|| (format!("`{key}` {kind}"), expected))
+        };
+        let names = part("weight_map", "an object from tensor names to file names")?;
+        let metadata = part("metadata", "an object; transformers 4.47.1 raises without it")?;
+        let mut weight_map = BTreeMap::new();
+        for (tensor, shard) in names {
+            let Some(shard) = shard.as_str() else {
+                return Err((format!("`{tensor}` is put into {shard}"), "the name of a file"));
+            };
+            weight_map.insert(tensor.clone(), shard.to_owned());
+        }
+        Ok(Self { weight_map, total_size: metadata.get("total_size").cloned() })
+    }
 }
 
 /// Holds the index against the shards: every file it names is there, every tensor lies where it says, no file is left out.
@@ -39,13 +66,28 @@ pub(crate) fn check(
 /// Holds the bytes of an index against the shards; findings name it `file`.
 pub fn check_bytes(bytes: &[u8], file: &str, weights: &Weights) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    match serde_json::from_slice::<Index>(bytes) {
-        Ok(index) => compare(&index, file, weights, &mut findings),
-        Err(error) => {
-            findings.push(Diagnostic::error("G38", format!("the index cannot be read: {error}")).in_file(file))
+    match Index::parse(bytes) {
+        Ok(index) => {
+            compare(&index, file, weights, &mut findings);
+            findings.extend(wrong_total(&index, weights).map(|finding| finding.in_file(file)));
+        }
+        Err((fault, expected)) => {
+            let help = "save the model again with `save_pretrained`, which writes the index";
+            let finding = Diagnostic::error("G38", format!("the index cannot be read: {fault}")).in_file(file);
+            findings.push(finding.expected(expected).help(help));
         }
     }
+    findings.extend(twice::find(bytes, "G38").map(|finding| finding.in_file(file)));
     findings
+}
+
+/// Loaders pass over the total, but people and the Hub show it; a wrong one is left over from another save.
+fn wrong_total(index: &Index, weights: &Weights) -> Option<Diagnostic> {
+    let total = index.total_size.as_ref().filter(|_| weights.complete)?;
+    let bytes: u64 = weights.shards.iter().flat_map(|shard| &shard.tensors).map(Tensor::bytes).sum();
+    let message = "`metadata.total_size` of the index is not the size of the tensors";
+    let finding = Diagnostic::warning("G38", message).found(total.to_string()).expected(bytes.to_string());
+    (total.as_f64() != Some(bytes as f64)).then(|| finding.help("save the model again, or correct the number"))
 }
 
 /// Without an index only `model.safetensors` is loaded.

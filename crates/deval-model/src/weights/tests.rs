@@ -13,7 +13,7 @@ pub(crate) fn shard(tensors: &[(&str, &[usize])]) -> Vec<u8> {
         .iter()
         .zip(&data)
         .map(|((name, shape), bytes)| (name.to_string(), TensorView::new(Dtype::F16, shape.to_vec(), bytes).unwrap()));
-    safetensors::serialize(views, None).unwrap()
+    safetensors::serialize(views, Some([("format".to_owned(), "pt".to_owned())].into())).unwrap()
 }
 
 /// A file with this header text and so many bytes of data.
@@ -91,6 +91,109 @@ fn broken_headers_are_found() {
     let mut long = raw("{}", 0);
     long[..8].copy_from_slice(&100_000_001u64.to_le_bytes());
     one(&long, "G38", "longer than loaders accept");
+}
+
+/// Findings after the tiny model's header was changed.
+fn tiny_with(change: impl Fn(&str) -> String) -> Vec<Diagnostic> {
+    let dir = tempfile::tempdir().unwrap();
+    crate::tiny::write(dir.path(), crate::tiny::Kind::Chain).unwrap();
+    let path = dir.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = change(std::str::from_utf8(&bytes[8..8 + length]).unwrap());
+    fs::write(&path, [raw(&header, 0), bytes[8 + length..].to_vec()].concat()).unwrap();
+    findings(dir.path())
+}
+
+/// Each of these was loaded with transformers 4.47.1 and torch 2.4.1: those with words raise, the others load.
+#[test]
+fn metadata_that_loaders_refuse_is_found() {
+    for (metadata, words) in [
+        (r#"{"format":"pt"}"#, ""),
+        (r#"{"format":"mlx"}"#, ""),
+        (r#"{}"#, "has no `format`"),
+        (r#"{"a":"b"}"#, "has no `format`"),
+        (r#"null"#, "has no `format`"),
+        (r#"{"format":"tf"}"#, "has no `format`"),
+        (r#"{"format":"flax"}"#, "has no `format`"),
+        (r#"{"format":"xx"}"#, "has no `format`"),
+        (r#"{"format":"pt","a":1}"#, "`a` in `__metadata__` is 1, not a text"),
+        (r#"{"format":"pt","a":null}"#, "not a text"),
+        (r#"{"format":"pt","a":{"b":"c"}}"#, "not a text"),
+        (r#"[1]"#, "expected `__metadata__` to be an object of texts"),
+        (r#""x""#, "expected `__metadata__` to be an object of texts"),
+    ] {
+        let found = tiny_with(|header| {
+            let text = header.replace(r#"{"format":"pt"}"#, metadata);
+            format!("{text:width$}", width = text.len().next_multiple_of(8))
+        });
+        if words.is_empty() {
+            assert_eq!(found, [], "{metadata}");
+            continue;
+        }
+        assert!(found.len() == 1 && found[0].is_error() && found[0].code == "G38", "{metadata}: {found:?}");
+        assert!(found[0].message.contains(words) && found[0].help.is_some(), "{metadata}: {found:?}");
+    }
+    // transformers loads it, but which of the two another reader takes is open.
+    let twice = tiny_with(|header| header.replace(r#""format":"pt""#, r#""format":"pt","format":"tf""#));
+    assert!(twice[0].message.contains("`format` is there twice"), "{twice:?}");
+    let gone = tiny_with(|header| header.replace(r#""__metadata__":{"format":"pt"},"#, ""));
+    assert!(gone.iter().any(|finding| finding.found.as_deref() == Some("no format")), "{gone:?}");
+}
+
+#[test]
+fn unaligned_data_is_a_warning() {
+    for (spaces, count) in [(0, 0), (1, 1), (2, 0), (3, 1), (8, 0)] {
+        let found = tiny_with(|header| format!("{header}{}", " ".repeat(spaces)));
+        assert_eq!(found.len(), count, "{spaces}: {found:?}");
+        assert!(found.iter().all(|finding| !finding.is_error() && finding.message.contains("not aligned")));
+    }
+}
+
+#[test]
+fn entries_of_another_form_are_told_in_plain_words() {
+    for entry in [
+        "[]",
+        "3",
+        r#"{"dtype":"F16"}"#,
+        r#"{"dtype":"F16","shape":[2],"data_offsets":[0]}"#,
+        r#"{"dtype":"F16","shape":"x"}"#,
+    ] {
+        let found = scan_one(&raw(&format!(r#"{{"a":{entry}}}"#), 4));
+        assert!(found[0].message.contains("entry `a`"), "{found:?}");
+        for word in ["struct", "tuple", "usize", "TensorInfo"] {
+            assert!(!found[0].message.contains(word), "{found:?}");
+        }
+    }
+}
+
+/// Each of these was loaded with transformers 4.47.1: it raises where an error is expected.
+#[test]
+fn indexes_that_transformers_refuses_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m-1.safetensors"), shard(&[("a", &[4])])).unwrap();
+    let of = |index: &str| {
+        fs::write(dir.path().join(index::FILE), index).unwrap();
+        let found = findings(dir.path());
+        assert!(found.len() <= 1 && found.iter().all(|finding| finding.help.is_some()), "{index}: {found:?}");
+        found.first().map_or(String::new(), |finding| format!("{} {}", finding.severity, finding.message))
+    };
+    let map = r#""weight_map":{"a":"m-1.safetensors"}"#;
+    assert_eq!(of(&format!(r#"{{"metadata":{{"total_size":8}},{map}}}"#)), "");
+    assert_eq!(of(&format!(r#"{{"metadata":{{}},{map}}}"#)), "");
+    assert_eq!(of(&format!("{{{map}}}")), "error the index cannot be read: `metadata` is missing");
+    for metadata in ["null", "[]", r#""x""#] {
+        let found = of(&format!(r#"{{"metadata":{metadata},{map}}}"#));
+        assert_eq!(found, "error the index cannot be read: `metadata` is not an object", "{metadata}");
+    }
+    assert_eq!(of("[1]"), "error the index cannot be read: it is not a JSON object");
+    assert!(of(r#"{"metadata":{},"weight_map":{"a":1}}"#).starts_with("error the index cannot be read: `a` is put"));
+    for total in ["9", r#""8""#, "null"] {
+        let found = of(&format!(r#"{{"metadata":{{"total_size":{total}}},{map}}}"#));
+        assert!(found.starts_with("warning `metadata.total_size`"), "{total}: {found}");
+    }
+    let twice = of(r#"{"metadata":{},"weight_map":{"a":"m-2.safetensors","a":"m-1.safetensors"}}"#);
+    assert!(twice.starts_with("warning the key `a` is there twice"), "{twice}");
 }
 
 #[test]
@@ -188,9 +291,11 @@ proptest! {
             let bytes = &zeros[..size(dtypes[*dtype], shape)];
             (name, TensorView::new(dtypes[*dtype], shape.clone(), bytes).unwrap())
         });
-        let metadata = note.map(|note| std::collections::HashMap::from([("note".to_owned(), note)]));
+        let format = note.clone();
+        let metadata = note.map(|note| std::collections::HashMap::from([("format".to_owned(), note)]));
         let file = safetensors::serialize(views, metadata).unwrap();
         let read = read_header_bytes(&file, "x", file.len() as u64).unwrap();
+        prop_assert_eq!(&read.format, &format);
         prop_assert_eq!(read.tensors.len(), tensors.len());
         prop_assert_eq!(read.data_start + read.tensors.iter().map(Tensor::bytes).sum::<u64>(), file.len() as u64);
         for tensor in read.tensors {
