@@ -181,7 +181,9 @@ fn the_constructor_must_take_the_validators_call() {
         assert_eq!(findings(&[("pipeline.py", &text)]), [""; 0], "{good}");
     }
     for (bad, words) in [
-        ("self, model_dir", "no parameter model_dir"),
+        ("self, model_dir", "lands in its parameter model_dir"),
+        ("self, model_dir: str, **settings", "lands in its parameter model_dir"),
+        ("self, name, x, model_dir, /, **rest", "`x` has no default"),
         ("self, *, model_dir", "no positional argument"),
         ("self, name", "no parameter model_dir"),
         ("self, name, tokenizer, model_dir", "`tokenizer` has no default"),
@@ -190,6 +192,24 @@ fn the_constructor_must_take_the_validators_call() {
     ] {
         let found = one(&class(&format!("    def __init__({bad}): pass")));
         assert!(found.contains(words) && found.contains("pipeline.py:3:9"), "{bad}: {found}");
+    }
+    for (head, words) in [
+        ("async def", "returns a coroutine"),
+        ("@staticmethod\n    def", "`staticmethod`"),
+        ("@classmethod\n    def", "`classmethod`"),
+    ] {
+        let found = one(&class(&format!("    {head} __init__(self, *args, **kwargs): pass")));
+        assert!(found.starts_with("G35 error") && found.contains(words), "{head}: {found}");
+    }
+    let good = class("    def __init__(self, *args, **kwargs): pass");
+    for (end, words) in [
+        ("del DeValPipeline", "error pipeline.py there is no class"),
+        ("DeValPipeline = None", "error pipeline.py:9:1 DeValPipeline is given a plain value"),
+        ("DeValPipeline = wrap(DeValPipeline)", "note"),
+        ("def DeValPipeline(task, model_dir): pass", "note"),
+    ] {
+        let found = one(&format!("{good}{end}\n"));
+        assert!(found.starts_with("G35") && found.contains(words), "{end}: {found}");
     }
     assert!(one(&class("    pass")).starts_with("G35 error pipeline.py:2:7 DeValPipeline has no constructor"));
     let decorated = class("    pass")
@@ -209,6 +229,7 @@ fn foreign_packages_are_found_wherever_they_are_imported() {
             .contains("pipeline.py:14:9 the validator's container has no package `flash_attn`")
     );
     assert!(with("x = __import__('openai')\n").contains("`openai`"));
+    assert!(with("import importlib\ngetattr(importlib, 'import_module')('vllm')\n").contains("no package `vllm`"));
     assert!(with("import importlib\nx = importlib.import_module('openai.x')\n").contains("pipeline.py:15:5"));
     assert!(with("x = __import__(name)\n").starts_with("G36 warning"));
     assert!(with("from importlib import import_module as load\nx = load('openai')\n").contains("`openai`"));
@@ -281,6 +302,9 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
         ),
         ("python.network", "x = AutoModelForCausalLM.from_pretrained('meta/x')", "14:5", "from_pretrained(\"meta/x\")"),
         ("python.subprocess", "import os\nos.system('ls')", "15:1", "`os.system` starts another program"),
+        ("python.subprocess", "import os\nos.fork()", "15:1", "`os.fork`"),
+        ("python.subprocess", "import multiprocessing\nmultiprocessing.Process()", "15:1", "`multiprocessing.Process`"),
+        ("python.dynamic-code", "getattr(__builtins__, 'exec')('1')", "14:1", "`exec`"),
         ("python.subprocess", "import os\nos.execvp('ls', [])", "15:1", "`os.execvp`"),
         ("python.subprocess", "from subprocess import run\nf = [run]", "15:6", "`subprocess.run`"),
         ("python.dynamic-code", "exec('x = 1')", "14:1", "`exec` runs code"),
