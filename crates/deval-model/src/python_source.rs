@@ -62,6 +62,7 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
     if !sources.files.contains_key(FILE) {
         findings.push(missing(dir, &label)?);
     }
+    findings.extend(below(dir)?.links.iter().map(|name| linked(&label.file(name))));
     let mut texts = Vec::new();
     for (name, path) in &sources.files {
         match files::read_small(path, "G35", &label.file(name))? {
@@ -69,12 +70,22 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
             Err(finding) => findings.push(*finding),
         }
     }
+    let before = findings.len();
     let armored = check_all(&texts, findings);
     sources.obfuscated = armored.iter().any(|armored| armored.name == FILE);
     sources.hidden = armored.iter().map(|armored| armored.name.clone()).collect();
     sources.runtimes = armored.iter().map(|armored| armored.runtime.clone()).collect();
     sources.runtimes.sort();
     sources.runtimes.dedup();
+    let mut misplaced = sources.runtimes.iter().filter(|name| armor::is_misplaced(dir, name));
+    if let Some(runtime) = misplaced.next() {
+        // Told as a whole.
+        let within = format!("{}/", label.file(runtime));
+        let of_runtime =
+            |finding: &Diagnostic| finding.place.as_ref().is_some_and(|place| place.file.starts_with(&within));
+        let others = findings.split_off(before).into_iter().filter(|finding| !of_runtime(finding));
+        findings.extend(others.collect::<Vec<_>>());
+    }
     armor::check(dir, &label, &armored, &sources.runtimes, findings)?;
     Ok(sources)
 }
@@ -213,21 +224,40 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
 
 /// All files below a folder, hidden ones and caches left out; links to folders are not followed.
 pub(crate) fn files_below(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
-    let mut found = BTreeMap::new();
+    Ok(below(dir)?.files)
+}
+
+/// What lies below a folder.
+#[derive(Default)]
+struct Below {
+    files: BTreeMap<String, PathBuf>,
+    /// Links to folders.
+    links: Vec<String>,
+}
+
+fn below(dir: &Path) -> Result<Below, ModelError> {
+    let mut found = Below::default();
     let mut folders = vec![(String::new(), dir.to_owned())];
     while let Some((prefix, folder)) = folders.pop() {
         for entry in files::list(&folder)? {
             let hidden = entry.name.starts_with('.') || entry.name == "__pycache__";
             let name = format!("{prefix}{}", entry.name);
             let link = fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.is_symlink());
-            if entry.is_dir() && !hidden && !link {
+            if entry.is_dir() && !hidden && link {
+                found.links.push(name);
+            } else if entry.is_dir() && !hidden {
                 folders.push((name + "/", entry.path));
             } else if entry.is_file() && !hidden {
-                found.insert(name, entry.path);
+                found.files.insert(name, entry.path);
             }
         }
     }
     Ok(found)
+}
+
+fn linked(file: &str) -> Diagnostic {
+    let message = "this is a link to a folder, which neither the checks nor the package follow";
+    Diagnostic::warning("G35", message).in_file(file).help("put the folder itself there, or remove the link")
 }
 
 fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {

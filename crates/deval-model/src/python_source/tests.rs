@@ -324,6 +324,22 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
 }
 
 #[test]
+fn a_folder_behind_a_link_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir_all(dir.path().join("elsewhere")).unwrap();
+    fs::create_dir_all(model.join("parts")).unwrap();
+    fs::write(model.join(FILE), GOOD).unwrap();
+    fs::write(model.join("prompts.py"), PROMPTS).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", model.join("parts/linked")).unwrap();
+    let mut found = Vec::new();
+    check(&model, dir.path(), &mut found).unwrap();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].message.contains("is a link to a folder"));
+    assert_eq!(found[0].place.as_ref().unwrap().to_string(), "model/parts/linked");
+}
+
+#[test]
 fn own_modules_must_be_there() {
     assert!(
         findings(&[("pipeline.py", GOOD)])[0].contains("G35 error pipeline.py:4:1 the import leads to `prompts.py`")
@@ -377,6 +393,14 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
         found.into_iter().map(|finding| format!("{} {}", finding.code, finding.message)).collect::<Vec<_>>()
     };
     assert!(run()[0].starts_with("G37 the sources need `pyarmor_runtime_000000/`"));
+    fs::create_dir(model.join("pyarmor_runtime_000000")).unwrap();
+    let inside = run();
+    assert!(inside.len() == 1 && inside[0].contains("lies inside the pipeline folder"), "{inside:#?}");
+    // With the runtime's own source in it, as PyArmor writes it.
+    fs::write(model.join("pyarmor_runtime_000000/__init__.py"), "from .pyarmor_runtime import __pyarmor__\n").unwrap();
+    let inside = run();
+    assert!(inside.len() == 1 && inside[0].contains("lies inside the pipeline folder"), "{inside:#?}");
+    fs::remove_dir_all(model.join("pyarmor_runtime_000000")).unwrap();
     fs::create_dir(&runtime).unwrap();
     fs::write(runtime.join("__init__.py"), "from .pyarmor_runtime import __pyarmor__\n").unwrap();
     let mut elf = b"\x7fELF\x02\x01".to_vec();
@@ -387,6 +411,14 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
         assert!(run()[0].contains("not built for Linux x86-64"));
     }
     elf[18] = 0x3e;
+    (elf[40], elf[58], elf[60]) = (64, 64, 2);
+    elf.resize(191, 0);
+    for length in [20, 64, 191] {
+        fs::write(runtime.join("pyarmor_runtime.so"), &elf[..length]).unwrap();
+        let found = run();
+        assert!(found.len() == 1 && found[0].contains("is cut off"), "{length}: {found:#?}");
+    }
+    elf.push(0);
     fs::write(runtime.join("pyarmor_runtime.so"), &elf).unwrap();
     assert_eq!(run(), [""; 0]);
     let one = |name: &str, text: String| {
@@ -404,6 +436,8 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
     assert!(one(FILE, armored(11, TIME).replace("PY000000\\x00", "edited")).contains("damaged"));
     assert!(one(FILE, armored(11, TIME).replace("8.5.11", "9.0.0")).contains("another PyArmor"));
     assert!(one(FILE, armored(11, TIME).replace("from py", "from .py")).contains("within the package"));
+    let soon = armored(11, "2026-11-29T03:29:39.000000");
+    assert!(one("prompts.py", soon).contains("obfuscated 31 s apart"));
     let later = armored(11, "2026-11-29T04:00:00.000000");
     assert!(one("prompts.py", later).contains("`pipeline.py` and `prompts.py` were obfuscated 1852 s apart"));
     fs::write(model.join("prompts.py"), armored(11, "2026-11-29T03:29:09.000000")).unwrap();
