@@ -62,7 +62,14 @@ pub fn outline(model_dir: &Path, pipeline_dir: &Path) -> Result<Vec<(String, Str
 
 /// The sources in folders of the pipeline folder.
 fn nested_sources(pipeline_dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
-    let sources = if pipeline_dir.is_dir() { python_source::find(pipeline_dir)? } else { BTreeMap::new() };
+    let sources = match python_source::find(pipeline_dir) {
+        _ if !pipeline_dir.is_dir() => BTreeMap::new(),
+        // As above: the folder is refused.
+        Err(ModelError::Name(path)) => {
+            return Ok(vec![(format!("{FOLDER}/{}", path.display()), "a name that is not UTF-8".into())]);
+        }
+        sources => sources?,
+    };
     let nested = sources.into_iter().filter(|(name, _)| name.contains('/'));
     nested.map(|(name, path)| Ok((format!("{FOLDER}/{name}"), file_sha256(&path)?))).collect()
 }
@@ -167,5 +174,6 @@ mod tests {
         use std::os::unix::ffi::OsStrExt as _;
         std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.txt")), "").unwrap();
         assert!(outline(dir.path(), Path::new("none")).unwrap()[0].1.contains("not UTF-8"));
+        assert!(outline(Path::new("none"), dir.path()).unwrap()[0].1.contains("not UTF-8"));
     }
 }

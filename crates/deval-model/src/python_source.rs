@@ -3,8 +3,10 @@
 
 mod armor;
 mod class;
+mod compile;
 mod conduct;
 mod depth;
+mod encoding;
 mod imports;
 mod module;
 mod packages;
@@ -60,19 +62,30 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
     if !sources.files.contains_key(FILE) {
         findings.push(missing(dir, &label)?);
     }
+    findings.extend(below(dir)?.links.iter().map(|name| linked(&label.file(name))));
     let mut texts = Vec::new();
     for (name, path) in &sources.files {
         match files::read_small(path, "G35", &label.file(name))? {
-            Ok(bytes) => texts.extend(text(bytes.unwrap_or_default(), name, label.file(name), findings)),
+            Ok(bytes) => texts.extend(text(&bytes.unwrap_or_default(), name, label.file(name), findings)),
             Err(finding) => findings.push(*finding),
         }
     }
+    let before = findings.len();
     let armored = check_all(&texts, findings);
     sources.obfuscated = armored.iter().any(|armored| armored.name == FILE);
     sources.hidden = armored.iter().map(|armored| armored.name.clone()).collect();
     sources.runtimes = armored.iter().map(|armored| armored.runtime.clone()).collect();
     sources.runtimes.sort();
     sources.runtimes.dedup();
+    let mut misplaced = sources.runtimes.iter().filter(|name| armor::is_misplaced(dir, name));
+    if let Some(runtime) = misplaced.next() {
+        // Told as a whole.
+        let within = format!("{}/", label.file(runtime));
+        let of_runtime =
+            |finding: &Diagnostic| finding.place.as_ref().is_some_and(|place| place.file.starts_with(&within));
+        let others = findings.split_off(before).into_iter().filter(|finding| !of_runtime(finding));
+        findings.extend(others.collect::<Vec<_>>());
+    }
     armor::check(dir, &label, &armored, &sources.runtimes, findings)?;
     Ok(sources)
 }
@@ -80,7 +93,7 @@ pub fn check(dir: &Path, root: &Path, findings: &mut Vec<Diagnostic>) -> Result<
 /// Findings about the bytes of one source file, `name` in the pipeline folder, taken for the only one there.
 pub fn check_bytes(bytes: &[u8], name: &str) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    let text = text(bytes.to_owned(), name, name.to_owned(), &mut findings);
+    let text = text(bytes, name, name.to_owned(), &mut findings);
     check_all(text.as_slice(), &mut findings);
     findings
 }
@@ -132,21 +145,35 @@ fn with_tree<T: Send>(
 ) -> Option<T> {
     let options = ParseOptions::from(Mode::Module).with_target_version(ruff_python_ast::PythonVersion::PY311);
     let parsed = parse_unchecked(&source.text, options);
-    let judge = |parsed: Parsed<Mod>, findings: &mut Vec<Diagnostic>| {
-        let tree = syntax(parsed, source, findings)?;
-        Some(look(&tree))
-    };
-    match depth::bound(parsed.tokens()) {
-        0..=depth::SHALLOW => judge(parsed, findings),
-        deep @ ..=depth::DEEPEST => depth::on_a_stack_for(deep, || judge(parsed, findings)),
-        _ => {
-            // Even to free such a tree may take more stack than there is.
-            std::mem::forget(parsed);
-            let message = "one statement is so long that the source is not looked at; Python may fail on it as well";
-            findings.push(Diagnostic::warning("G35", message).in_file(&source.file).help("read such data from a file"));
-            None
-        }
+    let deep = depth::bound(parsed.tokens());
+    let refused = syntax(&parsed).or_else(|| depth::refusal(parsed.tokens()));
+    if let Some((message, at)) = refused {
+        findings.push(source.refused(&message, at));
+    } else if deep > depth::DEEPEST {
+        let message = "one statement is so long that the source is not looked at; Python may fail on it as well";
+        findings.push(Diagnostic::error("G35", message).in_file(&source.file).help("read such data from a file"));
+    } else {
+        return depth::on_a_stack_for(deep, || judge(parsed, source, findings, look));
     }
+    // Even to free such a tree may take more stack than there is.
+    if deep > depth::SHALLOW {
+        std::mem::forget(parsed);
+    }
+    None
+}
+
+fn judge<T>(
+    parsed: Parsed<Mod>,
+    source: &Source,
+    findings: &mut Vec<Diagnostic>,
+    look: impl FnOnce(&ModModule) -> T,
+) -> Option<T> {
+    let Mod::Module(tree) = parsed.into_syntax() else { return None };
+    if let Some((message, at)) = compile::refusal(&tree, &source.text) {
+        findings.push(source.refused(&message, at));
+        return None;
+    }
+    Some(look(&tree))
 }
 
 /// One file that is looked at.
@@ -163,6 +190,12 @@ impl Source {
     fn at(&self, finding: Diagnostic, offset: TextSize) -> Diagnostic {
         let (line, column) = self.line_column(offset);
         finding.at(&self.file, line, column)
+    }
+
+    /// Python refuses the source.
+    fn refused(&self, message: &str, at: TextSize) -> Diagnostic {
+        let finding = Diagnostic::error("G35", format!("Python 3.11 cannot import this: {message}"));
+        self.at(finding.help("run it once under Python 3.11"), at)
     }
 
     /// Line and column of a position, from 1.
@@ -191,21 +224,40 @@ pub(crate) fn find(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> 
 
 /// All files below a folder, hidden ones and caches left out; links to folders are not followed.
 pub(crate) fn files_below(dir: &Path) -> Result<BTreeMap<String, PathBuf>, ModelError> {
-    let mut found = BTreeMap::new();
+    Ok(below(dir)?.files)
+}
+
+/// What lies below a folder.
+#[derive(Default)]
+struct Below {
+    files: BTreeMap<String, PathBuf>,
+    /// Links to folders.
+    links: Vec<String>,
+}
+
+fn below(dir: &Path) -> Result<Below, ModelError> {
+    let mut found = Below::default();
     let mut folders = vec![(String::new(), dir.to_owned())];
     while let Some((prefix, folder)) = folders.pop() {
         for entry in files::list(&folder)? {
             let hidden = entry.name.starts_with('.') || entry.name == "__pycache__";
             let name = format!("{prefix}{}", entry.name);
             let link = fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.is_symlink());
-            if entry.is_dir() && !hidden && !link {
+            if entry.is_dir() && !hidden && link {
+                found.links.push(name);
+            } else if entry.is_dir() && !hidden {
                 folders.push((name + "/", entry.path));
             } else if entry.is_file() && !hidden {
-                found.insert(name, entry.path);
+                found.files.insert(name, entry.path);
             }
         }
     }
     Ok(found)
+}
+
+fn linked(file: &str) -> Diagnostic {
+    let message = "this is a link to a folder, which neither the checks nor the package follow";
+    Diagnostic::warning("G35", message).in_file(file).help("put the folder itself there, or remove the link")
 }
 
 fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
@@ -223,27 +275,21 @@ fn missing(dir: &Path, label: &Label) -> Result<Diagnostic, ModelError> {
     Ok(Diagnostic::error("G35", format!("{FILE} is missing")).in_file(label.file(FILE)).help(help))
 }
 
-fn text(bytes: Vec<u8>, name: &str, file: String, findings: &mut Vec<Diagnostic>) -> Option<Source> {
-    let text = std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
-    if text.is_err() {
-        let finding = Diagnostic::error("G35", "the source is not UTF-8, so Python cannot import it").in_file(&file);
-        findings.push(finding.help("save it as UTF-8"));
+fn text(bytes: &[u8], name: &str, file: String, findings: &mut Vec<Diagnostic>) -> Option<Source> {
+    match encoding::decode(bytes, &file) {
+        Ok(text) => Some(Source { file, name: name.to_owned(), text }),
+        Err(finding) => {
+            findings.push(*finding);
+            None
+        }
     }
-    text.ok().map(|text| Source { file, name: name.to_owned(), text: text.to_owned() })
 }
 
-fn syntax(parsed: Parsed<Mod>, source: &Source, findings: &mut Vec<Diagnostic>) -> Option<ModModule> {
-    let unsupported = parsed.unsupported_syntax_errors().first().map(|error| (error.to_string(), error.range.start()));
+/// The first thing that the grammar of Python 3.11 does not allow.
+fn syntax(parsed: &Parsed<Mod>) -> Option<(String, TextSize)> {
     let invalid = parsed.errors().first().map(|error| (error.error.to_string(), error.location.start()));
-    if let Some((message, at)) = invalid.or(unsupported) {
-        let finding = Diagnostic::error("G35", format!("Python 3.11 cannot import this: {message}"));
-        findings.push(source.at(finding.help("run it once under Python 3.11"), at));
-        return None;
-    }
-    match parsed.into_syntax() {
-        Mod::Module(module) => Some(module),
-        Mod::Expression(_) => None,
-    }
+    let unsupported = || parsed.unsupported_syntax_errors().first();
+    invalid.or_else(|| unsupported().map(|error| (error.to_string(), error.range.start())))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Sources obfuscated by PyArmor: what can still be known of them.
 
+use std::fs;
 use std::path::Path;
 
 use deval_report::Diagnostic;
@@ -20,8 +21,9 @@ const SHARED_X86_64: [u8; 4] = [3, 0, 0x3e, 0];
 /// The Python of the validator's container, as PyArmor writes it behind the name of its code block: `PY000000`, a zero, then both numbers.
 const PYTHON: [u8; 2] = [3, 11];
 
-/// Files of one PyArmor run are written within this many seconds.
-const ONE_RUN: i64 = 120;
+/// Files of one PyArmor run are written within this many seconds; each takes less than one. Runs that follow each other faster cannot be
+/// told apart.
+const ONE_RUN: i64 = 30;
 
 /// An obfuscated source.
 pub(super) struct Armored {
@@ -149,10 +151,21 @@ fn other_version(armored: &[Armored]) -> Option<Diagnostic> {
     Some(finding.expected("8.5.11").help("`pip install pyarmor==8.5.11`"))
 }
 
+/// Whether a runtime folder lies among the sources, and not beside them.
+pub(super) fn is_misplaced(dir: &Path, name: &str) -> bool {
+    !dir.join("..").join(name).is_dir() && dir.join(name).is_dir()
+}
+
 fn runtime(dir: &Path, label: &Label, name: &str) -> Result<Option<Diagnostic>, ModelError> {
     let finding = |message: String| Diagnostic::error("G37", message).in_file(label.file(super::FILE));
     let folder = dir.join("..").join(name);
     let library = folder.join("pyarmor_runtime.so");
+    if is_misplaced(dir, name) {
+        let message =
+            format!("the runtime folder `{name}/` lies inside the pipeline folder, where the sources do not look");
+        let finding = Diagnostic::error("G37", message).in_file(label.file(name));
+        return Ok(Some(finding.help("move it beside the pipeline folder")));
+    }
     if !folder.join("__init__.py").is_file() || !library.is_file() {
         let help = "copy the whole runtime folder of the same PyArmor run beside the pipeline folder";
         let message = format!("the sources need `{name}/` beside the pipeline folder, with its .so");
@@ -160,11 +173,27 @@ fn runtime(dir: &Path, label: &Label, name: &str) -> Result<Option<Diagnostic>, 
     }
     let start = files::read_start(&library, 64)?;
     if start.starts_with(ELF64) && start.get(16..20) == Some(&SHARED_X86_64) {
-        return Ok(None);
+        let size = fs::metadata(&library).map_err(ModelError::io("read", &library))?.len();
+        let needed = end_of_tables(&start);
+        let message = format!("`{name}/pyarmor_runtime.so` is cut off");
+        let finding = finding(message).found(format!("{size} bytes")).expected(format!("at least {needed} bytes"));
+        return Ok((size < needed).then(|| finding.help("copy the runtime folder again")));
     }
     let help = "run PyArmor with `--platform linux.x86_64`";
     let message = format!("`{name}/pyarmor_runtime.so` is not built for Linux x86-64");
     Ok(Some(finding(message).found(kind(&start)).expected("a 64-bit ELF shared object for x86-64").help(help)))
+}
+
+/// Where the tables of segments and sections end, of which the second mostly stands at the very end of the file (ELF-64's header:
+/// offsets at bytes 32 and 40; size and number of entries from byte 54).
+fn end_of_tables(header: &[u8]) -> u64 {
+    if header.len() < 64 {
+        return 64;
+    }
+    let short = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let long = |at: usize| (0..8).rev().fold(0, |number, byte| number << 8 | u64::from(header[at + byte]));
+    let end = |at: usize, entries: usize| u64::saturating_add(long(at), short(entries) * short(entries + 2));
+    end(32, 54).max(end(40, 58)).max(64)
 }
 
 /// What a library is, by its first bytes.

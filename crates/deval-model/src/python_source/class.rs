@@ -150,6 +150,10 @@ fn placed(finding: Diagnostic, module: &Module, (line, column): At) -> Diagnosti
 }
 
 fn absent(module: &Module, line: &Line<'_>) -> Option<Diagnostic> {
+    if let Some(at) = module.value {
+        let finding = Diagnostic::error("G35", format!("{CLASS} is given a plain value, which cannot be called"));
+        return Some(placed(finding.expected(CALL).help("leave the assignment out"), module, at));
+    }
     if module.defines(CLASS) || module.open {
         let origin = line.foreign.first().map_or(String::new(), |origin| format!(" (`{origin}`)"));
         let message = format!("{CLASS} is no class of these sources{origin}, so its constructor is not checked here");

@@ -56,6 +56,10 @@ const PROCESS: Conduct = Conduct {
     code: "python.subprocess",
     names: &[
         "asyncio.create_subprocess*",
+        "concurrent.futures.ProcessPoolExecutor",
+        "multiprocessing.Pool",
+        "multiprocessing.Process",
+        "multiprocessing.get_context",
         "os.exec*",
         "os.fork*",
         "os.popen*",
@@ -65,8 +69,9 @@ const PROCESS: Conduct = Conduct {
         "os.system",
         "pty.*",
         "subprocess.*",
+        "torch.multiprocessing.*",
     ],
-    means: "starts another program, which a pipeline has no need of and the container may not have",
+    means: "starts another program or process, which a pipeline has no need of and the container may not have",
     help: "do it in Python, or leave it out",
 };
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_pattern, walk_stmt};
 use ruff_python_ast::{
-    Alias, ExceptHandler, Expr, ExprContext, ModModule, Parameters, Stmt, StmtClassDef, StmtFunctionDef, StmtImportFrom,
+    Alias, ExceptHandler, Expr, ExprContext, ModModule, ParameterWithDefault, Parameters, Pattern, Stmt, StmtClassDef,
+    StmtFunctionDef, StmtImportFrom,
 };
 use ruff_text_size::Ranged;
 
-use super::{FOLDER, Source};
+use super::{CLASS, FOLDER, Source};
 
 /// The pipeline folder as a package.
 #[derive(Debug, Default)]
@@ -53,6 +54,8 @@ pub(super) struct Module {
     imports: BTreeMap<String, String>,
     /// Classes of the top level.
     pub(super) classes: BTreeMap<String, Class>,
+    /// Where the name that the validator imports is given a plain value, such as `None`.
+    pub(super) value: Option<At>,
 }
 
 /// One class.
@@ -86,7 +89,10 @@ impl Module {
         let mut module = Self { file: source.file.clone(), ..Self::default() };
         let mut imports = Imports { source, module: &mut module };
         tree.body.iter().for_each(|statement| imports.visit_stmt(statement));
-        module.bind_all(&tree.body, source);
+        for statement in &tree.body {
+            module.rebind(statement, source);
+            module.bind_all(std::slice::from_ref(statement), source);
+        }
         module.open |= module.names.contains("__getattr__") || module.names.contains("*");
         module
     }
@@ -102,7 +108,14 @@ impl Module {
             Expr::Name(name) => match self.imports.get(name.id.as_str()) {
                 Some(origin) => Some(origin.clone()),
                 None if self.names.contains(name.id.as_str()) => None,
+                None if name.id.as_str() == "__builtins__" => Some("builtins".into()),
                 None => Some(format!("builtins.{}", name.id)),
+            },
+            Expr::Call(call) => match &*call.arguments.args {
+                [object, Expr::StringLiteral(name)] if self.origin(&call.func)? == "builtins.getattr" => {
+                    Some(format!("{}.{}", self.origin(object)?, name.value.to_str()))
+                }
+                _ => None,
             },
             Expr::Attribute(attribute) => Some(format!("{}.{}", self.origin(&attribute.value)?, attribute.attr)),
             _ => None,
@@ -117,6 +130,37 @@ impl Module {
     /// Whether the module itself gives the name a value.
     pub(super) fn defines(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// What a statement of the top level does to a class that the validator looks for and that stood there before it.
+    fn rebind(&mut self, statement: &Stmt, source: &Source) {
+        let is_class = |target: &Expr| target.as_name_expr().is_some_and(|name| name.id.as_str() == CLASS);
+        match statement {
+            Stmt::Delete(delete) if delete.targets.iter().any(is_class) => self.forget(),
+            Stmt::Assign(assign) if assign.targets.iter().any(is_class) => {
+                if assign.value.is_literal_expr() {
+                    self.forget();
+                    self.value = Some(source.line_column(statement.start()));
+                } else {
+                    self.classes.remove(CLASS);
+                }
+            }
+            Stmt::ImportFrom(import) if import.names.iter().any(|alias| bound(alias) == CLASS) => self.replaced(),
+            Stmt::FunctionDef(function) if function.name.as_str() == CLASS => self.replaced(),
+            Stmt::ClassDef(class) if class.name.as_str() == CLASS => self.value = None,
+            _ => {}
+        }
+    }
+
+    fn replaced(&mut self) {
+        self.classes.remove(CLASS);
+        self.value = None;
+    }
+
+    fn forget(&mut self) {
+        self.replaced();
+        self.names.remove(CLASS);
+        self.imports.remove(CLASS);
     }
 
     /// Binds what the statements of the top level bind, blocks included.
@@ -158,9 +202,9 @@ fn inner(statement: &Stmt) -> Vec<&[Stmt]> {
     }
 }
 
-/// Names that expressions and simple statements bind. Functions and classes are not entered, but for their `global` names.
-struct Bindings<'a> {
-    names: &'a mut BTreeSet<String>,
+/// Names that statements and expressions bind. Functions and classes are not entered.
+pub(super) struct Bindings<'a> {
+    pub(super) names: &'a mut BTreeSet<String>,
 }
 
 impl<'a> Visitor<'a> for Bindings<'_> {
@@ -168,10 +212,21 @@ impl<'a> Visitor<'a> for Bindings<'_> {
         match statement {
             Stmt::Import(import) => self.names.extend(import.names.iter().map(bound)),
             Stmt::ImportFrom(import) => self.names.extend(import.names.iter().map(bound)),
-            // Their own walk comes from `bind_all`.
-            Stmt::FunctionDef(_) | Stmt::ClassDef(_) => {}
+            Stmt::FunctionDef(function) => self.names.extend([function.name.to_string()]),
+            Stmt::ClassDef(class) => self.names.extend([class.name.to_string()]),
             other => walk_stmt(self, other),
         }
+    }
+
+    fn visit_pattern(&mut self, pattern: &'a Pattern) {
+        let name = match pattern {
+            Pattern::MatchAs(capture) => capture.name.as_ref(),
+            Pattern::MatchStar(star) => star.name.as_ref(),
+            Pattern::MatchMapping(mapping) => mapping.rest.as_ref(),
+            _ => None,
+        };
+        self.names.extend(name.map(ToString::to_string));
+        walk_pattern(self, pattern);
     }
 
     fn visit_expr(&mut self, expression: &'a Expr) {
@@ -258,8 +313,6 @@ impl Class {
         let mut members = BTreeSet::new();
         let mut bindings = Bindings { names: &mut members };
         class.body.iter().for_each(|statement| bindings.visit_stmt(statement));
-        members
-            .extend(class.body.iter().filter_map(Stmt::as_function_def_stmt).map(|function| function.name.to_string()));
         let constructor = class.body.iter().filter_map(Stmt::as_function_def_stmt);
         let constructor = constructor.filter(|function| function.name.as_str() == "__init__").last();
         Self {
@@ -282,29 +335,39 @@ fn local_or_origin(base: &Expr, module: &Module) -> Option<String> {
 
 impl Constructor {
     fn new(function: &StmtFunctionDef, source: &Source) -> Self {
-        Self { fault: fault(&function.parameters), at: source.line_column(function.name.start()) }
+        let of = |name: &str| function.decorator_list.iter().any(|decorator| is_name(&decorator.expression, name));
+        let fault = if function.is_async {
+            Some("it is `async`, so it returns a coroutine and not None".into())
+        } else if let Some(kind) = ["staticmethod", "classmethod"].into_iter().find(|name| of(name)) {
+            Some(format!("as a `{kind}` it does not get the object"))
+        } else {
+            fault(&function.parameters)
+        };
+        Self { fault, at: source.line_column(function.name.start()) }
     }
+}
+
+fn is_name(expression: &Expr, name: &str) -> bool {
+    expression.as_name_expr().is_some_and(|known| known.id.as_str() == name)
 }
 
 /// Binds the call `(self, "de_val", model_dir=…)` to the parameters, as Python does.
 fn fault(parameters: &Parameters) -> Option<String> {
-    let positional: Vec<_> = parameters.posonlyargs.iter().chain(&parameters.args).collect();
-    if positional.len() < 2 && parameters.vararg.is_none() {
+    let Parameters { posonlyargs, args, kwonlyargs, vararg, kwarg, .. } = parameters;
+    let positional = posonlyargs.len() + args.len();
+    if positional < 2 && vararg.is_none() {
         return Some("it takes no positional argument".into());
     }
-    let takes = |name: &str| {
-        let by_name = parameters
-            .args
-            .iter()
-            .skip(2usize.saturating_sub(parameters.posonlyargs.len()))
-            .chain(&parameters.kwonlyargs);
-        by_name.into_iter().any(|parameter| parameter.name().as_str() == name)
-    };
-    if !takes("model_dir") && parameters.kwarg.is_none() {
-        return Some("it has no parameter model_dir".into());
+    let (filled, left) = args.split_at(2usize.saturating_sub(posonlyargs.len()).min(args.len()));
+    let is_model_dir = |parameter: &ParameterWithDefault| parameter.name().as_str() == "model_dir";
+    if filled.iter().any(is_model_dir) {
+        return Some("\"de_val\" lands in its parameter model_dir, which the call then gives a second time".into());
     }
-    let later = positional.into_iter().skip(2).chain(&parameters.kwonlyargs);
-    let unfilled =
-        later.into_iter().find(|parameter| parameter.default().is_none() && parameter.name().as_str() != "model_dir");
-    unfilled.map(|parameter| format!("its parameter `{}` has no default", parameter.name()))
+    let by_name = || left.iter().chain(kwonlyargs);
+    if kwarg.is_none() && !by_name().any(is_model_dir) {
+        return Some("it has no parameter model_dir that can be given by name".into());
+    }
+    let mut later = posonlyargs.iter().skip(2).chain(by_name().filter(|parameter| !is_model_dir(parameter)));
+    let unfilled = later.find(|parameter| parameter.default().is_none())?;
+    Some(format!("its parameter `{}` has no default", unfilled.name()))
 }

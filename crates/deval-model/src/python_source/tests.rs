@@ -181,7 +181,9 @@ fn the_constructor_must_take_the_validators_call() {
         assert_eq!(findings(&[("pipeline.py", &text)]), [""; 0], "{good}");
     }
     for (bad, words) in [
-        ("self, model_dir", "no parameter model_dir"),
+        ("self, model_dir", "lands in its parameter model_dir"),
+        ("self, model_dir: str, **settings", "lands in its parameter model_dir"),
+        ("self, name, x, model_dir, /, **rest", "`x` has no default"),
         ("self, *, model_dir", "no positional argument"),
         ("self, name", "no parameter model_dir"),
         ("self, name, tokenizer, model_dir", "`tokenizer` has no default"),
@@ -190,6 +192,24 @@ fn the_constructor_must_take_the_validators_call() {
     ] {
         let found = one(&class(&format!("    def __init__({bad}): pass")));
         assert!(found.contains(words) && found.contains("pipeline.py:3:9"), "{bad}: {found}");
+    }
+    for (head, words) in [
+        ("async def", "returns a coroutine"),
+        ("@staticmethod\n    def", "`staticmethod`"),
+        ("@classmethod\n    def", "`classmethod`"),
+    ] {
+        let found = one(&class(&format!("    {head} __init__(self, *args, **kwargs): pass")));
+        assert!(found.starts_with("G35 error") && found.contains(words), "{head}: {found}");
+    }
+    let good = class("    def __init__(self, *args, **kwargs): pass");
+    for (end, words) in [
+        ("del DeValPipeline", "error pipeline.py there is no class"),
+        ("DeValPipeline = None", "error pipeline.py:9:1 DeValPipeline is given a plain value"),
+        ("DeValPipeline = wrap(DeValPipeline)", "note"),
+        ("def DeValPipeline(task, model_dir): pass", "note"),
+    ] {
+        let found = one(&format!("{good}{end}\n"));
+        assert!(found.starts_with("G35") && found.contains(words), "{end}: {found}");
     }
     assert!(one(&class("    pass")).starts_with("G35 error pipeline.py:2:7 DeValPipeline has no constructor"));
     let decorated = class("    pass")
@@ -209,6 +229,7 @@ fn foreign_packages_are_found_wherever_they_are_imported() {
             .contains("pipeline.py:14:9 the validator's container has no package `flash_attn`")
     );
     assert!(with("x = __import__('openai')\n").contains("`openai`"));
+    assert!(with("import importlib\ngetattr(importlib, 'import_module')('vllm')\n").contains("no package `vllm`"));
     assert!(with("import importlib\nx = importlib.import_module('openai.x')\n").contains("pipeline.py:15:5"));
     assert!(with("x = __import__(name)\n").starts_with("G36 warning"));
     assert!(with("from importlib import import_module as load\nx = load('openai')\n").contains("`openai`"));
@@ -281,6 +302,9 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
         ),
         ("python.network", "x = AutoModelForCausalLM.from_pretrained('meta/x')", "14:5", "from_pretrained(\"meta/x\")"),
         ("python.subprocess", "import os\nos.system('ls')", "15:1", "`os.system` starts another program"),
+        ("python.subprocess", "import os\nos.fork()", "15:1", "`os.fork`"),
+        ("python.subprocess", "import multiprocessing\nmultiprocessing.Process()", "15:1", "`multiprocessing.Process`"),
+        ("python.dynamic-code", "getattr(__builtins__, 'exec')('1')", "14:1", "`exec`"),
         ("python.subprocess", "import os\nos.execvp('ls', [])", "15:1", "`os.execvp`"),
         ("python.subprocess", "from subprocess import run\nf = [run]", "15:6", "`subprocess.run`"),
         ("python.dynamic-code", "exec('x = 1')", "14:1", "`exec` runs code"),
@@ -297,6 +321,22 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
                     return AutoModelForCausalLM.from_pretrained(model_dir)\n";
     let text = format!("{GOOD}{harmless}");
     assert_eq!(findings(&[("pipeline.py", &text), ("prompts.py", PROMPTS)]), [""; 0]);
+}
+
+#[test]
+fn a_folder_behind_a_link_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir_all(dir.path().join("elsewhere")).unwrap();
+    fs::create_dir_all(model.join("parts")).unwrap();
+    fs::write(model.join(FILE), GOOD).unwrap();
+    fs::write(model.join("prompts.py"), PROMPTS).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", model.join("parts/linked")).unwrap();
+    let mut found = Vec::new();
+    check(&model, dir.path(), &mut found).unwrap();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].message.contains("is a link to a folder"));
+    assert_eq!(found[0].place.as_ref().unwrap().to_string(), "model/parts/linked");
 }
 
 #[test]
@@ -353,6 +393,14 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
         found.into_iter().map(|finding| format!("{} {}", finding.code, finding.message)).collect::<Vec<_>>()
     };
     assert!(run()[0].starts_with("G37 the sources need `pyarmor_runtime_000000/`"));
+    fs::create_dir(model.join("pyarmor_runtime_000000")).unwrap();
+    let inside = run();
+    assert!(inside.len() == 1 && inside[0].contains("lies inside the pipeline folder"), "{inside:#?}");
+    // With the runtime's own source in it, as PyArmor writes it.
+    fs::write(model.join("pyarmor_runtime_000000/__init__.py"), "from .pyarmor_runtime import __pyarmor__\n").unwrap();
+    let inside = run();
+    assert!(inside.len() == 1 && inside[0].contains("lies inside the pipeline folder"), "{inside:#?}");
+    fs::remove_dir_all(model.join("pyarmor_runtime_000000")).unwrap();
     fs::create_dir(&runtime).unwrap();
     fs::write(runtime.join("__init__.py"), "from .pyarmor_runtime import __pyarmor__\n").unwrap();
     let mut elf = b"\x7fELF\x02\x01".to_vec();
@@ -363,6 +411,14 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
         assert!(run()[0].contains("not built for Linux x86-64"));
     }
     elf[18] = 0x3e;
+    (elf[40], elf[58], elf[60]) = (64, 64, 2);
+    elf.resize(191, 0);
+    for length in [20, 64, 191] {
+        fs::write(runtime.join("pyarmor_runtime.so"), &elf[..length]).unwrap();
+        let found = run();
+        assert!(found.len() == 1 && found[0].contains("is cut off"), "{length}: {found:#?}");
+    }
+    elf.push(0);
     fs::write(runtime.join("pyarmor_runtime.so"), &elf).unwrap();
     assert_eq!(run(), [""; 0]);
     let one = |name: &str, text: String| {
@@ -380,6 +436,8 @@ fn obfuscated_sources_are_recognised_and_need_their_runtime() {
     assert!(one(FILE, armored(11, TIME).replace("PY000000\\x00", "edited")).contains("damaged"));
     assert!(one(FILE, armored(11, TIME).replace("8.5.11", "9.0.0")).contains("another PyArmor"));
     assert!(one(FILE, armored(11, TIME).replace("from py", "from .py")).contains("within the package"));
+    let soon = armored(11, "2026-11-29T03:29:39.000000");
+    assert!(one("prompts.py", soon).contains("obfuscated 31 s apart"));
     let later = armored(11, "2026-11-29T04:00:00.000000");
     assert!(one("prompts.py", later).contains("`pipeline.py` and `prompts.py` were obfuscated 1852 s apart"));
     fs::write(model.join("prompts.py"), armored(11, "2026-11-29T03:29:09.000000")).unwrap();
