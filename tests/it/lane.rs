@@ -174,6 +174,9 @@ fn what_a_pipeline_returns_is_told_by_its_gate() {
         assert!(findings.iter().any(|finding| finding["code"] == gate), "{script}: {gate}: {findings:#?}");
     }
     let answers = report["result"]["results"].as_array().expect("a list");
+    let status = |answer: &Value| answer["answer"]["http_status"].as_u64();
+    let statuses: Vec<_> = answers.iter().map(|answer| status(answer).expect("a number")).collect();
+    assert_eq!(statuses, [500, 500, 200, 200, 200, 200, 200, 200, 200, 200, 200], "a 500 costs no other answer");
     let scores: Vec<_> = answers.iter().map(|answer| answer["answer"]["score"].as_f64().expect("a number")).collect();
     assert_eq!(scores, [-1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0.5, 0.5, 0.5, 0.5]);
 }

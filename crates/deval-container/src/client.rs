@@ -12,10 +12,9 @@ use crate::error::{ContainerError, chain};
 
 /// Most bytes of an answer that are read; the validator has no limit, its memory does.
 const MOST_BYTES: usize = 32 << 20;
-/// A kept connection is given up before uvicorn closes it (after 5 s), so that no question is lost to the race.
-const IDLE: Duration = Duration::from_secs(4);
 
-/// One connection, used again for every question.
+/// Every question has a connection of its own, as with Python's `requests`: uvicorn closes the one over which it sent a 500, and a
+/// question on a kept one would be lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
@@ -50,8 +49,7 @@ impl Api {
             .no_proxy()
             .http1_only()
             .tcp_nodelay(true)
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| ContainerError::Engine { doing: "making an HTTP client", why: chain(&error) })?;
         Ok(Self { http, base: format!("http://{address}") })

@@ -42,7 +42,10 @@ pub enum ContainerError {
         expected: String,
     },
     /// The image could not be built.
-    #[error("the image {tag} could not be built: {why}; the last lines of the build:\n{tail}")]
+    #[error(
+        "the image {tag} could not be built: {why}; `container.base` in deval.toml (or `--base`) names the image that it is built on, and \
+         `ci/base-image.sh` makes one where no registry can be reached; the last lines of the build:\n{tail}"
+    )]
     Build {
         /// Its name.
         tag: String,
@@ -82,14 +85,22 @@ pub enum ContainerError {
         why: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {cause}")]
     File {
         /// `read` or `write`.
         doing: &'static str,
         /// Which.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        cause: std::io::Error,
+    },
+    /// Another run of the same evaluation goes on.
+    #[error(
+        "another run asks the same package the same questions and keeps its answers in {path}; wait for it, or end it"
+    )]
+    Busy {
+        /// The journal of both.
+        path: PathBuf,
     },
 }
 
@@ -104,9 +115,12 @@ impl ContainerError {
 
     pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File { doing, path, source }
+        move |cause| Self::File { doing, path, cause }
     }
 }
+
+/// Characters of a message that are shown: what answers in an engine's place may send whole pages.
+const SHOWN: usize = 500;
 
 /// An error with its causes, each once.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
@@ -119,5 +133,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }

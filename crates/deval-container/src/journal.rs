@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -43,6 +43,8 @@ struct Header {
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
+    /// Held as long as this run lives.
+    lock: (PathBuf, File),
     known: HashMap<(String, u32), VecDeque<Entry>>,
 }
 
@@ -51,6 +53,7 @@ impl Journal {
     pub(crate) fn open(dir: &Path, fingerprint: &str) -> Result<Self, ContainerError> {
         let path = dir.join(format!("{}.jsonl", fingerprint.get(..16).unwrap_or(fingerprint)));
         fs::create_dir_all(dir).map_err(ContainerError::file("write", dir))?;
+        let lock = lock(&path)?;
         let header = Header { deval_journal: 1, fingerprint: fingerprint.to_owned() };
         let text = fs::read(&path).unwrap_or_default();
         let entries = read(&text, &header);
@@ -59,7 +62,7 @@ impl Journal {
         for entry in entries {
             known.entry((entry.request.clone(), entry.sample)).or_default().push_back(entry);
         }
-        Ok(Self { path, file, known })
+        Ok(Self { path, file, lock, known })
     }
 
     /// The recorded answer; each is given once.
@@ -75,7 +78,20 @@ impl Journal {
 
     /// Ends a run that was not interrupted: there is nothing to resume.
     pub(crate) fn remove(&self) -> Result<(), ContainerError> {
-        fs::remove_file(&self.path).map_err(ContainerError::file("write", &self.path))
+        let remove = |path: &Path| fs::remove_file(path).map_err(ContainerError::file("remove", path));
+        remove(&self.path)?;
+        remove(&self.lock.0)
+    }
+}
+
+/// Two runs must not share a journal: each would take the other's answers for its own.
+fn lock(journal: &Path) -> Result<(PathBuf, File), ContainerError> {
+    let path = journal.with_extension("lock");
+    let file = File::create(&path).map_err(ContainerError::file("write", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok((path, file)),
+        Err(TryLockError::WouldBlock) => Err(ContainerError::Busy { path: journal.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(ContainerError::file("lock", &path)(error)),
     }
 }
 
@@ -120,6 +136,8 @@ mod tests {
         let mut journal = Journal::open(dir.path(), "aaaa").unwrap();
         ["one", "two", "two"].iter().for_each(|request| journal.add(&entry(request)).unwrap());
         let path = dir.path().join("aaaa.jsonl");
+        assert!(matches!(Journal::open(dir.path(), "aaaa"), Err(ContainerError::Busy { .. })), "one run at a time");
+        drop(journal);
         let mut torn = fs::read(&path).unwrap();
         torn.extend(b"{\"request\":\"three\",\"sam");
         fs::write(&path, &torn).unwrap();
@@ -132,11 +150,14 @@ mod tests {
         );
         assert!(resumed.take("three", 0).is_none() && resumed.take("one", 1).is_none());
         resumed.add(&entry("three")).unwrap();
-        assert!(Journal::open(dir.path(), "aaaa").unwrap().take("three", 0).is_some(), "nothing follows a torn line");
+        drop(resumed);
+        let mut resumed = Journal::open(dir.path(), "aaaa").unwrap();
+        assert!(resumed.take("three", 0).is_some(), "nothing follows a torn line");
 
         fs::copy(&path, dir.path().join("bbbb.jsonl")).unwrap();
         assert!(Journal::open(dir.path(), "bbbb").unwrap().take("one", 0).is_none(), "another run's answers");
         resumed.remove().unwrap();
+        drop(resumed);
         assert!(Journal::open(dir.path(), "aaaa").unwrap().take("one", 0).is_none(), "a finished run starts anew");
     }
 }

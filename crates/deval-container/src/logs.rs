@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 const HEAD: usize = 16 * 1024;
 /// Bytes of the end that are kept.
 const TAIL: usize = 48 * 1024;
+/// Characters of one line that are shown as a reason.
+const SHOWN: usize = 300;
 /// Bytes of one line that are looked at.
 const LINE: usize = 4096;
 
@@ -74,7 +76,11 @@ impl Logs {
         let all: Vec<&str> = text.lines().filter(|line| !line.contains("\"deval_phase\"")).collect();
         let start = all.iter().rposition(|line| line.starts_with("Traceback (most recent call last)"));
         let start = start.unwrap_or(0).max(all.len().saturating_sub(lines));
-        all[start..].join("\n").trim().to_owned()
+        let cut = |line: &&str| match line.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => (*line).to_owned(),
+        };
+        all[start..].iter().map(cut).collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 }
 

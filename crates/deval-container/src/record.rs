@@ -94,9 +94,12 @@ impl Records {
     }
 
     fn verdict(&self, code: &str, rule: Rule, what: &str) -> GateVerdict {
-        let offending: Vec<_> = self.all.iter().filter_map(rule).collect();
+        let numbered = (1..).zip(&self.all);
+        let told =
+            |(number, record): (usize, &Record)| Some(format!("answer {number} ({}), {}", record.task, rule(record)?));
+        let offending: Vec<_> = numbered.filter_map(told).collect();
         let status = if offending.is_empty() { GateStatus::Pass } else { GateStatus::Fail };
-        let first = offending.first().map(|first| format!("; the first: {first}")).unwrap_or_default();
+        let first = offending.first().map(|first| format!("; the first is {first}")).unwrap_or_default();
         GateVerdict::new(code, status, format!("{} of {} answers {what}{first}", offending.len(), self.all.len()))
     }
 
@@ -151,10 +154,13 @@ impl Records {
     pub(crate) fn findings(&self, ended: Option<&Ended>) -> Vec<Diagnostic> {
         let ended = ended.map(|ended| {
             let code = if ended.is_memory { "container.memory" } else { "container.ended" };
-            Diagnostic::error(code, format!("the container ended after {} answers", ended.after))
-                .found(format!("{}\n{}", ended.how, ended.reason))
-                .expected("a container that lives; no validator starts it again, so every further answer counts as -1")
-                .help("mend what ends it; nothing may call exit, and memory must not grow from question to question")
+            Diagnostic::error(
+                code,
+                format!("the container ended over question {}, after {} answers", ended.after + 1, ended.after),
+            )
+            .found(format!("{}\n{}", ended.how, ended.reason))
+            .expected("a container that lives; no validator starts it again, so every further answer counts as -1")
+            .help("mend what ends it; nothing may call exit, and memory must not grow from question to question")
         });
         let odd: Vec<_> = self.all.iter().filter_map(|record| record.entry.observed.as_ref()?.odd()).collect();
         let odd = odd.first().map(|first| {
@@ -184,7 +190,8 @@ fn hundredths(value: f64) -> f64 {
 }
 
 fn late(record: &Record) -> Option<String> {
-    (record.entry.response.client_status_message == Status::Timeout).then(|| record.task.to_string())
+    let is_late = record.entry.response.client_status_message == Status::Timeout;
+    is_late.then(|| format!("given up after {:.0} s", record.entry.seconds))
 }
 
 fn broken(record: &Record) -> Option<String> {

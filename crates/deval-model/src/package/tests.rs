@@ -201,8 +201,9 @@ fn a_secret_in_the_metadata_of_weights_stops_the_staging() {
     let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
     let with = |note: &str| {
-        let metadata = serde_json::json!({"format": "pt", "note": note});
-        let header = [format!("{{\"__metadata__\":{metadata},").as_bytes(), &header[1..]].concat();
+        let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        header["__metadata__"] = serde_json::json!({"format": "pt", "note": note});
+        let header = header.to_string().into_bytes();
         fs::write(&path, [&(header.len() as u64).to_le_bytes(), &header[..], data].concat()).unwrap();
     };
     with("trained at home");

@@ -30,7 +30,7 @@ const INTERRUPTED: i32 = 130;
 /// What the answers depend on beside the package.
 pub(super) fn inputs(context: &Context, inputs: &mut Inputs) -> anyhow::Result<()> {
     let settings = &context.manifest.container;
-    inputs.add("container.image", Recipe::of_pipeline(&image_dir(context))?.digest());
+    inputs.add("container.image", Recipe::of_pipeline(&image_dir(context)?)?.digest());
     inputs.add("container.base", settings.base.as_deref().unwrap_or("default"));
     inputs.add("container.gpu", settings.gpu.to_string());
     inputs.add("container.memory_gib", settings.memory_gib);
@@ -40,8 +40,17 @@ pub(super) fn inputs(context: &Context, inputs: &mut Inputs) -> anyhow::Result<(
     Ok(())
 }
 
-fn image_dir(context: &Context) -> PathBuf {
-    context.path(&context.manifest.container.image_dir)
+fn image_dir(context: &Context) -> Result<PathBuf, Findings> {
+    let name = &context.manifest.container.image_dir;
+    let dir = context.path(name);
+    if dir.join("Dockerfile").is_file() {
+        return Ok(dir);
+    }
+    let finding =
+        Diagnostic::error("container.image", "there is no image to build: `container.image_dir` has no Dockerfile");
+    let finding = finding.found(name).expected("the folder with the Dockerfile of the miner API");
+    let finding = finding.help("name the `pipeline` folder of this project in [container] of deval.toml");
+    Err(context.place(finding, "container.image_dir").into())
 }
 
 /// A container that is ready to be asked, its image built if need be.
@@ -58,9 +67,12 @@ pub(super) fn open(context: &Context, set: &str, spinner: &ProgressBar) -> anyho
     let settings = &context.manifest.container;
     let has_gpu = !matches!(settings.gpu, GpuKey::None | GpuKey::Count(0))
         && (engine.info.has_gpu || settings.gpu != GpuKey::Auto);
+    if has_gpu && !engine.info.has_gpu {
+        context.ui.say("the engine names no runtime for GPUs; it is asked for one all the same");
+    }
     let (device, default_base) = BASES[usize::from(has_gpu)];
     let base = settings.base.as_deref().unwrap_or(default_base);
-    let recipe = Recipe::of_pipeline(&image_dir(context))?.argument("BASE", base).argument("DEVICE", device);
+    let recipe = Recipe::of_pipeline(&image_dir(context)?)?.argument("BASE", base).argument("DEVICE", device);
     let image = build(context, &engine, &recipe, spinner)?;
     let evidence = [("base", base.to_owned()), ("device", device.to_owned()), ("image", recipe.digest())];
     let options = options(context, set, evidence.map(|(name, value)| (name.to_owned(), value)).into())?;
