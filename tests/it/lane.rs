@@ -219,6 +219,7 @@ fn the_api_answers_as_upstreams_row_by_row() {
 }
 
 #[test]
+#[ignore = "needs the machine to itself for the 20 s limit; `cargo xtask test` runs it after the others"]
 fn the_demo_model_answers_one_example_of_each_task() {
     let demo = repository().join("target/deval/demo");
     if !demo.join("model/config.json").exists() {

@@ -26,23 +26,28 @@ pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     if wheels.exists() {
         tests.env("DEVAL_TEST_WHEELS", wheels);
     }
-    let tested = run_and_sum(tests, ui)?;
+    // Those with a time limit need the machine to themselves.
+    let mut alone = cargo::command();
+    alone.args(["test", "--package", "deval-tests", "--test", "it", "--", "--ignored", "--test-threads", "1"]);
+    let tested = run_and_sum([tests, alone], ui)?;
     Ok(if built.success() && tested { Verdict::Ok } else { Verdict::Findings })
 }
 
-/// Passes the runner's lines on and closes with the sum over all test binaries. True when all passed.
-fn run_and_sum(mut tests: Command, ui: Ui) -> anyhow::Result<bool> {
-    let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
-    let stdout = child.stdout.take().context("it was asked for")?;
-    let mut sum = [0; 3];
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cannot read what cargo prints")?;
-        counts(&line).iter().zip(&mut sum).for_each(|(count, sum)| *sum += count);
-        ui.print(line);
+/// Passes the runners' lines on and closes with the sum over all test binaries. True when all passed.
+fn run_and_sum(runs: [Command; 2], ui: Ui) -> anyhow::Result<bool> {
+    let (mut sum, mut passed) = ([0; 3], true);
+    for mut tests in runs {
+        let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+        let stdout = child.stdout.take().context("it was asked for")?;
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what cargo prints")?;
+            counts(&line).iter().zip(&mut sum).for_each(|(count, sum)| *sum += count);
+            ui.print(line);
+        }
+        passed &= child.wait().context("cannot wait for cargo")?.success();
     }
-    let status = child.wait().context("cannot wait for cargo")?;
     ui.print(format!("{} passed, {} failed, {} skipped", sum[0], sum[1], sum[2]));
-    Ok(status.success())
+    Ok(passed)
 }
 
 /// Passed, failed and ignored of a line such as `test result: ok. 15 passed; 0 failed; 1 ignored; …`; zeros for any other.
