@@ -36,15 +36,30 @@ fn base() -> Option<&'static str> {
     base.as_deref()
 }
 
+/// Sources of the pipeline that does what it is told.
+fn scripted_pipeline() -> PathBuf {
+    repository().join("tests/fixtures/pipelines/scripted/model")
+}
+
 /// A submission whose pipeline does what `deval_pipeline.json` tells it; `None` without an engine.
 fn scripted(script: &str) -> Option<Project> {
-    let project = with_pipeline(&repository().join("tests/fixtures/pipelines/scripted/model"))?;
+    let project = with_pipeline(&scripted_pipeline())?;
     fs::write(project.path("model/deval_pipeline.json"), script).expect("writable");
     Some(project)
 }
 
 fn with_pipeline(pipeline: &Path) -> Option<Project> {
+    static IMAGE: OnceLock<()> = OnceLock::new();
     let base = base()?;
+    // Building it takes minutes where it was never built, and no test below waits that long.
+    IMAGE.get_or_init(|| {
+        let ran = on_base(base, &scripted_pipeline()).run(&["evaluate"]);
+        assert!(ran.code < 2, "{}", ran.stderr);
+    });
+    Some(on_base(base, pipeline))
+}
+
+fn on_base(base: &str, pipeline: &Path) -> Project {
     let project = Project::new();
     fs::remove_dir_all(project.path("model")).expect("it was written");
     tiny::write(&project.path("model"), tiny::Kind::Chain).expect("a tiny model");
@@ -55,7 +70,7 @@ fn with_pipeline(pipeline: &Path) -> Option<Project> {
         repository().join("pipeline"),
     ));
     examples(&project, "1");
-    Some(project)
+    project
 }
 
 /// A generated set without summaries, which would need an encoder.

@@ -238,8 +238,14 @@ fn the_log_is_json_without_secrets_and_the_receipt_is_there_while_it_serves() {
     set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
     fs::write(project.path(".env"), "HUGGINGFACE_TOKEN=another-secret-value\n").expect("writable");
     let serving = Serving::start(&project, &["--log", "json"]);
-    let receipt: Value =
-        serde_json::from_slice(&fs::read(project.path("target/deval/serve.json")).expect("stored")).expect("JSON");
+    // It asks itself once it listens, and then stores what it saw.
+    let stored = project.path("target/deval/serve.json");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !stored.exists() {
+        assert!(Instant::now() < deadline, "no receipt was stored");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let receipt: Value = serde_json::from_slice(&fs::read(&stored).expect("stored")).expect("JSON");
     let gates: Vec<_> = receipt["result"]["gates"].as_array().expect("gates").iter().collect();
     assert!(gates.len() == 3 && gates.iter().all(|gate| gate["status"] == "pass"), "{gates:#?}");
     // A manifest that quotes secrets where it must not: the complaint quotes it too.
