@@ -5,7 +5,9 @@
 
 mod client;
 mod error;
+pub mod gates;
 mod keys;
+mod money;
 mod payload;
 #[cfg(test)]
 mod testing;
@@ -17,5 +19,6 @@ pub use client::{
 };
 pub use error::ChainError;
 pub use keys::{KeyPair, parse_ss58, ss58, verify};
+pub use money::{parse_tao, tao};
 pub use payload::{CommitmentPayload, MAX_PAYLOAD_BYTES, Raised, ValidatorView, parse_as_validator};
 pub use wallet::{Exposed, Passwords, Wallet, WalletAddresses};

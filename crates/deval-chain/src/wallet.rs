@@ -79,8 +79,8 @@ impl Wallet {
     /// # Errors
     /// As [`Wallet::open`].
     pub fn open_with(root: &Path, name: &str, hotkey: &str, passwords: &impl Passwords) -> Result<Self, ChainError> {
-        let dir = existing(root, name)?;
-        let coldkey = keyfile::read_address(&dir.join("coldkeypub.txt"))?;
+        let coldkey = Self::coldkey_of(root, name)?;
+        let dir = root.join(name);
         let hotkey = keyfile::read_key(&dir.join("hotkeys").join(hotkey), &keyfile::HOTKEY, passwords)?;
         Ok(Self { dir, coldkey, hotkey })
     }
@@ -90,13 +90,21 @@ impl Wallet {
     /// # Errors
     /// The `Keyfile…` variants of [`ChainError`] and [`ChainError::Address`], each naming the file.
     pub fn addresses(root: &Path, name: &str) -> Result<WalletAddresses, ChainError> {
-        let dir = existing(root, name)?;
-        let coldkey = keyfile::read_address(&dir.join("coldkeypub.txt"))?;
+        let coldkey = Self::coldkey_of(root, name)?;
+        let dir = root.join(name);
         let hotkeys = hotkey_files(&dir)?.into_iter().map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Ok((name, keyfile::address_of_secret(&path, &keyfile::HOTKEY)?))
         });
         Ok(WalletAddresses { coldkey, hotkeys: hotkeys.collect::<Result<_, ChainError>>()? })
+    }
+
+    /// The coldkey's address of `root/name`, from its public keyfile.
+    ///
+    /// # Errors
+    /// As [`Wallet::addresses`].
+    pub fn coldkey_of(root: &Path, name: &str) -> Result<String, ChainError> {
+        keyfile::read_address(&existing(root, name)?.join("coldkeypub.txt"))
     }
 
     /// The secret keyfiles of `root/name` that others than their owner may read.

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use subxt::config::SubstrateExtrinsicParamsBuilder;
+use subxt::ext::scale_decode::DecodeAsType;
 use subxt::utils::{AccountId32, MultiSignature};
 use subxt_signer::sr25519::dev;
 
@@ -115,6 +116,20 @@ impl Client {
                 found: found.map_or("nothing".to_owned(), |f| String::from_utf8_lossy(&f.payload).into_owned()),
             }),
         }
+    }
+
+    /// What committing the payload would cost the hotkey, in rao; nothing when the runtime does not tell.
+    ///
+    /// # Errors
+    /// [`ChainError::Rpc`], [`ChainError::Timeout`].
+    pub async fn commitment_fee(
+        &self,
+        netuid: u16,
+        hotkey: &str,
+        payload: &CommitmentPayload,
+    ) -> Result<Option<u64>, ChainError> {
+        let call = calls::set_commitment(netuid, payload.as_bytes());
+        self.fee(&self.at().await?, &call, parse_ss58(hotkey)?).await
     }
 
     /// Announces the axon, unless the chain's entry says the same already.
@@ -265,21 +280,30 @@ impl Client {
     /// What a call would cost the signer beside what it burns, in rao; nothing when the runtime does not tell.
     async fn fee(&self, at: &AtBlock, call: &Call, signer: [u8; 32]) -> Result<Option<u64>, ChainError> {
         let doing = format!("estimating the fee of {}", name(call));
+        let interface = at.metadata_ref().runtime_api_trait_by_name("TransactionPaymentApi");
+        let Some(method) = interface.and_then(|interface| interface.method_by_name("query_info")) else {
+            return Ok(None);
+        };
+        let failed = |e: &dyn ToString| self.rpc(&*doing, e.to_string());
         let account = AccountId32(signer);
-        let transactions = at.transactions();
         let estimating = async {
             let params = SubstrateExtrinsicParamsBuilder::new().build();
-            let mut signable = transactions.create_signable(call, &account, params).await?;
+            let signable = at.transactions().create_signable(call, &account, params).await;
             // The fee depends on length and weight, not on who signed.
-            let signed = signable.sign_with_account_and_signature(&account, &MultiSignature::Sr25519([0; 64]))?;
-            signed.partial_fee_estimate().await
+            let signature = MultiSignature::Sr25519([0; 64]);
+            let signed =
+                signable.and_then(|mut signable| signable.sign_with_account_and_signature(&account, &signature));
+            let mut arguments = signed.map_err(|e| failed(&e))?.encoded().to_vec();
+            let length = u32::try_from(arguments.len()).map_err(|e| failed(&e))?;
+            arguments.extend(length.to_le_bytes());
+            let told = at.runtime_apis().call_raw("TransactionPaymentApi_query_info", Some(&arguments)).await;
+            // subxt's own estimate takes balances for 128 bits; subtensor's have 64.
+            let told = told.map_err(|e| failed(&e))?;
+            let types = at.metadata_ref().types();
+            FeeInfo::decode_as_type(&mut &*told, method.output_ty(), types).map_err(|e| failed(&e))
         };
-        let told = at.metadata_ref().runtime_api_trait_by_name("TransactionPaymentApi").is_some();
-        let estimating = async { estimating.await.map_err(|e| self.rpc(&*doing, e)) };
-        if !told {
-            return Ok(None);
-        }
-        within(self.limits.read, &self.endpoint, &doing, estimating).await.map(|fee| u64::try_from(fee).ok())
+        let told = within(self.limits.read, &self.endpoint, &doing, estimating).await?;
+        Ok(Some(told.partial_fee))
     }
 
     /// A refusal for a limit of the chain, with the time until it lets go.
@@ -304,6 +328,12 @@ impl Client {
         let minutes = (left * block_milliseconds(at)).div_ceil(60_000);
         Ok(format!("{left} blocks (about {minutes} minutes)"))
     }
+}
+
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct FeeInfo {
+    partial_fee: u64,
 }
 
 /// The call that registers, and whether it carries the limit (rao) itself.

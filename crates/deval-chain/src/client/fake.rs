@@ -1,7 +1,7 @@
 //! A node in the test's own process: the metadata of a real runtime, storage as the test sets it, a pool that does what it is told.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use deval_report::Network;
@@ -26,10 +26,11 @@ pub(super) type Offline = OfflineClientAtBlock<SubstrateConfig>;
 /// The genesis hash of the fixtures.
 pub(super) const GENESIS: &str = "0x4545454545454545454545454545454545454545454545454545454545454545";
 
-/// Metadata of real runtimes, beside the checkout.
+/// Real runtimes, whose metadata is beside the checkout; decoded once, which takes a while.
 pub(super) fn runtimes() -> Vec<(u32, Offline)> {
-    let found: Vec<_> =
-        [365, 393].into_iter().filter_map(|spec| Some((spec, offline(spec, &metadata(spec)?)))).collect();
+    static KNOWN: OnceLock<Vec<(u32, Offline)>> = OnceLock::new();
+    let decode = |spec| Some((spec, decoded(spec, &metadata(spec)?)));
+    let found = KNOWN.get_or_init(|| [365, 393].into_iter().filter_map(decode).collect()).clone();
     if found.is_empty() {
         skip("shared", "the metadata of real runtimes is not beside the checkout");
     }
@@ -40,7 +41,11 @@ fn metadata(spec: u32) -> Option<Vec<u8>> {
     std::fs::read(fixture("../../../../shared/data/chain-metadata").join(format!("spec{spec}.scale"))).ok()
 }
 
-fn offline(spec_version: u32, metadata: &[u8]) -> Offline {
+fn offline(spec: u32) -> Offline {
+    runtimes().into_iter().find(|(known, _)| *known == spec).expect("a node is of one of them").1
+}
+
+fn decoded(spec_version: u32, metadata: &[u8]) -> Offline {
     let metadata = Metadata::decode_from(metadata).unwrap();
     let versions = SpecVersionForRange { block_range: 0..10, spec_version, transaction_version: 1 };
     let config = SubstrateConfig::builder()
@@ -156,7 +161,8 @@ impl Node {
     where
         K: IntoEncodableValues + IntoDecodableValues,
     {
-        let at = offline(self.state().spec, &metadata(self.state().spec).unwrap());
+        let spec = self.state().spec;
+        let at = offline(spec);
         let key = at.storage().entry(dynamic::storage::<K, Value>(pallet, entry)).unwrap().fetch_key(keys).unwrap();
         self.state().storage.insert(key, value.encode());
     }
@@ -268,7 +274,7 @@ impl State {
         self.block += 2;
         self.nonce += 1;
         self.bodies.insert(self.block - 1, vec![extrinsic]);
-        let at = offline(self.spec, &metadata(self.spec).unwrap());
+        let at = offline(self.spec);
         let key = at.storage().entry(dynamic::storage::<(), Value>("System", "Events")).unwrap();
         let metadata = at.metadata_ref();
         let entry = metadata.pallet_by_name("System").unwrap().storage().unwrap().entry_by_name("Events").unwrap();

@@ -62,7 +62,7 @@ pub struct Neuron {
     pub coldkey: String,
     /// The block it was registered in.
     pub registered_at: u64,
-    /// Its share of the miners' emission, in 65535ths of the largest.
+    /// Its share of what all miners earn, in 65535ths.
     pub incentive: u16,
     /// Whether it may set weights.
     pub validator_permit: bool,

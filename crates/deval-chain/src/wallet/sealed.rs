@@ -87,7 +87,7 @@ pub(super) fn fernet_key(password: &[u8]) -> Zeroizing<[u8; 32]> {
 }
 
 /// A Fernet token: version, time, IV, AES-128-CBC text, HMAC-SHA256 of all before it.
-fn open_fernet(token: &str, key: &[u8; 32]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn open_fernet(token: &str, key: &[u8; 32]) -> Option<Zeroizing<Vec<u8>>> {
     const VERSION: u8 = 0x80;
     const HEAD_BYTES: usize = 9;
     let token = URL_SAFE.decode(token).or_else(|_| URL_SAFE_NO_PAD.decode(token.trim_end_matches('='))).ok()?;

@@ -132,24 +132,23 @@ fn every_older_encryption_opens_with_its_password_only() {
         text("ansible_text"),
         [text("ansible_text"), b"\n".to_vec()].concat(),
         fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap(),
-        text("fernet_text"),
         fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap(),
     ] {
         let root = with_hotkey(&sealed);
         let opened = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap();
         assert_eq!(opened.hotkey_ss58(), "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV");
     }
-    for mut sealed in [text("ansible_text"), text("fernet_text")] {
-        let root = with_hotkey(&sealed);
-        let error = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, "battery staple"))).unwrap_err();
-        assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
-        assert!(matches!(open(&root), Err(ChainError::PasswordMissing { .. })));
-        let middle = sealed.len() / 2;
-        sealed[middle] = if sealed[middle] == b'4' { b'5' } else { b'4' };
-        let damaged = with_hotkey(&sealed);
-        let error = Wallet::open(damaged.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap_err();
-        assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
-    }
+    assert_eq!(fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap(), text("fernet_text"));
+    let mut sealed = text("ansible_text");
+    let root = with_hotkey(&sealed);
+    let error = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, "battery staple"))).unwrap_err();
+    assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
+    assert!(matches!(open(&root), Err(ChainError::PasswordMissing { .. })));
+    let middle = sealed.len() / 2;
+    sealed[middle] = if sealed[middle] == b'4' { b'5' } else { b'4' };
+    let damaged = with_hotkey(&sealed);
+    let error = Wallet::open(damaged.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap_err();
+    assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
 }
 
 #[test]
@@ -157,8 +156,15 @@ fn passwords_give_the_keys_that_bittensor_derives() {
     let keyfiles = &testing::json("wallet/vectors.json")["keyfiles"];
     let nacl = super::sealed::nacl_key(PASSWORD.as_bytes()).unwrap();
     assert_eq!(nacl.to_vec(), testing::bytes(&keyfiles["argon2i"]["derived_key_hex"]));
-    let fernet = base64::engine::general_purpose::URL_SAFE.encode(*super::sealed::fernet_key(PASSWORD.as_bytes()));
-    assert_eq!(fernet, keyfiles["fernet_key_b64"].as_str().unwrap());
+    let fernet = super::sealed::fernet_key(PASSWORD.as_bytes());
+    let encoded = base64::engine::general_purpose::URL_SAFE.encode(*fernet);
+    assert_eq!(encoded, keyfiles["fernet_key_b64"].as_str().unwrap());
+    let token = keyfiles["fernet_text"].as_str().unwrap();
+    let open = |token: &str, key| super::sealed::open_fernet(token, key);
+    assert_eq!(open(token, &fernet).unwrap().to_vec(), keyfiles["plaintext"].as_str().unwrap().as_bytes());
+    assert!(open(token, &[7; 32]).is_none(), "another password's key");
+    assert!(open(&token.replacen('B', "C", 1), &fernet).is_none(), "damaged");
+    assert!(["", "gAAAAA", "gAAAAA==", "ü"].iter().all(|short| open(short, &fernet).is_none()));
 }
 
 #[test]
