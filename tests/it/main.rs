@@ -7,6 +7,7 @@
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
+//! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
@@ -21,6 +22,7 @@ mod lane;
 mod numbers;
 mod obfuscation;
 mod serving;
+mod status;
 mod tidy;
 mod tiny;
 mod way;

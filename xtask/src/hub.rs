@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use deval_hub::{HubClient, LocalFile, RepoId, Token};
-use deval_model::Package;
+use deval_model::{Package, WeightsDigest};
 use deval_report::{Network, Step};
 
 use crate::{Verdict, context::Context, steps, ui::Unit};
@@ -24,6 +24,12 @@ pub(crate) fn reader(context: &Context) -> anyhow::Result<HubClient> {
     Ok(HubClient::new(&context.hub_endpoint()?, token(context)?, &context.out("hub"))?)
 }
 
+/// A client with the miner's token for the Hub at `endpoint`; nothing without a token.
+pub(crate) fn owner(endpoint: &str, context: &Context) -> anyhow::Result<Option<HubClient>> {
+    let client = |token| HubClient::new(endpoint, Some(token), &context.out("hub"));
+    Ok(token(context)?.map(client).transpose()?)
+}
+
 fn token(context: &Context) -> anyhow::Result<Option<Token>> {
     let token = match context.network() {
         Network::Local => Some(LOCAL_TOKEN.to_owned()),
@@ -39,8 +45,11 @@ pub(crate) fn repo(context: &Context) -> anyhow::Result<RepoId> {
 
 /// The staged tree with all its digests: small files from `package`, weights from `hash`.
 pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
-    let package: Package = steps::result_of(context, Step::Package)?;
-    let weights = context.weights()?;
+    files_of(context, steps::result_of(context, Step::Package)?, context.weights()?)
+}
+
+/// The same of a package and the digests of its weights, wherever they are from.
+pub(crate) fn files_of(context: &Context, package: Package, weights: &WeightsDigest) -> anyhow::Result<Vec<LocalFile>> {
     let tree = steps::tree(context);
     let file = |file: deval_model::PackageFile| {
         let of_weights = weights.files.iter().find(|known| known.name == file.path).map(|known| known.sha256.clone());

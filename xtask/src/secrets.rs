@@ -1,6 +1,10 @@
 //! Tokens: from the environment, else from `.env` beside the manifest. Never printed, never packaged.
 
-use std::{collections::HashMap, env, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    env,
+    path::Path,
+};
 
 use anyhow::Context as _;
 
@@ -29,6 +33,12 @@ impl Secrets {
         all.filter(|(name, _)| WORDS.iter().any(|word| name.to_uppercase().contains(word)))
             .map(|(_, value)| value)
             .collect()
+    }
+
+    /// Names and values of `.env` whose names begin so.
+    pub(crate) fn in_dotenv(&self, prefix: &str) -> BTreeMap<String, String> {
+        let begins = |pair: &(&String, &String)| pair.0.starts_with(prefix);
+        self.dotenv.iter().filter(begins).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The first of these names that has a value.
