@@ -51,8 +51,13 @@ fn on(project: &Project, localnet: &Localnet) {
     project.manifest_text(&format!("{before}{endpoints}\n[axon]{after}"));
 }
 
-/// Calls a method of the stand-in that no real chain has.
+/// Calls a method of the stand-in that no real chain has, and lets it become final.
 fn dev(localnet: &Localnet, method: &str, params: Value) {
+    call(localnet, method, params);
+    call(localnet, "dev_produceBlocks", json!([2]));
+}
+
+fn call(localnet: &Localnet, method: &str, params: Value) {
     let address = localnet.chain.strip_prefix("ws://").expect("a plain socket");
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
     let mut stream = TcpStream::connect(address).expect("it listens");

@@ -71,8 +71,11 @@ pub(crate) fn registered() -> Project {
     runtime.block_on(async {
         let chain = Client::connect(&localnet.chain, Network::Local).await.expect("it listens");
         let alice = KeyPair::from_uri("//Alice").expect("a development key");
-        for hotkey in [wallet.hotkey_ss58(), KeyPair::from_uri("//Bob//vali").expect("a key").ss58()] {
-            chain.burned_register(202, &alice, &hotkey).await.expect("Alice is rich");
+        let (coldkey, validator) =
+            (wallet.coldkey(|_| None).expect("it was made"), KeyPair::from_uri("//Bob//vali").expect("a key"));
+        chain.fund_from_alice(wallet.coldkey_ss58(), 10_000_000_000).await.expect("Alice is rich");
+        for (owner, hotkey) in [(&coldkey, wallet.hotkey_ss58()), (&alice, validator.ss58())] {
+            chain.burned_register(202, owner, &hotkey).await.expect("they can pay");
         }
     });
     project
