@@ -182,7 +182,7 @@ pub(crate) struct StatusArgs {
     /// Seconds from one look to the next.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) every: u64,
-    /// Send each change there, as JSON, until it is taken. The address is never shown.
+    /// With `--watch`: send each change there, as JSON, until it is taken. The address is never shown.
     #[arg(long, value_name = "URL", env = "DEVAL_WEBHOOK", hide_env_values = true)]
     pub(crate) webhook: Option<String>,
     /// When the validator's running round began (RFC 3339), for gate 33.
