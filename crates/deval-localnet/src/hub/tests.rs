@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::{Fault, HubConfig, HubError, HubOptions, serve};
 
 mod faults;
+mod lists;
 
 const TOKEN: &str = "hf_secretOfTheTests";
 const ENDPOINT_ENV: &str = "DEVAL_HUB_TEST_ENDPOINT";
@@ -68,7 +69,20 @@ impl Served {
     }
 
     async fn history(&self, repo: &str) -> Vec<Value> {
-        self.get(&format!("/api/models/{repo}/commits/main")).await.as_array().unwrap().clone()
+        self.all(&format!("/api/models/{repo}/commits/main")).await
+    }
+
+    /// The entries of all pages.
+    async fn all(&self, path: &str) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut next = Some(format!("{}{path}", self.base));
+        while let Some(url) = next {
+            let page = self.client.get(&url).bearer_auth(TOKEN).send().await.unwrap();
+            let link = page.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+            next = link.map(|link| link.trim_start_matches('<').trim_end_matches(">; rel=\"next\"").to_owned());
+            entries.extend(page.json::<Vec<Value>>().await.unwrap());
+        }
+        entries
     }
 }
 
