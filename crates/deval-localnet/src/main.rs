@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use chain::{Chain, ChainConfig, ChainError};
-use hub::{Fault, HubConfig, HubError};
+use hub::{Fault, HubConfig, HubError, HubOptions};
 
 /// How long the state directory may stay taken by an instance that is ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,9 +38,11 @@ struct Options {
     /// Port of the chain; 0 is any free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     chain_port: u16,
-    /// JSON list of what the Hub shall do wrong.
+    /// JSON list of what the Hub shall do wrong; the documentation of `hub::faults` tells its form.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubOptions,
     /// Blocks between two `serve_axon` of one hotkey, on a new chain. The real chain says 50, but here only extrinsics
     /// make blocks.
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
@@ -94,7 +96,7 @@ async fn serve(options: Options) -> Result<(), LocalnetError> {
     let faults = options.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
     let hub = listen(options.hub_port, "--hub-port").await?;
     let chain = listen(options.chain_port, "--chain-port").await?;
-    let hub_config = HubConfig { state_dir: options.state_dir.join("hub"), faults };
+    let hub_config = HubConfig { state_dir: options.state_dir.join("hub"), options: options.hub, faults };
     let chain_config =
         ChainConfig { state_dir: options.state_dir.join("chain"), serving_rate_limit: options.serving_rate_limit };
     let state = Chain::open(&chain_config)?;
