@@ -8,6 +8,7 @@
 //! - `killed`: `publish` and `commit` killed at every write and request, and at random
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
+//! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
@@ -23,6 +24,7 @@ mod lane;
 mod numbers;
 mod obfuscation;
 mod serving;
+mod status;
 mod tidy;
 mod tiny;
 mod way;

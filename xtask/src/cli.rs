@@ -4,6 +4,7 @@ mod examples;
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deval_hub::Half;
 use deval_manifest::Gpu;
@@ -133,6 +134,9 @@ pub(crate) enum Command {
     Commit(Effect),
     /// Serve the axon that tells validators where the model is.
     Serve(ServeArgs),
+    /// How the submission stands: on the disk, on the Hub, on chain, at the axon. Exit 0 good, 1 something to act on, 2 not all was seen.
+    #[command(after_long_help = crate::status::reasons_help())]
+    Status(StatusArgs),
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
@@ -182,9 +186,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
-    /// An axon in a process of its own; started by `bench axon`.
-    #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
-    ServeForBench,
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -212,11 +213,35 @@ pub(crate) struct ServeArgs {
     /// Print what keeps the axon running on this machine, and do nothing else.
     #[arg(long, value_enum, conflicts_with = "execute")]
     pub(crate) print: Option<Keeper>,
+    /// Print what a running server of this hotkey would serve now; its reload asks.
+    #[arg(long, value_name = "HOTKEY", hide = true, conflicts_with_all = ["execute", "print"])]
+    pub(crate) settings_for: Option<String>,
     #[command(flatten)]
     pub(crate) external: ExternalArgs,
     /// How what happens is told on standard error while serving.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) log: LogFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    /// Look again and again until stopped, and tell what changed.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) every: u64,
+    /// Send each change there, as JSON, until it is taken. The address is never shown.
+    #[arg(long, value_name = "URL", env = "DEVAL_WEBHOOK", hide_env_values = true)]
+    pub(crate) webhook: Option<String>,
+    /// When the validator's running round began (RFC 3339), for gate 33.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) round_start: Option<DateTime<Utc>>,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    time.map_err(|error| format!("expected a time such as 2026-11-29T18:00:00Z: {error}"))
 }
 
 /// The address that validators reach; each stands for a key of the manifest's [axon] table.

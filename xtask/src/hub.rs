@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
 use deval_hub::{HubClient, LocalFile, RepoId, Stamp, Token};
-use deval_model::Package;
+use deval_model::{Package, PackageFile, WeightsDigest};
 use deval_report::{Network, Step};
 
 use crate::{Verdict, context::Context, steps, ui::Unit};
@@ -25,6 +25,12 @@ pub(crate) fn reader(context: &Context) -> anyhow::Result<HubClient> {
     Ok(HubClient::new(&context.hub_endpoint()?, token(context)?, &context.out("hub"))?)
 }
 
+/// A client with the miner's token for the Hub at `endpoint`; nothing without a token.
+pub(crate) fn owner(endpoint: &str, context: &Context) -> anyhow::Result<Option<HubClient>> {
+    let client = |token| HubClient::new(endpoint, Some(token), &context.out("hub"));
+    Ok(token(context)?.map(client).transpose()?)
+}
+
 fn token(context: &Context) -> anyhow::Result<Option<Token>> {
     match context.network() {
         Network::Local => Ok(Some(Token::new(LOCAL_TOKEN)?)),
@@ -40,16 +46,38 @@ pub(crate) fn repo(context: &Context) -> anyhow::Result<RepoId> {
 /// The staged tree with all its digests: small files from `package`, weights from `hash`.
 pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
     let package: Package = steps::result_of(context, Step::Package)?;
-    let tree = steps::tree(context);
     // Before the digests are known to be right for what lies there: what changes later has another stamp.
-    let stamps = package.files.iter().map(|file| {
+    let stamps = stamps(context, &package)?;
+    joined(context, package, &context.weights_now()?, &stamps)
+}
+
+/// The same of a package and the digests of its weights, wherever they are from.
+pub(crate) fn files_of(context: &Context, package: Package, weights: &WeightsDigest) -> anyhow::Result<Vec<LocalFile>> {
+    let stamps = stamps(context, &package)?;
+    joined(context, package, weights, &stamps)
+}
+
+/// By path in the repository.
+type Stamps = BTreeMap<String, Stamp>;
+
+fn stamps(context: &Context, package: &Package) -> anyhow::Result<Stamps> {
+    let tree = steps::tree(context);
+    let stamp = |file: &PackageFile| {
         let source = tree.join(&file.path);
         let stamp = Stamp::of(&source).with_context(|| format!("cannot look at {}", source.display()))?;
         Ok((file.path.clone(), stamp))
-    });
-    let stamps: BTreeMap<String, Stamp> = stamps.collect::<anyhow::Result<_>>()?;
-    let weights = context.weights_now()?;
-    let file = |file: deval_model::PackageFile| {
+    };
+    package.files.iter().map(stamp).collect()
+}
+
+fn joined(
+    context: &Context,
+    package: Package,
+    weights: &WeightsDigest,
+    stamps: &Stamps,
+) -> anyhow::Result<Vec<LocalFile>> {
+    let tree = steps::tree(context);
+    let file = |file: PackageFile| {
         let of_weights = weights.files.iter().find(|known| known.name == file.path).map(|known| known.sha256.clone());
         let sha256 = file.sha256.or(of_weights).with_context(|| format!("no digest of {}", file.path))?;
         let (source, git_sha1) = (tree.join(&file.path), file.git_sha1.unwrap_or_default());

@@ -17,13 +17,13 @@ mod forecast;
 mod hub;
 mod lineage;
 mod localnet;
-mod log;
 mod meter;
 mod oracle;
 mod python;
 mod schema;
 mod secrets;
 mod snapshot;
+mod status;
 mod steps;
 mod store;
 mod testing;
@@ -50,6 +50,8 @@ use crate::{
 pub(crate) enum Verdict {
     Ok,
     Findings,
+    /// Something could not be looked at.
+    Unseen,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
+        Ok(Verdict::Unseen) => ExitCode::from(2),
         Err(error) => failed(&error, matches.subcommand_name().unwrap_or_default(), cli.global.format, ui),
     }
 }
@@ -76,7 +79,11 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Publish(arguments) => shown(ui, steps::publish(&open()?, arguments)?, steps::PublishReceipt::sections),
         Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect)?, steps::CommitReceipt::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
+        Command::Serve(flags @ ServeArgs { settings_for: Some(hotkey), .. }) => {
+            steps::print_settings(&open()?, flags, hotkey)
+        }
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
+        Command::Status(flags) => status::run(&cli.global, flags, ui),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
         Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
@@ -89,7 +96,6 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
-        Command::ServeForBench => bench::axon::serve(ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }
