@@ -6,6 +6,7 @@
 //! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
 //! - `killed`: `publish` and `commit` killed at every write and request, and at random
+//! - `publishing`: plans, halves, races, progress, and the token that is nowhere to be seen
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
 //! - `status`: how the submission stands, and what is told of changes
@@ -23,6 +24,7 @@ mod killed;
 mod lane;
 mod numbers;
 mod obfuscation;
+mod publishing;
 mod serving;
 mod status;
 mod tidy;
