@@ -2,7 +2,6 @@
 //! waiting is [`Api::repeat`]'s, because hf-hub's own does not wait as long as a 429 asks), and this crate's errors.
 
 use std::error::Error as _;
-use std::path::Path;
 
 use hf_hub::{HFClient, HFError, RepoTypeModel};
 use reqwest::redirect::Policy;
@@ -28,7 +27,7 @@ impl<'a> HfHub<'a> {
         let client = HFClient::builder()
             .endpoint(endpoint.as_str())
             .token(api.token().unwrap_or(NO_TOKEN))
-            .client(transport(endpoint, redirects(endpoint))?)
+            .client(transport(endpoint, Policy::none())?)
             .user_agent(USER_AGENT)
             .cache_enabled(false)
             .retry_max_attempts(0)
@@ -42,7 +41,7 @@ impl<'a> HfHub<'a> {
         let id = self.repo.as_str();
         let call = || async move {
             let call = self.client.create_repository().repo_id(id).repo_type(RepoTypeModel).private(true);
-            call.send().await.map_err(|error| self.error(error, Path::new("")))
+            call.send().await.map_err(|error| self.error(error))
         };
         match self.api.repeat(on_pause, call).await {
             Ok(_) => Ok(true),
@@ -54,27 +53,12 @@ impl<'a> HfHub<'a> {
     /// Asks for a visibility.
     pub(crate) async fn set_private(&self, private: bool) -> Result<(), HubError> {
         let model = &self.client.model(self.repo.namespace(), self.repo.name());
-        let call = || async move {
-            model.update_settings().private(private).send().await.map_err(|error| self.error(error, Path::new("")))
-        };
+        let call =
+            || async move { model.update_settings().private(private).send().await.map_err(|error| self.error(error)) };
         self.api.repeat(&|_, _| {}, call).await
     }
 
-    /// Downloads one file to its place under `dir`, whatever stands there.
-    ///
-    /// File by file, not `snapshot_download`: that one keeps files that exist, leaves out files that answer 404, and uses hf-xet with
-    /// the user's cache. This goes through the redirects that the validator's client takes.
-    pub(crate) async fn download(&self, revision: &str, path: &str, dir: &Path) -> Result<(), HubError> {
-        let model = &self.client.model(self.repo.namespace(), self.repo.name());
-        let call = || async move {
-            let call = model.download_file().filename(path).revision(revision).local_dir(dir);
-            call.send().await.map_err(|error| self.error(error, &dir.join(path)))
-        };
-        self.api.repeat(&|_, _| {}, call).await.map(drop)
-    }
-
-    /// `path` is the file that the call writes.
-    fn error(&self, error: HFError, path: &Path) -> HubError {
+    fn error(&self, error: HFError) -> HubError {
         match error {
             HFError::RateLimited { retry_after, context } => {
                 HubError::RateLimited { url: shown(&self.url(Some(&context.url))), wait: retry_after }
@@ -92,7 +76,6 @@ impl<'a> HfHub<'a> {
                 code: context.error_code.unwrap_or_default(),
             },
             HFError::Request { source, url } => self.broken(&source, url.as_deref()),
-            HFError::Io(source) => HubError::Disk { path: path.to_owned(), source },
             other => HubError::Answer { url: shown(self.api.endpoint()), what: without_queries(&other.to_string()) },
         }
     }
@@ -110,18 +93,6 @@ impl<'a> HfHub<'a> {
     fn url(&self, url: Option<&str>) -> Url {
         url.and_then(|url| Url::parse(url).ok()).unwrap_or_else(|| self.api.endpoint().clone())
     }
-}
-
-/// Downloads are redirected; a redirect of an API call would reach into another repository.
-fn redirects(endpoint: &Url) -> Policy {
-    let api = format!("{}/api/", endpoint.path().trim_end_matches('/'));
-    Policy::custom(move |attempt| {
-        let first = attempt.previous().first();
-        if first.is_some_and(|url| url.path().starts_with(&api)) {
-            return attempt.stop();
-        }
-        if attempt.previous().len() > 10 { attempt.error("more than 10 redirects") } else { attempt.follow() }
-    })
 }
 
 /// Presigned URLs keep their secret in the query.
