@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use deval_hub::{HubClient, HubError, RemoteCommit, RemoteFile, RemoteFiles, RemoteRepo, RemoteState, RepoId};
 use deval_model::repo;
-use deval_report::{Diagnostic, Inputs, Report, Section, gates::GateVerdict};
+use deval_report::{Diagnostic, Inputs, Network, Report, Section, gates::GateVerdict};
 use serde::Serialize;
 
 use self::{hash::Hashed, model::Model, shadow::Shadow};
@@ -75,7 +75,9 @@ pub(crate) fn inspect(context: &Context, arguments: &InspectArgs) -> anyhow::Res
     let result = match RepoId::parse(&arguments.model_url) {
         Ok(id) => {
             let client = hub::reader_at(context, arguments.hub.as_deref())?;
-            let look = Look { context, id, client, findings: &mut findings };
+            // Another Hub than the manifest's is judged as the main network does.
+            let network = arguments.hub.as_ref().map_or(context.network(), |_| Network::Finney);
+            let look = Look { context, id, client, network, findings: &mut findings };
             context.runtime.block_on(look.run(arguments.hash))?
         }
         // The findings tell what is wrong with the name.
@@ -90,6 +92,7 @@ struct Look<'a> {
     context: &'a Context,
     id: RepoId,
     client: HubClient,
+    network: Network,
     findings: &'a mut Vec<Diagnostic>,
 }
 
@@ -98,7 +101,7 @@ impl Look<'_> {
         let Some((found, reader, anonymous)) = self.see().await? else { return Ok(None) };
         let mut inspection = overview(&self.id, &found, anonymous);
         self.findings.extend(gates::of_visibility(&self.id, &found));
-        let network = self.context.network();
+        let network = self.network;
         let gb = repo::size_gb(found.files.iter().map(|file| file.size));
         self.findings.extend(repo::check_size(gb, network));
         if let Some(head) = &found.head {
@@ -151,7 +154,7 @@ impl Look<'_> {
         let shadow = shadow?;
         inspection.read.headers = shadow.headers;
         inspection.coldkey = shadow.coldkey();
-        let (model, found) = model::look(&shadow, &self.id, self.context.network())?;
+        let (model, found) = model::look(&shadow, &self.id, self.network)?;
         inspection.model = model;
         inspection.gates = found.gates;
         self.findings.extend(found.diagnostics);

@@ -94,7 +94,9 @@ fn round(date: &str) -> GateVerdict {
         let detail = format!("a round that began before {date} does not evaluate this repository; the next one does");
         GateVerdict::new("G33", GateStatus::Warn, detail).next("wait for the next round, and publish nothing")
     };
-    verdict.distance(age - ROUND_S, Unit::Seconds).estimate()
+    let hours = (age - ROUND_S) / 3600.0;
+    let words = if hours >= 0.0 { format!("{hours:.1} h more") } else { format!("{:.1} h to wait", -hours) };
+    verdict.margin(words).distance(age - ROUND_S, Unit::Seconds).estimate()
 }
 
 pub(super) fn section(gates: &[GateVerdict]) -> Section {

@@ -59,7 +59,8 @@ async fn roles_strangers_gates_and_disabled_repositories() {
     let gate = hub.user(Method::PUT, "/api/models/me/gated/settings").json(&json!({ "gated": "auto" }));
     assert_eq!(gate.send().await.unwrap().status(), StatusCode::OK);
     let ask = async |token: &str, method: Method, path: &str| {
-        let answer = hub.anonymous(method, path).bearer_auth(token).json(&json!({ "private": false, "name": "x" })).send();
+        let answer =
+            hub.anonymous(method, path).bearer_auth(token).json(&json!({ "private": false, "name": "x" })).send();
         let answer = answer.await.unwrap();
         let code = answer.headers().get("x-error-code").map_or("", |code| code.to_str().unwrap()).to_owned();
         (answer.status().as_u16(), code)
