@@ -1,9 +1,13 @@
 //! The chain client: connect, read at the latest finalised block, write and wait for finalisation.
 
 mod calls;
+mod commitments;
+mod connection;
 mod effects;
 mod reads;
+mod refusal;
 mod submit;
+mod subnet;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,33 +17,54 @@ use deval_report::Network;
 use subxt::OnlineClient;
 use subxt::backend::LegacyBackend;
 use subxt::client::OnlineClientAtBlock;
-use subxt::config::SubstrateConfig;
+use subxt::config::{RpcConfigFor, SubstrateConfig};
 use subxt::constants::DynamicAddress as ConstantAddress;
 use subxt::dynamic;
 use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues};
 use subxt::ext::scale_decode::DecodeAsType;
-use subxt::rpcs::RpcClient;
+use subxt::rpcs::{LegacyRpcMethods, RpcClient};
 
-pub use effects::{CommitOutcome, RegisterOutcome, ServeOutcome};
+pub use commitments::{Allowance, HotkeyCommitment, duplicates};
+pub use effects::{CommitOutcome, RegisterOutcome, RegistrationPlan, ServeOutcome};
 pub use reads::{AxonInfo, OnChainCommitment, Registration};
 pub use submit::Submitted;
+pub use subnet::{IncentiveRank, Metagraph, Neuron, SubnetParameters};
 
 use crate::ChainError;
 
 type AtBlock = OnlineClientAtBlock<SubstrateConfig>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long what may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    /// One read; a connection that broke is made anew within it.
+    read: Duration,
+    /// Block time is 12 s and finality trails by a few blocks; after that long something is wrong.
+    finality: Duration,
+    /// Between two looks at the chain.
+    pause: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(15),
+    read: Duration::from_secs(60),
+    finality: Duration::from_secs(240),
+    pause: Duration::from_secs(1),
+};
 
 const FINNEY_GENESIS: &str = "0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03";
 const LOCAL_SPEC_NAME: &str = "deval-localnet";
 
 /// A connection to one chain.
 ///
-/// It speaks the legacy RPC methods only: public subtensor nodes serve them, and they are all the local chain has to serve.
+/// It speaks the legacy RPC methods only: public subtensor nodes serve them, and they are all the local chain has to serve. A connection
+/// that breaks is made anew, and reads that were under way are asked again.
 #[derive(Debug, Clone)]
 pub struct Client {
     api: OnlineClient<SubstrateConfig>,
+    methods: LegacyRpcMethods<RpcConfigFor<SubstrateConfig>>,
+    limits: Limits,
     endpoint: String,
     network: Network,
 }
@@ -52,26 +77,38 @@ impl Client {
     /// [`ChainError::Down`], [`ChainError::Timeout`], [`ChainError::WrongChain`].
     pub async fn connect(endpoint: &str, expected: Network) -> Result<Self, ChainError> {
         let connecting = async {
-            let rpc = RpcClient::from_url(endpoint).await.map_err(|e| down(endpoint, e))?;
+            let rpc = connection::open(endpoint).await.map_err(|e| down(endpoint, e))?;
             Self::over(rpc, endpoint, expected).await
         };
-        within(CONNECT_TIMEOUT, endpoint, "connecting", connecting).await
+        within(LIMITS.connect, endpoint, "connecting", connecting).await
     }
 
     async fn over(rpc: RpcClient, endpoint: &str, network: Network) -> Result<Self, ChainError> {
+        let methods = LegacyRpcMethods::new(rpc.clone());
         let backend = Arc::new(LegacyBackend::builder().build(rpc));
         let api = OnlineClient::from_backend(backend).await.map_err(|e| down(endpoint, e))?;
-        let client = Self { api, endpoint: endpoint.to_owned(), network };
+        let client = Self { api, methods, limits: LIMITS, endpoint: endpoint.to_owned(), network };
         client.require_genesis()?;
         Ok(client)
     }
 
     fn require_genesis(&self) -> Result<(), ChainError> {
-        let genesis = format!("{:#x}", self.api.genesis_hash());
+        let genesis = self.genesis_hash();
         if (genesis == FINNEY_GENESIS) == (self.network == Network::Finney) {
             return Ok(());
         }
         Err(self.wrong_chain(format!("its genesis is {genesis}, and finney's is {FINNEY_GENESIS}")))
+    }
+
+    /// Makes sure that no other chain answers at the endpoint by now.
+    async fn require_same_chain(&self) -> Result<(), ChainError> {
+        let doing = "reading the genesis";
+        let reading = async { self.methods.genesis_hash().await.map_err(|e| self.rpc(doing, e)) };
+        let genesis = within(self.limits.read, &self.endpoint, doing, reading).await?;
+        if genesis == self.api.genesis_hash() {
+            return Ok(());
+        }
+        Err(self.wrong_chain(format!("its genesis was {} and is {genesis:#x} now", self.genesis_hash())))
     }
 
     /// The network the caller named when connecting.
@@ -82,6 +119,11 @@ impl Client {
     /// The endpoint, as given.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Hash of the chain's first block, `0x…`: what tells chains apart.
+    pub fn genesis_hash(&self) -> String {
+        format!("{:#x}", self.api.genesis_hash())
     }
 
     /// The runtime's `spec_name`.
@@ -114,7 +156,7 @@ impl Client {
     async fn at(&self) -> Result<AtBlock, ChainError> {
         let doing = "reading the latest finalised block";
         let reading = async { self.api.at_current_block().await.map_err(|e| self.rpc(doing, e)) };
-        within(READ_TIMEOUT, &self.endpoint, doing, reading).await
+        within(self.limits.read, &self.endpoint, doing, reading).await
     }
 
     /// One storage value at a block, decoded by the chain's metadata.
@@ -129,7 +171,7 @@ impl Client {
             let value = value.map_err(|e| self.rpc(&*doing, e))?;
             value.map(|v| v.decode()).transpose().map_err(|e| self.rpc(&*doing, e))
         };
-        within(READ_TIMEOUT, &self.endpoint, &doing, reading).await
+        within(self.limits.read, &self.endpoint, &doing, reading).await
     }
 }
 
@@ -160,6 +202,10 @@ async fn within<T>(
     })
 }
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fake_tests;
 #[cfg(test)]
 mod localnet_tests;
 #[cfg(test)]

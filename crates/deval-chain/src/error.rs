@@ -18,6 +18,15 @@ pub enum ChainError {
         /// The command that makes it.
         remedy: &'static str,
     },
+    /// This user may not read a wallet file.
+    #[error(
+        "{}: this user may not read it; run as its owner, or give it to this user (`chown`) with mode 0600",
+        path.display()
+    )]
+    KeyfileDenied {
+        /// The file.
+        path: PathBuf,
+    },
     /// A wallet file could not be read or written.
     #[error("{}: {source}", path.display())]
     KeyfileIo {
@@ -37,7 +46,7 @@ pub enum ChainError {
     /// An encrypted keyfile, and no password.
     #[error(
         "{}: the keyfile is encrypted and {variable} is not set; \
-         set it to the password the way btcli saves it, or use an unencrypted hotkey",
+         set it to the password the way btcli saves it, run this at a terminal, or use an unencrypted hotkey",
         path.display()
     )]
     PasswordMissing {
@@ -53,23 +62,12 @@ pub enum ChainError {
         variable: String,
     },
     /// The password does not open the keyfile.
-    #[error("{}: the password in {variable} does not open this keyfile", path.display())]
+    #[error("{}: {whence} does not open this keyfile", path.display())]
     PasswordWrong {
         /// The file.
         path: PathBuf,
-        /// The environment variable.
-        variable: String,
-    },
-    /// An older encryption.
-    #[error(
-        "{}: {form} encryption is not supported yet; open and save the key once with a current btcli, which writes $NACL",
-        path.display()
-    )]
-    EncryptionUnsupported {
-        /// The file.
-        path: PathBuf,
-        /// Name of the encryption.
-        form: &'static str,
+        /// Which password: `the password in BT_PW_…`, or the one that was typed.
+        whence: String,
     },
     /// A wallet file is already there.
     #[error("{}: already exists, and a key is never overwritten", path.display())]
@@ -150,6 +148,23 @@ pub enum ChainError {
         error: String,
         /// What to do.
         remedy: String,
+    },
+    /// A call was sent, and whether it is in could not be seen.
+    #[error(
+        "{endpoint}: {call} was sent (extrinsic {extrinsic}) and may be in a block up to {last_block}: {reason}; \
+         run the step again: it looks at the chain first and sends nothing that is there"
+    )]
+    Unsure {
+        /// The endpoint.
+        endpoint: String,
+        /// `Pallet.call`.
+        call: String,
+        /// Hash of the extrinsic, `0x…`.
+        extrinsic: String,
+        /// The last block that may hold it.
+        last_block: u64,
+        /// Why it was not seen.
+        reason: String,
     },
     /// The call went through, and the chain holds something else.
     #[error("{call} was finalised in block {block}, but the chain then held {found} instead of {expected}")]

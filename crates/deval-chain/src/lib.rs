@@ -5,16 +5,20 @@
 
 mod client;
 mod error;
+pub mod gates;
 mod keys;
+mod money;
 mod payload;
 #[cfg(test)]
 mod testing;
 mod wallet;
 
 pub use client::{
-    AxonInfo, Client, CommitOutcome, OnChainCommitment, RegisterOutcome, Registration, ServeOutcome, Submitted,
+    Allowance, AxonInfo, Client, CommitOutcome, HotkeyCommitment, IncentiveRank, Metagraph, Neuron, OnChainCommitment,
+    RegisterOutcome, Registration, RegistrationPlan, ServeOutcome, Submitted, SubnetParameters, duplicates,
 };
 pub use error::ChainError;
 pub use keys::{KeyPair, parse_ss58, ss58, verify};
+pub use money::{parse_tao, tao};
 pub use payload::{CommitmentPayload, MAX_PAYLOAD_BYTES, Raised, ValidatorView, parse_as_validator};
-pub use wallet::Wallet;
+pub use wallet::{Exposed, Passwords, Wallet, WalletAddresses};

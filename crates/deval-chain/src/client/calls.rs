@@ -42,6 +42,12 @@ pub(super) fn burned_register(netuid: u16, hotkey: &[u8; 32]) -> Call {
     tx("SubtensorModule", "burned_register", vec![number(netuid), Value::from_bytes(hotkey)])
 }
 
+/// `SubtensorModule.register_limit` of newer runtimes; `limit` in rao.
+pub(super) fn register_limit(netuid: u16, hotkey: &[u8; 32], limit: u64) -> Call {
+    let arguments = vec![number(netuid), Value::from_bytes(hotkey), number(limit)];
+    tx("SubtensorModule", "register_limit", arguments)
+}
+
 /// `Balances.transfer_keep_alive`, in rao.
 pub(super) fn transfer(to: &[u8; 32], rao: u64) -> Call {
     let address = Value::unnamed_variant("Id", [Value::from_bytes(to)]);

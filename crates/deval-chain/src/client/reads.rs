@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use subxt::dynamic::{self, Value};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_value::ValueDef;
@@ -10,9 +9,6 @@ use subxt::utils::AccountId32;
 
 use super::{AtBlock, Client};
 use crate::{ChainError, parse_ss58, ss58};
-
-/// Requests in flight while the hotkeys of a subnet are read.
-const PARALLEL_READS: usize = 32;
 
 /// A hotkey's place in a subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,23 +106,27 @@ impl Client {
             return Ok(None);
         };
         let block = self.fetch(&at, "SubtensorModule", "BlockAtRegistration", (netuid, uid)).await?.unwrap_or(0);
-        let owner: Option<AccountId32> = self.fetch(&at, "SubtensorModule", "Owner", (account,)).await?;
+        let owner = self.owner_at(&at, account).await?;
         let owner =
             owner.ok_or_else(|| self.rpc("reading SubtensorModule.Owner", "a registered hotkey without one"))?;
-        Ok(Some(Registration { uid, block, owner: ss58(&owner.0) }))
+        Ok(Some(Registration { uid, block, owner }))
     }
 
-    /// Every registered hotkey of a subnet as SS58; its position is its uid.
+    /// The coldkey that owns a hotkey, as SS58. The chain answers 32 zero bytes for a hotkey it does not know.
+    pub(super) async fn owner_at(&self, at: &AtBlock, hotkey: [u8; 32]) -> Result<Option<String>, ChainError> {
+        let owner: Option<AccountId32> = self.fetch(at, "SubtensorModule", "Owner", (hotkey,)).await?;
+        Ok(owner.filter(|owner| owner.0 != [0; 32]).map(|owner| ss58(&owner.0)))
+    }
+
+    /// Every registered hotkey of a subnet as SS58, in the order of the uids.
     ///
     /// # Errors
     /// As [`Client::block_number`].
     pub async fn registered_hotkeys(&self, netuid: u16) -> Result<Vec<String>, ChainError> {
         let at = &self.at().await?;
-        let count: u16 = self.fetch(at, "SubtensorModule", "SubnetworkN", (netuid,)).await?.unwrap_or(0);
-        let keys = stream::iter(0..count)
-            .map(|uid| self.fetch::<_, AccountId32>(at, "SubtensorModule", "Keys", (netuid, uid)))
-            .buffered(PARALLEL_READS);
-        keys.try_filter_map(async |key| Ok(key.map(|key| ss58(&key.0)))).try_collect().await
+        let mut keys: Vec<((u16, u16), AccountId32)> = self.iterate(at, "SubtensorModule", "Keys", netuid).await?;
+        keys.sort_by_key(|((_, uid), _)| *uid);
+        Ok(keys.iter().map(|(_, hotkey)| ss58(&hotkey.0)).collect())
     }
 
     /// What registering on the subnet burns now, in rao (10⁻⁹ TAO).
@@ -155,7 +155,7 @@ impl Client {
         let doing = "reading Commitments.CommitmentOf";
         let address = dynamic::storage::<_, Value>("Commitments", "CommitmentOf");
         let reading = async { at.storage().try_fetch(address, (netuid, hotkey)).await.map_err(|e| self.rpc(doing, e)) };
-        let Some(value) = super::within(super::READ_TIMEOUT, &self.endpoint, doing, reading).await? else {
+        let Some(value) = super::within(self.limits.read, &self.endpoint, doing, reading).await? else {
             return Ok(None);
         };
         let stored: StoredCommitment = value.decode_as().map_err(|e| self.rpc(doing, e))?;
@@ -178,12 +178,12 @@ impl Client {
         hotkey: [u8; 32],
     ) -> Result<Option<AxonInfo>, ChainError> {
         let stored: Option<StoredAxon> = self.fetch(at, "SubtensorModule", "Axons", (netuid, hotkey)).await?;
-        Ok(stored.map(axon_info))
+        Ok(stored.as_ref().map(axon_info))
     }
 }
 
-pub(super) fn axon_info(axon: StoredAxon) -> AxonInfo {
-    let StoredAxon { block, version, ip, port, ip_type, protocol } = axon;
+pub(super) fn axon_info(axon: &StoredAxon) -> AxonInfo {
+    let &StoredAxon { block, version, ip, port, ip_type, protocol } = axon;
     AxonInfo { block, version, ip: ip_of(ip, ip_type), port, protocol }
 }
 

@@ -1,19 +1,21 @@
-//! Sign, submit, wait for finalisation, and say in a miner's words why the chain refused.
+//! Sign, submit, wait for finalisation; and find out what became of an extrinsic when the connection broke.
+//!
+//! No second extrinsic is sent while the first could be in a block. What is wanted and the nonce are read at the same finalised
+//! block, and the nonce is never raised above it: two extrinsics with one nonce cannot both be in.
 
-use std::time::Duration;
+use std::time::Instant;
 
-use subxt::config::{SubstrateConfig, SubstrateExtrinsicParamsBuilder};
-use subxt::error::{
-    BackendError, DispatchError, ExtrinsicError, RpcError, TransactionEventsError, TransactionProgressError,
-};
+use subxt::config::{HashFor, SubstrateConfig, SubstrateExtrinsicParamsBuilder};
+use subxt::error::{BackendError, DispatchError, ExtrinsicError, RpcError, TransactionEventsError};
+use subxt::extrinsics::ExtrinsicEvents;
+use subxt::rpcs::UserError;
 use subxt::tx::Signer;
 
 use super::calls::Call;
+use super::refusal::{ALREADY_IMPORTED, is_overtaken, pool_error, refused};
 use super::{AtBlock, Client, within};
 use crate::ChainError;
 
-/// Block time is 12 s and finality trails by a few blocks; after that long something is wrong.
-const FINALITY_TIMEOUT: Duration = Duration::from_secs(240);
 /// A transaction that was not included within so many blocks can never be.
 const MORTALITY_BLOCKS: u64 = 64;
 
@@ -28,119 +30,209 @@ pub struct Submitted {
     pub block_number: u64,
 }
 
+/// What one effect came to.
+pub(super) enum Once<T> {
+    /// The chain holds what was wanted; nothing was sent.
+    There(T),
+    /// Sent, finalised in this block and successful there.
+    Sent(Submitted, AtBlock),
+}
+
+/// An extrinsic on its way.
+struct Sent<'a> {
+    call: &'a Call,
+    hash: HashFor<SubstrateConfig>,
+    /// The block it was signed at.
+    since: u64,
+    /// Its sender and its nonce.
+    account: subxt::utils::AccountId32,
+    nonce: u64,
+}
+
 impl Client {
-    /// Sends a call and waits until it is finalised and known to have succeeded.
-    pub(super) async fn submit(
+    /// Sends a call once, unless `found` sees on the chain what it is for. Waits until it is finalised and known to have succeeded.
+    /// While another extrinsic of the same key is on its way, that one is waited for, and the chain is looked at again.
+    pub(super) async fn once<T>(
         &self,
         call: &Call,
         signer: &impl Signer<SubstrateConfig>,
-    ) -> Result<(Submitted, AtBlock), ChainError> {
-        let doing = format!("waiting for {} to be finalised", name(call));
-        within(FINALITY_TIMEOUT, &self.endpoint, &doing, self.submit_unbounded(call, signer)).await
-    }
-
-    async fn submit_unbounded(
-        &self,
-        call: &Call,
-        signer: &impl Signer<SubstrateConfig>,
-    ) -> Result<(Submitted, AtBlock), ChainError> {
-        let params = SubstrateExtrinsicParamsBuilder::new().mortal(MORTALITY_BLOCKS).build();
-        let mut transactions = self.at().await?.transactions();
-        let progress = transactions.sign_and_submit_then_watch(call, signer, params).await;
-        let progress = progress.map_err(|e| self.not_accepted(call, e))?;
-        let block = progress.wait_for_finalized().await.map_err(|e| self.not_finalised(call, e))?;
-        block.wait_for_success().await.map_err(|e| self.failed(call, e))?;
-        let at = block.at().await.map_err(|e| self.rpc(format!("reading the block of {}", name(call)), e))?;
-        let submitted = Submitted {
-            extrinsic_hash: format!("{:#x}", block.extrinsic_hash()),
-            block_hash: format!("{:#x}", block.block_hash()),
-            block_number: at.block_number(),
-        };
-        Ok((submitted, at))
-    }
-
-    fn not_accepted(&self, call: &Call, error: ExtrinsicError) -> ChainError {
-        if let ExtrinsicError::ErrorSubmittingTransaction(BackendError::Rpc(RpcError::ClientError(
-            subxt::rpcs::Error::User(pool),
-        ))) = &error
-        {
-            let data = pool.data.as_ref().map(|data| data.get().trim_matches('"').to_owned());
-            return refused(call, pool_error(pool.code, &pool.message, data.as_deref()));
+        found: impl AsyncFn(&AtBlock) -> Result<Option<T>, ChainError>,
+    ) -> Result<Once<T>, ChainError> {
+        let started = Instant::now();
+        loop {
+            self.require_same_chain().await?;
+            let at = self.at().await?;
+            if let Some(there) = found(&at).await? {
+                return Ok(Once::There(there));
+            }
+            match self.attempt(call, signer, &at).await? {
+                Ok((submitted, at)) => return Ok(Once::Sent(submitted, at)),
+                Err(overtaken) if started.elapsed() > self.limits.finality => return Err(overtaken),
+                Err(_) => tokio::time::sleep(self.limits.pause).await,
+            }
         }
-        self.rpc(format!("submitting {}", name(call)), error)
     }
 
-    fn not_finalised(&self, call: &Call, error: TransactionProgressError) -> ChainError {
-        match error {
-            TransactionProgressError::TransactionStatusError(status) => refused(call, status.to_string()),
-            other => self.rpc(format!("waiting for {}", name(call)), other),
+    /// The inner error is the pool's, when another extrinsic of the same key came first and this one was not taken.
+    async fn attempt(
+        &self,
+        call: &Call,
+        signer: &impl Signer<SubstrateConfig>,
+        at: &AtBlock,
+    ) -> Result<Result<(Submitted, AtBlock), ChainError>, ChainError> {
+        let doing = format!("signing {}", name(call));
+        let mut transactions = at.transactions();
+        let signing = async {
+            let nonce = transactions.account_nonce(&signer.account_id()).await?;
+            let params = SubstrateExtrinsicParamsBuilder::new().mortal(MORTALITY_BLOCKS).nonce(nonce).build();
+            Ok((transactions.create_signed(call, signer, params).await?, nonce))
+        };
+        let signing = async { signing.await.map_err(|e: ExtrinsicError| self.rpc(&*doing, e)) };
+        let (signed, nonce) = within(self.limits.read, &self.endpoint, &doing, signing).await?;
+        let sent = Sent { call, hash: signed.hash(), since: at.block_number(), account: signer.account_id(), nonce };
+        let watching = async {
+            match signed.submit_and_watch().await {
+                Ok(progress) => match progress.wait_for_finalized().await {
+                    Ok(block) => {
+                        let failed = |e| self.rpc(format!("reading the block of {}", name(call)), e);
+                        let (events, at) = (block.wait_for_success().await, block.at().await.map_err(failed)?);
+                        events.map_err(|e| self.failed(call, e))?;
+                        Ok(Ok((sent.submitted(&at), at)))
+                    }
+                    // Whatever ended the watch, only the chain knows whether it is in.
+                    Err(error) => self.look_for(&sent, &error.to_string()).await.map(Ok),
+                },
+                Err(error) => match refusal(&error) {
+                    Some(pool) if pool.code != ALREADY_IMPORTED => {
+                        let data = pool.data.as_ref().map(|data| data.get().trim_matches('"').to_owned());
+                        let error = refused(&name(call), pool_error(pool.code, &pool.message, data.as_deref()));
+                        if is_overtaken(&error) { Ok(Err(error)) } else { Err(error) }
+                    }
+                    _ => self.look_for(&sent, &error.to_string()).await.map(Ok),
+                },
+            }
+        };
+        let unsure = |_| Err(self.unsure(&sent, "it was not finalised in time"));
+        tokio::time::timeout(self.limits.finality, watching).await.unwrap_or_else(unsure)
+    }
+
+    /// Looks through the finalised blocks for an extrinsic that was handed over, until it is found or can no longer come.
+    async fn look_for(&self, sent: &Sent<'_>, why: &str) -> Result<(Submitted, AtBlock), ChainError> {
+        let mut next = sent.since + 1;
+        loop {
+            // The connection may still be down; the caller's limit ends the patience.
+            if let Ok(found) = self.look_from(sent, &mut next).await {
+                match found {
+                    Some(Ok(found)) => return Ok(found),
+                    Some(Err(refusal)) => return Err(refusal),
+                    None if next > sent.last_block() => {
+                        let error = format!("not included by block {}: {why}", sent.last_block());
+                        return Err(refused(&name(sent.call), error));
+                    }
+                    None => {}
+                }
+            }
+            tokio::time::sleep(self.limits.pause).await;
+        }
+    }
+
+    /// One look at the blocks that were finalised since; `next` is moved past them.
+    #[expect(clippy::type_complexity, reason = "an error of the look, nothing found, or what the extrinsic came to")]
+    async fn look_from(
+        &self,
+        sent: &Sent<'_>,
+        next: &mut u64,
+    ) -> Result<Option<Result<(Submitted, AtBlock), ChainError>>, ChainError> {
+        let head = self.at().await?;
+        let doing = format!("looking for {}", name(sent.call));
+        let failed = |e: &dyn ToString| self.rpc(&*doing, e.to_string());
+        while *next <= head.block_number().min(sent.last_block()) {
+            let at = self.api.at_block(*next).await.map_err(|e| failed(&e))?;
+            let extrinsics = at.extrinsics().fetch().await.map_err(|e| failed(&e))?;
+            for extrinsic in extrinsics.iter() {
+                let extrinsic = extrinsic.map_err(|e| failed(&e))?;
+                if extrinsic.hash() == sent.hash {
+                    let events = extrinsic.events().await.map_err(|e| failed(&e))?;
+                    let outcome = self.succeeded(sent.call, &events, &at);
+                    return Ok(Some(outcome.map(|()| (sent.submitted(&at), at.clone()))));
+                }
+            }
+            *next += 1;
+        }
+        let nonce = head.transactions().account_nonce(&sent.account).await.map_err(|e| failed(&e))?;
+        let other = (nonce > sent.nonce).then(|| "Usurped: another extrinsic of this key took its nonce".to_owned());
+        Ok(other.map(|other| Err(refused(&name(sent.call), other))))
+    }
+
+    fn succeeded(
+        &self,
+        call: &Call,
+        events: &ExtrinsicEvents<SubstrateConfig>,
+        at: &AtBlock,
+    ) -> Result<(), ChainError> {
+        let doing = || format!("reading the result of {}", name(call));
+        for event in events.iter() {
+            let event = event.map_err(|e| self.rpc(doing(), e))?;
+            if event.pallet_name() == "System" && event.event_name() == "ExtrinsicFailed" {
+                let error = DispatchError::decode_from(event.field_bytes(), at.metadata());
+                return Err(dispatch_error(call, error.map_err(|e| self.rpc(doing(), e))?));
+            }
+        }
+        Ok(())
+    }
+
+    fn unsure(&self, sent: &Sent<'_>, why: &str) -> ChainError {
+        ChainError::Unsure {
+            endpoint: self.endpoint.clone(),
+            call: name(sent.call),
+            extrinsic: format!("{:#x}", sent.hash),
+            last_block: sent.last_block(),
+            reason: why.to_owned(),
         }
     }
 
     fn failed(&self, call: &Call, error: TransactionEventsError) -> ChainError {
         match error {
-            TransactionEventsError::ExtrinsicFailed(DispatchError::Module(module)) => {
-                refused(call, module.details_string().replace("::", "."))
-            }
-            TransactionEventsError::ExtrinsicFailed(other) => refused(call, other.to_string()),
+            TransactionEventsError::ExtrinsicFailed(error) => dispatch_error(call, error),
             other => self.rpc(format!("reading the result of {}", name(call)), other),
         }
+    }
+}
+
+impl Sent<'_> {
+    /// The last block that may hold it.
+    fn last_block(&self) -> u64 {
+        self.since + MORTALITY_BLOCKS
+    }
+
+    fn submitted(&self, at: &AtBlock) -> Submitted {
+        Submitted {
+            extrinsic_hash: format!("{:#x}", self.hash),
+            block_hash: format!("{:#x}", at.block_hash()),
+            block_number: at.block_number(),
+        }
+    }
+}
+
+/// A module's error by its name in the chain's metadata, `Pallet.Error`.
+fn dispatch_error(call: &Call, error: DispatchError) -> ChainError {
+    match error {
+        DispatchError::Module(module) => refused(&name(call), module.details_string().replace("::", ".")),
+        other => refused(&name(call), other.to_string()),
+    }
+}
+
+/// The node's answer, when it did answer.
+fn refusal(error: &ExtrinsicError) -> Option<&UserError> {
+    match error {
+        ExtrinsicError::ErrorSubmittingTransaction(BackendError::Rpc(RpcError::ClientError(
+            subxt::rpcs::Error::User(pool),
+        ))) => Some(pool),
+        _ => None,
     }
 }
 
 /// `Pallet.call`.
 pub(super) fn name(call: &Call) -> String {
     format!("{}.{}", call.pallet_name(), call.call_name())
-}
-
-pub(super) fn refused(call: &Call, error: String) -> ChainError {
-    let remedy = remedy(&error).to_owned();
-    ChainError::Refused { call: name(call), error, remedy }
-}
-
-/// The pool's words, with subtensor's own numbers named (`CustomTransactionError`).
-pub(super) fn pool_error(code: i32, message: &str, data: Option<&str>) -> String {
-    let data = data.unwrap_or_default();
-    let custom = data.rsplit_once("Custom error: ").and_then(|(_, number)| match number.trim().parse().ok()? {
-        0 => Some("ColdkeyInSwapSchedule"),
-        2 => Some("BalanceTooLow"),
-        3 => Some("SubnetNotExists"),
-        4 => Some("HotkeyAccountDoesntExist"),
-        6 => Some("RateLimitExceeded"),
-        10 => Some("HotKeyNotRegisteredInNetwork"),
-        11 => Some("InvalidIpAddress"),
-        12 => Some("ServingRateLimitExceeded"),
-        13 => Some("InvalidPort"),
-        _ => None,
-    });
-    match custom {
-        Some(custom) => format!("{custom} ({code}: {message}: {data})"),
-        None if data.is_empty() => format!("{message} ({code})"),
-        None => format!("{message}: {data} ({code})"),
-    }
-}
-
-/// What to do about an error, found by the name it has in every runtime (its number moves).
-pub(super) fn remedy(error: &str) -> &'static str {
-    const REMEDIES: [(&str, &str); 17] = [
-        ("AccountNotAllowedCommit", "the hotkey is not registered on this subnet: register it first"),
-        ("HotKeyNotRegisteredInNetwork", "the hotkey is not registered on this subnet: register it first"),
-        ("SpaceLimitExceeded", "the hotkey's space for this epoch is used up: wait for the subnet's next epoch"),
-        ("CommitmentSetRateLimitExceeded", "this runtime takes one commitment per 100 blocks: wait 20 minutes"),
-        ("InvalidIpAddress", "announce an address validators can reach from outside"),
-        ("ServingRateLimitExceeded", "the axon was announced a moment ago: wait 50 blocks (10 minutes)"),
-        ("InvalidPort", "announce a port other than 0"),
-        ("HotKeyAlreadyRegisteredInSubNet", "nothing to do: the hotkey is registered"),
-        ("NotEnoughBalanceToStake", "the coldkey cannot pay the burn: send it TAO"),
-        ("BalanceTooLow", "the coldkey cannot pay: send it TAO"),
-        ("SubNetRegistrationDisabled", "the subnet takes no registrations now"),
-        ("TooManyRegistrations", "the subnet is full for now: try again in the next interval"),
-        ("NonAssociatedColdKey", "the hotkey belongs to another coldkey: register it with that one"),
-        ("SubnetNotExists", "there is no such subnet on this chain: check network and netuid"),
-        ("Inability to pay", "the signer cannot pay the fee: send its coldkey TAO"),
-        ("outdated", "another transaction of this key was faster: run the step again"),
-        ("Priority is too low", "another transaction of this key is still pending: wait for it and run the step again"),
-    ];
-    let known = REMEDIES.iter().find(|(name, _)| error.contains(name));
-    known.map_or("nothing was changed on chain", |(_, remedy)| remedy)
 }

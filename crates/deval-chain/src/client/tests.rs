@@ -2,46 +2,17 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use deval_report::Network;
 use serde_json::Value as Json;
-use subxt::client::{OfflineClient, OfflineClientAtBlock};
-use subxt::config::SubstrateConfig;
-use subxt::config::substrate::SpecVersionForRange;
 use subxt::dynamic::{self, Value};
 use subxt::ext::scale_decode::DecodeAsType;
-use subxt::metadata::Metadata;
 use subxt::rpcs::RpcClient;
 use subxt::rpcs::client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT};
 
 use super::calls::{self, Call};
-use super::submit::{pool_error, remedy};
+use super::fake::{Offline, runtimes};
+use super::refusal::{pool_error, remedy};
 use super::{Client, FINNEY_GENESIS, reads};
-use crate::testing::{bytes, fixture, json, skip};
+use crate::testing::{bytes, json};
 use crate::{ChainError, KeyPair};
-
-type Offline = OfflineClientAtBlock<SubstrateConfig>;
-
-/// Clients for the metadata of real runtimes, beside the checkout.
-fn runtimes() -> Vec<(u32, Offline)> {
-    let dir = fixture("../../../../shared/data/chain-metadata");
-    let found = [365, 393].into_iter().filter_map(|spec| {
-        let metadata = std::fs::read(dir.join(format!("spec{spec}.scale"))).ok()?;
-        Some((spec, offline(spec, Metadata::decode_from(&metadata).unwrap())))
-    });
-    let found: Vec<_> = found.collect();
-    if found.is_empty() {
-        skip("shared", "the metadata of real runtimes is not beside the checkout");
-    }
-    found
-}
-
-fn offline(spec_version: u32, metadata: Metadata) -> Offline {
-    let versions = SpecVersionForRange { block_range: 0..10, spec_version, transaction_version: 1 };
-    let config = SubstrateConfig::builder()
-        .set_genesis_hash([0x45; 32].into())
-        .set_metadata_for_spec_versions([(spec_version, metadata.arc())])
-        .set_spec_version_for_block_ranges([versions])
-        .build();
-    OfflineClient::new_with_config(config).at_block(1u64).unwrap()
-}
 
 fn encoded(at: &Offline, call: &Call) -> Vec<u8> {
     at.tx().call_data(call).unwrap()
@@ -121,7 +92,7 @@ fn stored_values_are_read_by_metadata() {
         assert_eq!(stored.block, 11);
         assert_eq!(reads::raw_bytes(&stored.info.fields[0]).unwrap(), vec![b'x'; 128]);
         let mut raw = &*bytes(&vectors["axons_value_example"]["value"]);
-        let axon = reads::axon_info(decode(&at, "SubtensorModule", "Axons", &mut raw));
+        let axon = reads::axon_info(&decode(&at, "SubtensorModule", "Axons", &mut raw));
         let ip: IpAddr = Ipv4Addr::new(203, 0, 113, 9).into();
         assert_eq!((axon.ip, axon.port, axon.version, axon.block), (ip, 8091, 9_000_001, 12));
     }
@@ -146,7 +117,7 @@ fn only_raw_fields_are_read_as_a_validator_reads() {
 fn refusals_are_named_and_say_what_to_do() {
     let rate = pool_error(1010, "Invalid Transaction", Some("Custom error: 12"));
     assert_eq!(rate, "ServingRateLimitExceeded (1010: Invalid Transaction: Custom error: 12)");
-    assert!(remedy(&rate).contains("50 blocks"));
+    assert!(remedy(&rate).contains("limit between announcements"));
     let unknown = pool_error(1010, "Invalid Transaction", Some("Custom error: 77"));
     assert!(unknown.contains("77"));
     assert!(remedy(&pool_error(1010, "Invalid Transaction", Some("Transaction is outdated"))).contains("again"));

@@ -54,6 +54,14 @@ fn a_key_prints_as_its_address_only() {
     assert_eq!(format!("{key:?}"), "KeyPair(5CMfubeU6u6DYitJ7vniM3yrst51JywttqiTFFe71MVAjALc)");
 }
 
+/// bittensor's own check is lenient there; a dendrite signs the plain text.
+#[test]
+fn only_the_message_itself_is_verified() {
+    let key = KeyPair::from_uri("//Alice").unwrap();
+    assert!(!verify(&key.sign(b"<Bytes>hello</Bytes>"), b"hello", &key.public()));
+    assert!(!verify(&key.sign(b"hello"), b"0x68656c6c6f", &key.public()));
+}
+
 #[test]
 fn an_expanded_secret_signs_like_its_seed() {
     let seed = [0xab; 32];

@@ -1,20 +1,22 @@
-//! One keyfile: plain JSON, or JSON inside `$NACL`. Mirrors btwallet's `keyfile.rs` and `keypair.rs`.
+//! One keyfile: plain JSON, or JSON inside an encryption. Mirrors btwallet's `keyfile.rs` and `keypair.rs`.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use crypto_secretbox::aead::Aead;
-use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::Passwords;
+use super::sealed::Form;
 use crate::keys::expand_seed;
 use crate::{ChainError, KeyPair, parse_ss58};
+
+/// Bytes that no keyfile has.
+const LARGEST: u64 = 64 * 1024;
 
 /// Which of a wallet's files a message is about, and the command that makes it.
 pub(super) struct Kind {
@@ -48,8 +50,8 @@ impl Drop for Content {
 }
 
 /// Reads a secret keyfile.
-pub(super) fn read_key(path: &Path, kind: &Kind, env: impl Fn(&str) -> Option<String>) -> Result<KeyPair, ChainError> {
-    let content = parse(path, &decrypt(path, read(path, kind)?, env)?)?;
+pub(super) fn read_key(path: &Path, kind: &Kind, passwords: &impl Passwords) -> Result<KeyPair, ChainError> {
+    let content = parse(path, &decrypt(path, read(path, kind)?, passwords)?)?;
     let malformed = |reason: String| ChainError::KeyfileMalformed { path: path.to_owned(), reason };
     let key = secret_of(&content).map_err(|reason| malformed(reason.to_owned()))?;
     match &content.address {
@@ -74,14 +76,39 @@ pub(super) fn read_address(path: &Path) -> Result<String, ChainError> {
     }
 }
 
+/// The address that a secret keyfile names or, for an encrypted one, the public keyfile beside it; nothing where neither tells.
+pub(super) fn address_of_secret(path: &Path, kind: &Kind) -> Result<Option<String>, ChainError> {
+    let content = read(path, kind)?;
+    if Form::of(&content).is_none() {
+        let address = parse(path, &content)?.address.clone();
+        return address.map(|address| parse_ss58(&address).map(|_| address)).transpose();
+    }
+    let mut public = path.file_name().unwrap_or_default().to_owned();
+    public.push("pub.txt");
+    let public = path.with_file_name(public);
+    if public.is_file() { read_address(&public).map(Some) } else { Ok(None) }
+}
+
 fn read(path: &Path, kind: &Kind) -> Result<Zeroizing<Vec<u8>>, ChainError> {
-    fs::read(path).map(Zeroizing::new).map_err(|source| {
+    let failed = |source: io::Error| {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound => ChainError::KeyfileMissing { path, what: kind.what, remedy: kind.remedy },
+            io::ErrorKind::PermissionDenied => ChainError::KeyfileDenied { path },
             _ => ChainError::KeyfileIo { path, source },
         }
-    })
+    };
+    let malformed = |reason: &str| ChainError::KeyfileMalformed { path: path.to_owned(), reason: reason.to_owned() };
+    // A pipe would be waited for.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(malformed("it is not a file"));
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 1));
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content)).map_err(failed)?;
+    if content.len() as u64 > LARGEST {
+        return Err(malformed("it is too large"));
+    }
+    Ok(content)
 }
 
 /// serde's messages quote the value they do not like, so only the position is passed on.
@@ -115,24 +142,22 @@ fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
 fn decrypt(
     path: &Path,
     content: Zeroizing<Vec<u8>>,
-    env: impl Fn(&str) -> Option<String>,
+    passwords: &impl Passwords,
 ) -> Result<Zeroizing<Vec<u8>>, ChainError> {
-    let unsupported = |form| ChainError::EncryptionUnsupported { path: path.to_owned(), form };
-    if content.starts_with(b"$ANSIBLE_VAULT") {
-        return Err(unsupported("Ansible vault"));
-    }
-    if content.starts_with(b"gAAAAA") {
-        return Err(unsupported("Fernet"));
-    }
-    let Some(sealed) = content.strip_prefix(b"$NACL") else { return Ok(content) };
+    let Some(form) = Form::of(&content) else { return Ok(content) };
     let variable = password_variable(path);
-    let password = match env(&variable).map(Zeroizing::new) {
+    let (password, whence) = match passwords.stored(&variable) {
         Some(stored) => {
-            read_password(&stored, &variable).ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?
+            let password = read_password(&stored, &variable);
+            let password = password.ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?;
+            (password, format!("the password in {variable}"))
         }
-        None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
+        None => match passwords.ask(path) {
+            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), "this password".to_owned()),
+            None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
+        },
     };
-    open_nacl(sealed, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), variable })
+    form.open(&content, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
 }
 
 /// btwallet's name for the variable that holds a keyfile's password: its absolute path, upper-cased.
@@ -146,18 +171,6 @@ fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(STANDARD.decode(stored.trim()).ok()?);
     bytes.iter_mut().zip(variable.bytes().cycle()).for_each(|(byte, mask)| *byte ^= mask);
     Some(bytes)
-}
-
-/// libsodium's `argon2i13` with its "sensitive" limits under btwallet's fixed salt, then a secretbox (nonce, tag, text).
-fn open_nacl(sealed: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    const SALT: [u8; 16] =
-        [0x13, 0x71, 0x83, 0xdf, 0xf1, 0x5a, 0x09, 0xbc, 0x9c, 0x90, 0xb5, 0x51, 0x87, 0x39, 0xe9, 0xb1];
-    const NONCE_BYTES: usize = 24;
-    let (nonce, text) = sealed.split_at_checked(NONCE_BYTES)?;
-    let limits = Params::new(512 * 1024, 8, 1, Some(32)).expect("libsodium's limits are within Argon2's");
-    let mut key = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2i, Version::V0x13, limits).hash_password_into(password, &SALT, &mut *key).ok()?;
-    XSalsa20Poly1305::new(key.as_slice().into()).decrypt(nonce.into(), text).ok().map(Zeroizing::new)
 }
 
 /// The key of a seed this crate made.

@@ -5,9 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use crate::testing::{self, fixture};
-use crate::{ChainError, KeyPair, Wallet, verify};
+use crate::{ChainError, Exposed, KeyPair, Passwords, Wallet, verify};
 
 const PASSWORD: &str = "correct horse";
 
@@ -120,11 +121,145 @@ fn a_nacl_keyfile_opens_with_its_password_only() {
 }
 
 #[test]
-fn older_encryptions_are_named() {
-    for (file, form) in [("keyfile_ansible.txt", "Ansible vault"), ("keyfile_fernet.txt", "Fernet")] {
-        let error = open(&with_hotkey(fs::read(fixture("wallet").join(file)).unwrap())).unwrap_err().to_string();
-        assert!(error.contains(form) && error.contains("not supported yet"), "{error}");
+fn every_older_encryption_opens_with_its_password_only() {
+    let vectors = testing::json("wallet/vectors.json");
+    let keyfiles = &vectors["keyfiles"];
+    let bytes = |name: &str| testing::bytes(&keyfiles[name]);
+    let text = |name: &str| keyfiles[name].as_str().unwrap().as_bytes().to_vec();
+    for sealed in [
+        bytes("nacl_random_nonce_hex"),
+        fs::read(fixture("wallet/wallets/enccold/coldkey")).unwrap(),
+        text("ansible_text"),
+        [text("ansible_text"), b"\n".to_vec()].concat(),
+        fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap(),
+        fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap(),
+    ] {
+        let root = with_hotkey(&sealed);
+        let opened = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap();
+        assert_eq!(opened.hotkey_ss58(), "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV");
     }
+    assert_eq!(fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap(), text("fernet_text"));
+    let mut sealed = text("ansible_text");
+    let root = with_hotkey(&sealed);
+    let error = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, "battery staple"))).unwrap_err();
+    assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
+    assert!(matches!(open(&root), Err(ChainError::PasswordMissing { .. })));
+    let middle = sealed.len() / 2;
+    sealed[middle] = if sealed[middle] == b'4' { b'5' } else { b'4' };
+    let damaged = with_hotkey(&sealed);
+    let error = Wallet::open(damaged.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap_err();
+    assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
+}
+
+#[test]
+fn passwords_give_the_keys_that_bittensor_derives() {
+    let keyfiles = &testing::json("wallet/vectors.json")["keyfiles"];
+    let nacl = super::sealed::nacl_key(PASSWORD.as_bytes()).unwrap();
+    assert_eq!(nacl.to_vec(), testing::bytes(&keyfiles["argon2i"]["derived_key_hex"]));
+    let fernet = super::sealed::fernet_key(PASSWORD.as_bytes());
+    let encoded = base64::engine::general_purpose::URL_SAFE.encode(*fernet);
+    assert_eq!(encoded, keyfiles["fernet_key_b64"].as_str().unwrap());
+    let token = keyfiles["fernet_text"].as_str().unwrap();
+    let open = |token: &str, key| super::sealed::open_fernet(token, key);
+    assert_eq!(open(token, &fernet).unwrap().to_vec(), keyfiles["plaintext"].as_str().unwrap().as_bytes());
+    assert!(open(token, &[7; 32]).is_none(), "another password's key");
+    assert!(open(&token.replacen('B', "C", 1), &fernet).is_none(), "damaged");
+    assert!(["", "gAAAAA", "gAAAAA==", "ü"].iter().all(|short| open(short, &fernet).is_none()));
+}
+
+#[test]
+fn what_ends_early_or_is_no_encryption_is_no_panic() {
+    for sealed in [
+        &b"$NACL"[..],
+        b"$NACLshort",
+        b"$ANSIBLE_VAULT",
+        b"$ANSIBLE_VAULT;1.1;AES256",
+        b"$ANSIBLE_VAULT;1.1;AES256\n",
+        b"$ANSIBLE_VAULT;1.1;AES256\nzz",
+        b"$ANSIBLE_VAULT;1.2;AES256;me\n00",
+        b"$ANSIBLE_VAULT;1.1;AES256\n300a300a30\n",
+    ] {
+        let root = with_hotkey(sealed);
+        let error = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, PASSWORD))).unwrap_err();
+        assert!(matches!(error, ChainError::PasswordWrong { .. }), "{error}");
+    }
+}
+
+/// Somebody at a terminal, who types this once.
+struct Typed(&'static str, std::cell::Cell<u32>);
+
+impl Passwords for Typed {
+    fn stored(&self, _: &str) -> Option<Zeroizing<String>> {
+        None
+    }
+
+    fn ask(&self, path: &Path) -> Option<Zeroizing<String>> {
+        assert!(path.ends_with("w/hotkeys/h"));
+        self.1.set(self.1.get() + 1);
+        Some(Zeroizing::new(self.0.to_owned()))
+    }
+}
+
+#[test]
+fn a_password_is_asked_for_once_and_only_where_the_environment_has_none() {
+    let root = with_hotkey(fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap());
+    let right = Typed(PASSWORD, 0.into());
+    assert!(Wallet::open_with(root.path(), "w", "h", &right).is_ok());
+    let wrong = Typed("battery staple", 0.into());
+    let error = Wallet::open_with(root.path(), "w", "h", &wrong).unwrap_err();
+    assert!(error.to_string().contains("this password does not open") && !error.to_string().contains("staple"));
+    assert_eq!((right.1.get(), wrong.1.get()), (1, 1));
+    let plain = with_hotkey(hotkey_file().to_string());
+    let nobody = Typed("", 0.into());
+    assert!(Wallet::open_with(plain.path(), "w", "h", &nobody).is_ok());
+    assert_eq!(nobody.1.get(), 0);
+}
+
+#[test]
+fn addresses_need_no_secret() {
+    let root = with_hotkey(fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap());
+    let hotkeys = root.path().join("w/hotkeys");
+    fs::write(hotkeys.join("plain"), hotkey_file().to_string()).unwrap();
+    fs::write(hotkeys.join("sealed"), fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap()).unwrap();
+    fs::copy(root.path().join("w/coldkeypub.txt"), hotkeys.join("sealedpub.txt")).unwrap();
+    let shown = Wallet::addresses(root.path(), "w").unwrap();
+    let cold = "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV";
+    let hot = "5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH";
+    assert_eq!(shown.coldkey, cold);
+    let address = |name: &str, address: Option<&str>| (name.to_owned(), address.map(str::to_owned));
+    assert_eq!(shown.hotkeys, [address("h", None), address("plain", Some(hot)), address("sealed", Some(cold))]);
+    assert!(matches!(Wallet::addresses(root.path(), "nobody"), Err(ChainError::KeyfileMissing { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_others_may_read_are_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = TempDir::new().unwrap();
+    Wallet::create_throwaway(root.path(), "demo", "miner").unwrap();
+    assert_eq!(Wallet::exposed(root.path(), "demo").unwrap(), []);
+    let [hotkey, coldkey] = ["hotkeys/miner", "coldkey"].map(|file| root.path().join("demo").join(file));
+    for (path, mode) in [(&hotkey, 0o640), (&coldkey, 0o604)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let found = Wallet::exposed(root.path(), "demo").unwrap();
+    assert_eq!(found, [Exposed { path: hotkey, mode: 0o640 }, Exposed { path: coldkey, mode: 0o604 }]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_keyfile_that_is_none_never_hangs() {
+    let root = with_hotkey("");
+    let path = root.path().join("w/hotkeys/h");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(open(&root).unwrap_err().to_string().contains("it is not a file"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(open(&root).unwrap_err().to_string().contains("it is not a file"));
+    fs::remove_dir(&path).unwrap();
+    fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    assert!(open(&root).unwrap_err().to_string().contains("it is too large"));
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! One connection that is made anew when it breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use subxt::rpcs::client::ReconnectingRpcClient;
+use subxt::rpcs::client::reconnecting_rpc_client::ExponentialBackoff;
+use subxt::rpcs::utils::url_is_secure;
+use subxt::rpcs::{Error, RpcClient};
+
+/// Tries to make a broken connection anew; with the pauses between them, some 50 seconds.
+const ATTEMPTS: usize = 12;
+const FIRST_PAUSE_MILLISECONDS: u64 = 100;
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// What a node answers at most: metadata is below one MiB, a page of storage below ten.
+const MOST_RESPONSE_BYTES: u32 = 32 << 20;
+
+/// The pauses between attempts. There are none before the first connection stands: an endpoint that is down is told at once.
+#[derive(Debug, Clone)]
+struct Pauses {
+    connected: Arc<AtomicBool>,
+    next: std::iter::Take<ExponentialBackoff>,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.connected.load(Relaxed) { self.next.next() } else { None }
+    }
+}
+
+/// Opens `endpoint`, `wss://…` or `ws://` on this machine.
+pub(super) async fn open(endpoint: &str) -> Result<RpcClient, Error> {
+    if !url_is_secure(endpoint)? {
+        return Err(Error::InsecureUrl(endpoint.to_owned()));
+    }
+    let connected = Arc::new(AtomicBool::new(false));
+    let backoff = ExponentialBackoff::from_millis(FIRST_PAUSE_MILLISECONDS).max_delay(LONGEST_PAUSE);
+    let pauses = Pauses { connected: connected.clone(), next: backoff.take(ATTEMPTS) };
+    let builder = ReconnectingRpcClient::builder().retry_policy(pauses).max_response_size(MOST_RESPONSE_BYTES);
+    let client = builder.build(endpoint).await.map_err(|e| Error::Client(Box::new(e)))?;
+    connected.store(true, Relaxed);
+    Ok(RpcClient::new(client))
+}
