@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod chain;
 mod ci;
 mod cli;
 mod compare;
@@ -19,6 +20,7 @@ mod localnet;
 mod log;
 mod oracle;
 mod python;
+mod register;
 mod schema;
 mod secrets;
 mod snapshot;
@@ -36,7 +38,7 @@ use deval_report::{Inputs, Report, Section};
 use serde::Serialize;
 
 use crate::{
-    cli::{Cli, Command, Format, ServeArgs},
+    cli::{Cli, Command, Format, ServeArgs, WalletCommand},
     context::Context,
     findings::Findings,
     steps::Pure,
@@ -75,10 +77,14 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
             shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
         }
         Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
+        Command::Register(flags) => {
+            shown(ui, register::register(&open()?, flags)?, register::RegisterReceipt::sections)
+        }
+        Command::Wallet(WalletCommand::Show) => shown(ui, wallet::show(&open()?)?, wallet::Addresses::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
-        Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
+        Command::Verdict { online } => shown(ui, views::verdict(&open()?, *online)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
         Command::Lineage { against } => lineage::run(&open()?, against),
         Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),

@@ -1,21 +1,27 @@
 //! `commit`: the model hash on chain, read back; then the repository is made public and verified as a stranger sees it.
 
+mod before;
+
 use anyhow::Context as _;
-use deval_chain::{Client, CommitmentPayload, parse_as_validator};
+use deval_chain::{CommitmentPayload, parse_as_validator};
 use deval_report::{
-    Diagnostic, Inputs, Report, Section, Step,
+    Diagnostic, Inputs, Network, Report, Section, Step,
     gates::{GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
+use self::before::Before;
 use super::{PublishReceipt, Watch, need, result_of};
-use crate::{context::Context, findings::Findings, hub, wallet};
+use crate::{chain, context::Context, findings::Findings, hub, wallet};
 
 /// What was committed on chain, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CommitReceipt {
     /// False when this is only the plan.
     pub(crate) executed: bool,
+    pub(crate) network: Network,
+    /// Hash of the chain's first block, which tells chains apart.
+    pub(crate) genesis: String,
     pub(crate) netuid: u16,
     pub(crate) hotkey: String,
     pub(crate) model_hash: String,
@@ -27,6 +33,8 @@ pub(crate) struct CommitReceipt {
     pub(crate) extrinsic: Option<String>,
     /// Whether the repository is public and was verified without a token.
     pub(crate) public: bool,
+    /// How the chain stood before.
+    pub(crate) before: Before,
     pub(crate) gates: Vec<GateVerdict>,
 }
 
@@ -38,37 +46,49 @@ pub(crate) fn commit(context: &Context, execute: bool) -> anyhow::Result<Report<
     let published = published(context)?;
     let wallet = wallet::open(context)?;
     let payload = CommitmentPayload::encode(&published.model_url, &published.model_hash)?;
+    let chain = chain::client(context)?;
+    let (netuid, hotkey) = (context.network().netuid(), wallet.hotkey_ss58());
+    let before = context.runtime.block_on(Before::read(&chain, netuid, &hotkey, &payload))?;
+    let mut diagnostics = wallet::exposed(context);
     let mut receipt = CommitReceipt {
         executed: false,
-        netuid: context.network().netuid(),
-        hotkey: wallet.hotkey_ss58(),
+        network: context.network(),
+        genesis: chain.genesis_hash(),
+        netuid,
+        hotkey,
         model_hash: published.model_hash.clone(),
         payload: payload.as_str().to_owned(),
-        block: None,
+        block: before.block,
         extrinsic: None,
         public: false,
+        before,
         gates: Vec::new(),
     };
-    let endpoint = context.chain_endpoint()?;
-    let chain = context.runtime.block_on(Client::connect(&endpoint, context.network()))?;
-    let mut diagnostics = Vec::new();
+    let refused = receipt.before.refused(netuid);
     if execute {
-        let outcome = context.runtime.block_on(chain.commit(receipt.netuid, &wallet, &payload))?;
+        refused
+            .filter(|finding| finding.code == before::NO_SPACE)
+            .map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
+        let outcome = context.runtime.block_on(chain.commit(netuid, &wallet, &payload))?;
         receipt.executed = true;
         receipt.block = Some(outcome.block_number);
         receipt.extrinsic = outcome.submitted.map(|submitted| submitted.extrinsic_hash);
         receipt.gates = chain_gates(&published, &outcome.read_back, outcome.block_number);
-        diagnostics = make_public(context, &published)?;
-        receipt.public = !diagnostics.iter().any(Diagnostic::is_error);
-        receipt.gates.extend(hub_gates(&diagnostics));
+        let seen = make_public(context, &published)?;
+        receipt.public = !seen.iter().any(Diagnostic::is_error);
+        receipt.gates.extend(hub_gates(&seen));
+        diagnostics.extend(seen);
     } else {
-        let found = context.runtime.block_on(chain.commitment(receipt.netuid, &receipt.hotkey))?;
-        receipt.block = found.filter(|found| found.payload == payload.as_bytes()).map(|found| found.block.into());
+        diagnostics.extend(refused);
     }
     let mut report = Report::new(Step::Commit.name(), inputs, diagnostics, Some(receipt));
     report.run = watch.stop(Vec::new(), serde_json::Value::Null);
     if execute {
         context.store.write(&report)?;
+        // The commitment stands whether or not the chain can be looked at once more.
+        if let Err(error) = chain::look(context) {
+            context.ui.say(format!("chain     not read for the verdict: {error:#}"));
+        }
     }
     Ok(report)
 }
@@ -78,7 +98,11 @@ fn published(context: &Context) -> anyhow::Result<PublishReceipt> {
     let published: PublishReceipt = result_of(context, Step::Publish)?;
     need(context, Step::Package)?;
     let staged = deval_hub::listing_digest(&hub::files(context)?);
-    if staged == published.listing && published.model_url == context.manifest.submission.model_url {
+    // A receipt of another network, or of another state of the submission, was made from another `validate`.
+    let validated = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
+    let validated = validated.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned));
+    let same = validated == Some(need(context, Step::Validate)?);
+    if same && staged == published.listing && published.model_url == context.manifest.submission.model_url {
         return Ok(published);
     }
     let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
@@ -138,6 +162,9 @@ impl CommitReceipt {
             .row("netuid", self.netuid)
             .row("hotkey", &self.hotkey)
             .row("payload", format!("{} ({} bytes)", self.payload, self.payload.len()));
+        if !self.executed {
+            section = self.before.rows(section);
+        }
         if let Some(block) = self.block {
             let how = match (&self.extrinsic, self.executed) {
                 (Some(hash), _) => format!("extrinsic {hash}"),
