@@ -89,7 +89,7 @@ impl Known {
             // What was done after the look has the last word.
             if let Some(look) = look.take_if(|look| {
                 let effect = matches!(step.kind(), Kind::Effect | Kind::LongRunning);
-                effect && look.run.started_unix < report.run.started_unix
+                effect && look.run.started_unix <= report.run.started_unix
             }) {
                 known.add(decided(look));
             }

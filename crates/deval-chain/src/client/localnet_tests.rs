@@ -95,6 +95,7 @@ async fn a_registration_costs_what_the_plan_said() {
     let own = graph.neuron(&hot).unwrap();
     assert_eq!((own.coldkey.as_str(), own.is_serving(), own.validator_permit), (cold.as_str(), false, false));
     assert!(client.register(NETUID, &key, &hot, 0).await.unwrap().already_there, "nothing to pay");
+    client.total_stake(NETUID, own.uid).await.unwrap();
 }
 
 #[tokio::test]

@@ -140,7 +140,6 @@ impl Client {
     }
 
     /// One look at the blocks that were finalised since; `next` is moved past them.
-    #[expect(clippy::type_complexity, reason = "an error of the look, nothing found, or what the extrinsic came to")]
     async fn look_from(
         &self,
         sent: &Sent<'_>,
