@@ -2,6 +2,7 @@
 //!
 //! - `tidy`: rules of the repository
 //! - `bad_input`: every kind of wrong input, with the message it gets
+//! - `chain`: wallet, registration, the plan of a commitment, the gates that the chain decides
 //! - `disk`: what is said of the weights: the hash explained, read again, compared with a base
 //! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
@@ -16,6 +17,7 @@
 //! - `obfuscation`: packages whose sources go through PyArmor
 
 mod bad_input;
+mod chain;
 mod clients;
 mod disk;
 mod gates;

@@ -132,6 +132,11 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
+    /// Register the hotkey on the subnet; the coldkey pays what the chain asks now.
+    Register(RegisterArgs),
+    /// The wallet that the manifest names.
+    #[command(subcommand)]
+    Wallet(WalletCommand),
     /// Serve the axon that tells validators where the model is.
     Serve(ServeArgs),
     /// How the submission stands: on the disk, on the Hub, on chain, at the axon. Exit 0 good, 1 something to act on, 2 not all was seen.
@@ -140,7 +145,11 @@ pub(crate) enum Command {
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
-    Verdict,
+    Verdict {
+        /// Look at the chain first; without this the last look counts, for an hour.
+        #[arg(long)]
+        online: bool,
+    },
     /// One HTML page of all reports.
     Report,
     /// How the model comes from its base, tensor by tensor.
@@ -214,6 +223,25 @@ pub(crate) struct FetchArgs {
     /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
     #[arg(long, value_name = "URL")]
     pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegisterArgs {
+    /// Do it; without this the plan is shown and nothing is changed.
+    #[arg(long)]
+    pub(crate) execute: bool,
+    /// The most it may burn; what it costs now, without this.
+    #[arg(long, value_name = "TAO")]
+    pub(crate) limit: Option<String>,
+    /// What you would be asked to type.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) confirm: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Its addresses, and nothing secret.
+    Show,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -437,9 +465,9 @@ pub(crate) enum SnapshotMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct ForecastArgs {
-    /// The leaderboard: CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
+    /// The leaderboard: `chain`, which makes one of the miners' incentives, or a file. CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
     /// `{"deval_leaderboard":1,"name":"…","miners":[{"uid":3,"score":0.7},…]}`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|chain")]
     pub(crate) leaderboard: PathBuf,
     /// Evaluation report to take our reward from; the submission's own by default.
     #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod chain;
 mod ci;
 mod cli;
 mod compare;
@@ -21,6 +22,7 @@ mod localnet;
 mod meter;
 mod oracle;
 mod python;
+mod register;
 mod schema;
 mod secrets;
 mod snapshot;
@@ -39,7 +41,7 @@ use deval_report::{Inputs, Report, Section};
 use serde::Serialize;
 
 use crate::{
-    cli::{Cli, Command, Format, ServeArgs},
+    cli::{Cli, Command, Format, ServeArgs, WalletCommand},
     context::Context,
     findings::Findings,
     steps::Pure,
@@ -79,6 +81,10 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Examples(command) => examples::run(command, ui),
         Command::Publish(arguments) => shown(ui, steps::publish(&open()?, arguments)?, steps::PublishReceipt::sections),
         Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect)?, steps::CommitReceipt::sections),
+        Command::Register(flags) => {
+            shown(ui, register::register(&open()?, flags)?, register::RegisterReceipt::sections)
+        }
+        Command::Wallet(WalletCommand::Show) => shown(ui, wallet::show(&open()?)?, wallet::Addresses::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
         Command::Serve(flags @ ServeArgs { settings_for: Some(hotkey), .. }) => {
             steps::print_settings(&open()?, flags, hotkey)
@@ -86,7 +92,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
         Command::Status(flags) => status::run(&cli.global, flags, ui),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
-        Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
+        Command::Verdict { online } => shown(ui, views::verdict(&open()?, *online)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
         Command::Lineage { against } => lineage::run(&open()?, against),
         Command::Inspect(arguments) => shown(ui, inspect::inspect(&open()?, arguments)?, inspect::Inspection::sections),
