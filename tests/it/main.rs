@@ -5,6 +5,8 @@
 //! - `disk`: what is said of the weights: the hash explained, read again, compared with a base
 //! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
+//! - `killed`: `publish` and `commit` killed at every write and request, and at random
+//! - `publishing`: plans, halves, races, progress, and the token that is nowhere to be seen
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
 //! - `lane`: the exact lane, the real image on the real engine
@@ -17,9 +19,11 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod killed;
 mod lane;
 mod numbers;
 mod obfuscation;
+mod publishing;
 mod serving;
 mod tidy;
 mod tiny;

@@ -5,6 +5,7 @@ mod examples;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deval_hub::Half;
 use deval_manifest::Gpu;
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
@@ -31,6 +32,25 @@ pub(crate) struct Global {
     /// Run check and build steps again, even when nothing changed.
     #[arg(long, global = true)]
     pub(crate) rerun: bool,
+    /// How work in progress is shown on standard error.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) progress: Progress,
+    /// Nothing on standard error but findings and errors.
+    #[arg(short, long, global = true, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+}
+
+/// How work in progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar on a terminal, else as `plain`.
+    Auto,
+    /// A line every ten seconds.
+    Plain,
+    /// One JSON object per line and second; remarks too.
+    Json,
+    /// Nothing.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +68,35 @@ pub(crate) struct Effect {
     /// Do it; without this the plan is shown and nothing outside the machine is changed.
     #[arg(long)]
     pub(crate) execute: bool,
+    /// Ask nothing: on finney the plan is otherwise confirmed by typing.
+    #[arg(long, requires = "execute")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) effect: Effect,
+    /// Publish this half and leave the other on the Hub as it is.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<HalfArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HalfArg {
+    /// The sources. No new model hash, so no chain commitment; but the date of the last Hub commit moves.
+    Pipeline,
+    /// Everything else: weights, tokenizer, coldkey.txt, model card.
+    Model,
+}
+
+impl HalfArg {
+    pub(crate) fn value(self) -> Half {
+        match self {
+            Self::Pipeline => Half::Pipeline,
+            Self::Model => Half::Model,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +128,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Examples(ExamplesCommand),
     /// Publish to the Hub: private, one Hub commit, read back.
-    Publish(Effect),
+    Publish(PublishArgs),
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
     /// Serve the axon that tells validators where the model is.
@@ -133,6 +182,9 @@ pub(crate) enum Command {
     /// An axon in a process of its own; started by `bench axon`.
     #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
     ServeForBench,
+    /// One upload in a process of its own; started by `bench upload`.
+    #[command(name = bench::upload::UPLOAD_COMMAND, hide = true)]
+    UploadForBench(bench::upload::Once),
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -409,6 +461,8 @@ pub(crate) enum Bench {
     Numbers,
     /// One read of over 4 GiB of weights, against upstream's loop in Python, openssl, sha256sum and sha2; and what needs no read.
     Hash,
+    /// Upload of 2 GB to the local Hub, against the newest huggingface_hub; peak memory.
+    Upload,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
 }

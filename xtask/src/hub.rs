@@ -1,7 +1,9 @@
 //! The submission's repository on the Hub.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
-use deval_hub::{Fetched, HubClient, HubError, LocalFile, RemoteFile, RemoteFiles, RepoId, Token};
+use deval_hub::{Fetched, HubClient, HubError, LocalFile, RemoteFile, RemoteFiles, RepoId, Stamp, Token};
 use deval_model::Package;
 use deval_report::{Inputs, Network, Report, Section, Step};
 use serde::Serialize;
@@ -13,8 +15,9 @@ const LOCAL_TOKEN: &str = "hf_local";
 
 /// A client with the miner's token.
 pub(crate) fn client(context: &Context) -> anyhow::Result<HubClient> {
-    let token = token(context)?
-        .context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
+    let token = token(context)?.context(
+        "no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest, or run `hf auth login`",
+    )?;
     Ok(HubClient::new(&context.hub_endpoint()?, Some(token), &context.out("hub"))?)
 }
 
@@ -26,16 +29,14 @@ pub(crate) fn reader(context: &Context) -> anyhow::Result<HubClient> {
 /// The same at another Hub than the manifest's, where one is named.
 pub(crate) fn reader_at(context: &Context, endpoint: Option<&str>) -> anyhow::Result<HubClient> {
     let Some(endpoint) = endpoint else { return reader(context) };
-    let token = context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]).map(|token| Token::new(&token)).transpose()?;
-    Ok(HubClient::new(endpoint, token, &context.out("hub"))?)
+    Ok(HubClient::new(endpoint, context.secrets.hub_token()?, &context.out("hub"))?)
 }
 
 fn token(context: &Context) -> anyhow::Result<Option<Token>> {
-    let token = match context.network() {
-        Network::Local => Some(LOCAL_TOKEN.to_owned()),
-        Network::Test | Network::Finney => context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]),
-    };
-    Ok(token.map(|token| Token::new(&token)).transpose()?)
+    match context.network() {
+        Network::Local => Ok(Some(Token::new(LOCAL_TOKEN)?)),
+        Network::Test | Network::Finney => context.secrets.hub_token(),
+    }
 }
 
 /// The repository that the manifest names.
@@ -46,13 +47,21 @@ pub(crate) fn repo(context: &Context) -> anyhow::Result<RepoId> {
 /// The staged tree with all its digests: small files from `package`, weights from `hash`.
 pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
     let package: Package = steps::result_of(context, Step::Package)?;
-    let weights = context.weights()?;
     let tree = steps::tree(context);
+    // Before the digests are known to be right for what lies there: what changes later has another stamp.
+    let stamps = package.files.iter().map(|file| {
+        let source = tree.join(&file.path);
+        let stamp = Stamp::of(&source).with_context(|| format!("cannot look at {}", source.display()))?;
+        Ok((file.path.clone(), stamp))
+    });
+    let stamps: BTreeMap<String, Stamp> = stamps.collect::<anyhow::Result<_>>()?;
+    let weights = context.weights_now()?;
     let file = |file: deval_model::PackageFile| {
         let of_weights = weights.files.iter().find(|known| known.name == file.path).map(|known| known.sha256.clone());
         let sha256 = file.sha256.or(of_weights).with_context(|| format!("no digest of {}", file.path))?;
-        let source = tree.join(&file.path);
-        Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1: file.git_sha1.unwrap_or_default() })
+        let (source, git_sha1) = (tree.join(&file.path), file.git_sha1.unwrap_or_default());
+        let stamp = *stamps.get(&file.path).context("every file was looked at")?;
+        Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1, stamp })
     };
     package.files.into_iter().map(file).collect()
 }

@@ -7,6 +7,7 @@ mod cargo;
 mod ci;
 mod cli;
 mod compare;
+mod confirm;
 mod context;
 mod demo;
 mod embedder;
@@ -18,6 +19,7 @@ mod inspect;
 mod lineage;
 mod localnet;
 mod log;
+mod meter;
 mod oracle;
 mod python;
 mod schema;
@@ -54,7 +56,7 @@ pub(crate) enum Verdict {
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let ui = Ui::new(cli.global.format);
+    let ui = Ui::new(&cli.global);
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
@@ -72,10 +74,8 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Compare { a, b, common, lead } => compare::run(a, b, *common, *lead, ui),
         Command::Forecast(arguments) => forecast::run(&open()?, arguments),
         Command::Examples(command) => examples::run(command, ui),
-        Command::Publish(effect) => {
-            shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
-        }
-        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
+        Command::Publish(arguments) => shown(ui, steps::publish(&open()?, arguments)?, steps::PublishReceipt::sections),
+        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect)?, steps::CommitReceipt::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
@@ -91,7 +91,8 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
-        Command::ServeForBench => bench::axon::serve().map(|()| Verdict::Ok),
+        Command::ServeForBench => bench::axon::serve(ui).map(|()| Verdict::Ok),
+        Command::UploadForBench(arguments) => bench::upload::upload_once(arguments, ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

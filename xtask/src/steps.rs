@@ -6,6 +6,7 @@ mod hash;
 mod package;
 mod publish;
 mod serve;
+mod transaction;
 mod validate;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

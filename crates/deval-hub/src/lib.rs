@@ -7,19 +7,20 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 creates the repository and changes its visibility. hf-xet, the engine of Hugging Face's own clients, sends file
-//! contents. Reading back, downloads and the Hub commit are requests made here, because hf-hub cannot read a remote sha256, cannot repeat
+//! hf-xet, the engine of Hugging Face's own clients, sends file contents; to a Hub without Xet they go by Git LFS. All requests are made
+//! here, because hf-hub 1.0.0 does not wait as long as a 429 asks, cannot read a remote sha256, cannot go on with a part of a file, cannot repeat
 //! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
 //! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet honours its tuning variables (`HF_XET_*`).
 
+mod commit;
 mod error;
 mod fetch;
-mod hf;
 mod http;
 mod journal;
+mod lfs;
 mod names;
 mod plan;
 mod ranges;
@@ -30,6 +31,7 @@ mod tests;
 mod token;
 mod upload;
 mod verify;
+mod visibility;
 mod xet;
 
 use std::collections::BTreeMap;
@@ -40,16 +42,16 @@ use sha2::Digest as _;
 
 pub use crate::error::HubError;
 pub use crate::fetch::{Fetched, is_unfinished};
-use crate::hf::HfHub;
 use crate::http::Api;
-pub use crate::journal::{Journal, Phase, Record};
-pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
+pub use crate::journal::{Effect, Journal, Phase, Record, Subject};
+pub use crate::plan::{Half, LocalFile, PlannedAdd, Stamp, UploadPlan, listing_digest};
 pub use crate::ranges::RemoteFiles;
 pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
 pub use crate::upload::{UploadEvent, UploadOutcome};
+pub use crate::verify::{Expected, Verified};
 pub use crate::xet::Transferred;
 
 /// A client of one Hub. Cheap to clone; needs a tokio runtime.
@@ -77,9 +79,14 @@ impl HubClient {
         remote::state(&self.api, repo).await
     }
 
-    /// What has to change so that the remote tree equals `local`. Pure.
-    pub fn plan(local: &[LocalFile], remote: &RemoteState) -> UploadPlan {
-        plan::plan(local, remote)
+    /// What has to change so that the remote tree equals `local`, or, with a half, so that this half does. Pure.
+    pub fn plan(local: &[LocalFile], remote: &RemoteState, half: Option<Half>) -> UploadPlan {
+        plan::plan(local, remote, half)
+    }
+
+    /// The endpoint, without anything secret in it.
+    pub fn endpoint(&self) -> String {
+        http::shown(self.api.endpoint())
     }
 
     /// Carries a plan out: creates the repository private if it is missing, sends contents by Xet, makes one Hub commit.
@@ -102,37 +109,36 @@ impl HubClient {
         Upload { api: &self.api, repo, local, journal, progress, cache }.run(plan).await
     }
 
-    /// Reads `main` back and compares it with `local`: set of files, sizes, digests, head, and that contents can be fetched.
+    /// Reads `main` back and compares it with what is expected: set of files, sizes, digests, head, that contents can be fetched, and
+    /// the hosts that LFS files redirect to (gates 12–14, 16, 23).
     ///
-    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled, and the
-    /// hosts that LFS files redirect to (gates 10, 12–14, 16, 23, 24). The size gate (15) is [`RemoteRepo::total_size`] against
-    /// the network's limits and is left to the caller.
+    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled (gates 10, 24). The
+    /// size gate (15) is [`RemoteRepo::total_size`] against the network's limits and is left to the caller.
     ///
     /// # Errors
-    /// Request errors. Anything wrong with the repository is a [`Diagnostic`].
-    pub async fn verify(
-        &self,
-        repo: &RepoId,
-        revision: &str,
-        local: &[LocalFile],
-        anonymous: bool,
-    ) -> Result<Vec<Diagnostic>, HubError> {
+    /// Request errors. Anything wrong with the repository is a finding.
+    pub async fn verify(&self, repo: &RepoId, expected: Expected<'_>, anonymous: bool) -> Result<Verified, HubError> {
         let api = if anonymous { self.api.anonymous() } else { self.api.clone() };
-        verify::verify(&api, repo, revision, local, anonymous).await
+        verify::verify(&api, repo, expected, anonymous).await
     }
 
-    /// The hosts that the bytes of the files come from, with the files of each, and a warning for every host that the firewall of the
+    /// How many of three reads in a row, without a token and without a second try, the Hub answers (GATES 11).
+    ///
+    /// # Errors
+    /// When a request cannot even be built.
+    pub async fn three_answers(&self, repo: &RepoId) -> Result<usize, HubError> {
+        verify::three_answers(&self.api.anonymous(), repo).await
+    }
+
+    /// The hosts that the bytes of the files come from, with their number, and a warning for every host that the firewall of the
     /// validator's container does not let through (GATES 23).
     ///
     /// # Errors
     /// Request errors.
-    pub async fn hosts(
-        &self,
-        files: &RemoteFiles,
-    ) -> Result<(BTreeMap<String, Vec<String>>, Vec<Diagnostic>), HubError> {
-        let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    pub async fn hosts(&self, files: &RemoteFiles) -> Result<(BTreeMap<String, usize>, Vec<Diagnostic>), HubError> {
+        let mut hosts = BTreeMap::new();
         for file in files.files().iter().filter(|file| matches!(file.digest, Digest::Sha256(_)) && file.size > 0) {
-            hosts.entry(files.host(file).await?).or_default().push(file.path.clone());
+            *hosts.entry(files.host(file).await?).or_default() += 1;
         }
         let findings = verify::check_hosts(&self.api, &hosts);
         Ok((hosts, findings))
@@ -149,7 +155,7 @@ impl HubClient {
     /// # Errors
     /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
     pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
-        HfHub::new(&self.api, repo)?.set_private(private).await?;
+        visibility::set_private(&self.api, repo, private).await?;
         match remote::is_private(&self.api, repo).await? {
             Some(now) if now == private => Ok(()),
             _ => Err(HubError::Visibility { repo: repo.to_string(), private }),

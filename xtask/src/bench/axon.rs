@@ -83,7 +83,7 @@ pub(super) fn run(amounts: Amounts, ui: Ui) -> anyhow::Result<Verdict> {
 }
 
 /// The other process: answers until its standard input closes, and says where on its first line.
-pub(crate) fn serve() -> anyhow::Result<()> {
+pub(crate) fn serve(ui: Ui) -> anyhow::Result<()> {
     let (miner, validator) = (key("//Alice//miner")?, key("//Bob//vali")?);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     runtime.block_on(async {
@@ -97,7 +97,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let _listening = Listening::start(listener, address, axon.clone());
         let router = monitor(axon, subnet, &miner.ss58());
         tokio::spawn(async move { axum::serve(watched, router).await });
-        Ui::new(crate::cli::Format::Human).print(format!("{address} {metrics}"));
+        ui.print(format!("{address} {metrics}"));
         tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
         anyhow::Ok(())
     })

@@ -1,4 +1,4 @@
-//! The way back, and what hf-hub is kept from.
+//! The way back, and what is kept from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -212,22 +212,22 @@ async fn a_redirected_change_of_visibility_does_not_reach_another_repository() {
     assert_eq!(bench.hub.count("/me/other/"), 0);
 }
 
-/// hf-hub reads its environment in this process, which holds traps for it.
+/// Clients of the Hub read their environment, which holds traps in this process.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the inner half of hf_hub_uses_nothing_of_the_users_own, which starts it"]
+#[ignore = "the inner half of nothing_of_the_users_own_is_used, which starts it"]
 async fn with_a_users_environment() {
     let bench = Bench::published().await;
     bench.fetch(false).await.unwrap();
     let stranger = client(&bench.hub, false);
     stranger.set_private(&bench.repo, false).await.unwrap();
-    let created = HfHub::new(&stranger.api, &bench.repo).unwrap().create_private(&|_, _| {}).await;
+    let created = crate::visibility::create_private(&stranger.api, &bench.repo, &|_, _| {}).await;
     assert!(matches!(created, Ok(false)), "{created:?}");
     let tokens = bench.hub.lock().tokens.clone();
     assert!(tokens.len() > 10 && tokens.iter().all(Option::is_none), "{tokens:?}");
 }
 
 #[test]
-fn hf_hub_uses_nothing_of_the_users_own() {
+fn nothing_of_the_users_own_is_used() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("token"), "hf_from_home").unwrap();
     let token_file = home.path().join("other-token");
