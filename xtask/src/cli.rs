@@ -192,6 +192,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
+    /// One upload in a process of its own; started by `bench upload`.
+    #[command(name = bench::upload::UPLOAD_COMMAND, hide = true)]
+    UploadForBench(bench::upload::Once),
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -511,6 +514,8 @@ pub(crate) enum Bench {
     Numbers,
     /// One read of over 4 GiB of weights, against upstream's loop in Python, openssl, sha256sum and sha2; and what needs no read.
     Hash,
+    /// Upload of 2 GB to the local Hub, against the newest huggingface_hub; peak memory.
+    Upload,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
 }
