@@ -15,6 +15,7 @@ mod examples;
 mod findings;
 mod forecast;
 mod hub;
+mod inspect;
 mod lineage;
 mod localnet;
 mod log;
@@ -81,15 +82,17 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
         Command::Lineage { against } => lineage::run(&open()?, against),
-        Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),
+        Command::Inspect(arguments) => shown(ui, inspect::inspect(&open()?, arguments)?, inspect::Inspection::sections),
+        Command::Fetch(arguments) => shown(ui, hub::fetch(&open()?, arguments)?, hub::Copied::sections),
         Command::Explain { gate } => views::explain(gate, ui),
         Command::Demo => demo::run(&open()?),
-        Command::Localnet(ports) => localnet::run(&open()?.out("localnet"), ports, ui).map(|()| Verdict::Ok),
+        Command::Localnet(arguments) => localnet::run(&open()?.out("localnet"), arguments, ui).map(|()| Verdict::Ok),
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
         Command::ServeForBench => bench::axon::serve(ui).map(|()| Verdict::Ok),
+        Command::UploadForBench(arguments) => bench::upload::upload_once(arguments, ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{HubError, Token};
 
-/// What this crate calls itself, also when hf-hub speaks for it.
-pub(crate) const USER_AGENT: &str = concat!("deval/", env!("CARGO_PKG_VERSION"));
+/// What this crate calls itself.
+const USER_AGENT: &str = concat!("deval/", env!("CARGO_PKG_VERSION"));
 
 /// How often and how patiently requests are repeated.
 #[derive(Debug, Clone, Copy)]
@@ -120,11 +120,6 @@ impl Api {
         &self.endpoint
     }
 
-    /// The token, for a client that makes its own header of it.
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.auth.as_ref()?.to_str().ok()?.strip_prefix("Bearer ")
-    }
-
     /// URL of the endpoint with further path segments, each encoded as one.
     pub(crate) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
@@ -213,7 +208,7 @@ impl Api {
 }
 
 /// A pool of connections for one endpoint.
-pub(crate) fn transport(endpoint: &Url, redirects: Policy) -> Result<reqwest::Client, HubError> {
+fn transport(endpoint: &Url, redirects: Policy) -> Result<reqwest::Client, HubError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirects)
@@ -292,7 +287,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What the body of a refusal says, shortened.
-pub(crate) fn body_message(body: &[u8]) -> String {
+fn body_message(body: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|v| v.get("error")).and_then(|v| v.as_str());
     let text = message.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);

@@ -12,12 +12,12 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use crate::commit::LOCK_TRIES;
-use crate::hf;
 use crate::http::{Answer, Api, Tries, shown};
 use crate::journal::{Effect, Journal};
 use crate::lfs;
 use crate::plan::{LocalFile, UploadPlan, plan};
 use crate::remote::{self, RemoteRepo, RemoteState, model_url};
+use crate::visibility;
 use crate::xet::{self, Transferred};
 use crate::{HubError, RepoId};
 
@@ -173,7 +173,8 @@ impl Upload<'_> {
         let mut tries = Tries::new(self.api.retry);
         let mut created = false;
         loop {
-            created |= hf::create_private(self.api, self.repo, &|error, pause| self.waiting(error, pause)).await?;
+            created |=
+                visibility::create_private(self.api, self.repo, &|error, pause| self.waiting(error, pause)).await?;
             if let RemoteState::Present(found) = remote::state(self.api, self.repo).await? {
                 return Ok((found, created));
             }

@@ -2,6 +2,8 @@
 
 mod template;
 
+pub(crate) use template::check as chat_template;
+
 use deval_model::{Findings, Submission};
 use deval_report::{
     Diagnostic, Inputs, Section, Step,

@@ -1,4 +1,4 @@
-//! The client against the local Hub: real contents, through hf-xet's store and back through hf-hub.
+//! The client against the local Hub: real contents, through hf-xet's store and back.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -61,8 +61,21 @@ pub(super) struct Creation {
     organization: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
-    private: bool,
+    private: Option<bool>,
+    visibility: Option<Visibility>,
+}
+
+/// What newer clients (huggingface_hub 2) send in the place of `private`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Visibility {
+    Public,
+    Private,
+}
+
+/// Whether a request asks for a private or a public repository, if it says.
+fn is_private(private: Option<bool>, visibility: Option<Visibility>) -> Option<bool> {
+    private.or(visibility.map(|visibility| visibility == Visibility::Private))
 }
 
 pub(super) async fn create(
@@ -78,8 +91,8 @@ pub(super) async fn create(
     let (ns, name) = creation.name.split_once('/').unwrap_or((ns, &creation.name));
     let id = RepoId::new(ns, name)
         .ok_or_else(|| Refusal::bad_request(format!("{ns:?}/{name:?} is no valid repository id")))?;
-    let settings =
-        Settings { private: creation.private, gated: json!(false), created_at: date::now(), disabled: false };
+    let private = is_private(creation.private, creation.visibility).unwrap_or(false);
+    let settings = Settings { private, gated: json!(false), created_at: date::now(), disabled: false };
     let _writing = hub.store.lock();
     let created = hub.store.create(&id, &settings, initial_commit(&hub)?)?;
     let url = format!("{}/{id}", base_url(&headers));
@@ -122,6 +135,7 @@ fn initial_commit(hub: &Hub) -> Result<Draft, Refusal> {
 #[derive(Deserialize)]
 pub(super) struct SettingsChange {
     private: Option<bool>,
+    visibility: Option<Visibility>,
     gated: Option<Value>,
 }
 
@@ -134,7 +148,7 @@ pub(super) async fn settings(
 ) -> Result<Json<Value>, Refusal> {
     let _writing = hub.store.lock();
     let mut repo = hub.writable(&headers, &ns, &name)?;
-    if let Some(private) = change.private {
+    if let Some(private) = is_private(change.private, change.visibility) {
         repo.settings.private = private;
     }
     if let Some(gated) = change.gated {

@@ -13,7 +13,7 @@ const USER: &str = "# RAG Context\nAda wrote {the} report & \"sent\" it.\n# LLM 
 
 /// What is wrong with the template of `tokenizer_config.json`, as a finding at `file`; `None` also when there is none, which is found
 /// elsewhere.
-pub(super) fn check(model_dir: &Path, file: &str) -> Option<Diagnostic> {
+pub(crate) fn check(model_dir: &Path, file: &str) -> Option<Diagnostic> {
     let template = match ChatTemplate::of_tokenizer_config(model_dir) {
         Ok(template) => template?,
         Err(error) => return Some(unusable("cannot be compiled", &error, file)),
