@@ -6,8 +6,11 @@
 //! - `disk`: what is said of the weights: the hash explained, read again, compared with a base
 //! - `gates`: `validate`, `verdict`, `explain`, and folders that hold what they should not
 //! - `way`: the whole way on a tiny model, against the local Hub and the local chain
+//! - `killed`: `publish` and `commit` killed at every write and request, and at random
+//! - `publishing`: plans, halves, races, progress, and the token that is nowhere to be seen
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `serving`: the axon as a miner runs it
+//! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
@@ -19,10 +22,13 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod killed;
 mod lane;
 mod numbers;
 mod obfuscation;
+mod publishing;
 mod serving;
+mod status;
 mod tidy;
 mod tiny;
 mod way;

@@ -46,6 +46,11 @@ impl Localnet {
         let text = |name: &str| ready[name].as_str().expect("an address").to_owned();
         Self { hub: text("hub"), chain: text("chain"), child }
     }
+
+    /// As a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("SIGKILL");
+    }
 }
 
 impl Drop for Localnet {

@@ -154,7 +154,7 @@ fn repository(context: &Context) -> Option<(bool, String)> {
     let files = hub::files(context).ok()?;
     let (hub, repo) = (hub::reader(context).ok()?, hub::repo(context).ok()?);
     let remote = context.runtime.block_on(hub.remote_state(&repo)).ok()?;
-    let differ = HubClient::plan(&files, &remote);
+    let differ = HubClient::plan(&files, &remote, None);
     Some(match &remote {
         RemoteState::Present(found) if differ.is_empty() => {
             (true, format!("revision {}", found.head.as_deref().unwrap_or("unknown")))

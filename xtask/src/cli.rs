@@ -4,7 +4,9 @@ mod examples;
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deval_hub::Half;
 use deval_manifest::Gpu;
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
@@ -31,6 +33,25 @@ pub(crate) struct Global {
     /// Run check and build steps again, even when nothing changed.
     #[arg(long, global = true)]
     pub(crate) rerun: bool,
+    /// How work in progress is shown on standard error.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) progress: Progress,
+    /// Nothing on standard error but findings and errors.
+    #[arg(short, long, global = true, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+}
+
+/// How work in progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar on a terminal, else as `plain`.
+    Auto,
+    /// A line every ten seconds.
+    Plain,
+    /// One JSON object per line and second; remarks too.
+    Json,
+    /// Nothing.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +69,35 @@ pub(crate) struct Effect {
     /// Do it; without this the plan is shown and nothing outside the machine is changed.
     #[arg(long)]
     pub(crate) execute: bool,
+    /// Ask nothing: on finney the plan is otherwise confirmed by typing.
+    #[arg(long, requires = "execute")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) effect: Effect,
+    /// Publish this half and leave the other on the Hub as it is.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<HalfArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HalfArg {
+    /// The sources. No new model hash, so no chain commitment; but the date of the last Hub commit moves.
+    Pipeline,
+    /// Everything else: weights, tokenizer, coldkey.txt, model card.
+    Model,
+}
+
+impl HalfArg {
+    pub(crate) fn value(self) -> Half {
+        match self {
+            Self::Pipeline => Half::Pipeline,
+            Self::Model => Half::Model,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +129,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Examples(ExamplesCommand),
     /// Publish to the Hub: private, one Hub commit, read back.
-    Publish(Effect),
+    Publish(PublishArgs),
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
     /// Register the hotkey on the subnet; the coldkey pays what the chain asks now.
@@ -89,6 +139,9 @@ pub(crate) enum Command {
     Wallet(WalletCommand),
     /// Serve the axon that tells validators where the model is.
     Serve(ServeArgs),
+    /// How the submission stands: on the disk, on the Hub, on chain, at the axon. Exit 0 good, 1 something to act on, 2 not all was seen.
+    #[command(after_long_help = crate::status::reasons_help())]
+    Status(StatusArgs),
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
@@ -142,9 +195,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
-    /// An axon in a process of its own; started by `bench axon`.
-    #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
-    ServeForBench,
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -157,15 +207,11 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegisterArgs {
-    /// Do it; without this the plan is shown and nothing is changed.
-    #[arg(long)]
-    pub(crate) execute: bool,
+    #[command(flatten)]
+    pub(crate) effect: Effect,
     /// The most it may burn; what it costs now, without this.
     #[arg(long, value_name = "TAO")]
     pub(crate) limit: Option<String>,
-    /// What you would be asked to type.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) confirm: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -191,11 +237,35 @@ pub(crate) struct ServeArgs {
     /// Print what keeps the axon running on this machine, and do nothing else.
     #[arg(long, value_enum, conflicts_with = "execute")]
     pub(crate) print: Option<Keeper>,
+    /// Print what a running server of this hotkey would serve now; its reload asks.
+    #[arg(long, value_name = "HOTKEY", hide = true, conflicts_with_all = ["execute", "print"])]
+    pub(crate) settings_for: Option<String>,
     #[command(flatten)]
     pub(crate) external: ExternalArgs,
     /// How what happens is told on standard error while serving.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) log: LogFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    /// Look again and again until stopped, and tell what changed.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) every: u64,
+    /// Send each change there, as JSON, until it is taken. The address is never shown.
+    #[arg(long, value_name = "URL", env = "DEVAL_WEBHOOK", hide_env_values = true)]
+    pub(crate) webhook: Option<String>,
+    /// When the validator's running round began (RFC 3339), for gate 33.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) round_start: Option<DateTime<Utc>>,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    time.map_err(|error| format!("expected a time such as 2026-11-29T18:00:00Z: {error}"))
 }
 
 /// The address that validators reach; each stands for a key of the manifest's [axon] table.

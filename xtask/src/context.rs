@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use deval_axon::start::Companion;
 use deval_manifest::{Backend, Manifest, Parsed, Reading, Until, parse};
 use deval_model::{WeightsDigest, digest_weights};
 use deval_report::{Diagnostic, Network, Step};
@@ -155,6 +156,12 @@ impl Context {
         if let Some(known) = self.weights.get() {
             return Ok(known);
         }
+        let digest = self.weights_now()?;
+        Ok(self.weights.get_or_init(|| digest))
+    }
+
+    /// Digests of the weights as they are now, whatever this run knows of them: looked at again, and read only where they changed.
+    pub(crate) fn weights_now(&self) -> anyhow::Result<WeightsDigest> {
         let bar = self.ui.bar("reading the weights", 0, Unit::Bytes);
         let cache = self.weights_cache();
         let started = Instant::now();
@@ -169,7 +176,7 @@ impl Context {
             let (gigabytes, rate) = (bytes / 1e9, bytes / 1e9 / seconds.max(1e-9));
             self.ui.say(format!("read {gigabytes:.2} GB of weights in {seconds:.1} s ({rate:.2} GB/s)"));
         }
-        Ok(self.weights.get_or_init(|| digest))
+        Ok(digest)
     }
 
     /// The local Hub and chain, started when first asked for.
@@ -179,6 +186,11 @@ impl Context {
         }
         let started = Localnet::reuse_or_start(&self.out("localnet"), self.ui)?;
         Ok(self.localnet.get_or_init(|| started))
+    }
+
+    /// The local Hub and chain, if this process started them, as the program that takes its place knows them.
+    pub(crate) fn companion(&self) -> anyhow::Result<Option<Companion>> {
+        self.localnet.get().map_or(Ok(None), Localnet::survive)
     }
 
     /// The Hub's endpoint: the manifest's, else the network's own.

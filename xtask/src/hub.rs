@@ -1,10 +1,10 @@
 //! The submission's repository on the Hub.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
-use deval_hub::{HubClient, LocalFile, RepoId, Token};
-use deval_model::Package;
+use deval_hub::{HubClient, LocalFile, RepoId, Stamp, Token};
+use deval_model::{Package, PackageFile, WeightsDigest};
 use deval_report::{Network, Step};
 
 use crate::{Verdict, context::Context, steps, ui::Unit};
@@ -14,8 +14,9 @@ const LOCAL_TOKEN: &str = "hf_local";
 
 /// A client with the miner's token.
 pub(crate) fn client(context: &Context) -> anyhow::Result<HubClient> {
-    let token = token(context)?
-        .context("no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest")?;
+    let token = token(context)?.context(
+        "no Hugging Face token: set HUGGINGFACE_TOKEN in the environment or in `.env` beside the manifest, or run `hf auth login`",
+    )?;
     Ok(HubClient::new(&context.hub_endpoint()?, Some(token), &context.out("hub"))?)
 }
 
@@ -24,12 +25,17 @@ pub(crate) fn reader(context: &Context) -> anyhow::Result<HubClient> {
     Ok(HubClient::new(&context.hub_endpoint()?, token(context)?, &context.out("hub"))?)
 }
 
+/// A client with the miner's token for the Hub at `endpoint`; nothing without a token.
+pub(crate) fn owner(endpoint: &str, context: &Context) -> anyhow::Result<Option<HubClient>> {
+    let client = |token| HubClient::new(endpoint, Some(token), &context.out("hub"));
+    Ok(token(context)?.map(client).transpose()?)
+}
+
 fn token(context: &Context) -> anyhow::Result<Option<Token>> {
-    let token = match context.network() {
-        Network::Local => Some(LOCAL_TOKEN.to_owned()),
-        Network::Test | Network::Finney => context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]),
-    };
-    Ok(token.map(|token| Token::new(&token)).transpose()?)
+    match context.network() {
+        Network::Local => Ok(Some(Token::new(LOCAL_TOKEN)?)),
+        Network::Test | Network::Finney => context.secrets.hub_token(),
+    }
 }
 
 /// The repository that the manifest names.
@@ -40,13 +46,43 @@ pub(crate) fn repo(context: &Context) -> anyhow::Result<RepoId> {
 /// The staged tree with all its digests: small files from `package`, weights from `hash`.
 pub(crate) fn files(context: &Context) -> anyhow::Result<Vec<LocalFile>> {
     let package: Package = steps::result_of(context, Step::Package)?;
-    let weights = context.weights()?;
+    // Before the digests are known to be right for what lies there: what changes later has another stamp.
+    let stamps = stamps(context, &package)?;
+    joined(context, package, &context.weights_now()?, &stamps)
+}
+
+/// The same of a package and the digests of its weights, wherever they are from.
+pub(crate) fn files_of(context: &Context, package: Package, weights: &WeightsDigest) -> anyhow::Result<Vec<LocalFile>> {
+    let stamps = stamps(context, &package)?;
+    joined(context, package, weights, &stamps)
+}
+
+/// By path in the repository.
+type Stamps = BTreeMap<String, Stamp>;
+
+fn stamps(context: &Context, package: &Package) -> anyhow::Result<Stamps> {
     let tree = steps::tree(context);
-    let file = |file: deval_model::PackageFile| {
+    let stamp = |file: &PackageFile| {
+        let source = tree.join(&file.path);
+        let stamp = Stamp::of(&source).with_context(|| format!("cannot look at {}", source.display()))?;
+        Ok((file.path.clone(), stamp))
+    };
+    package.files.iter().map(stamp).collect()
+}
+
+fn joined(
+    context: &Context,
+    package: Package,
+    weights: &WeightsDigest,
+    stamps: &Stamps,
+) -> anyhow::Result<Vec<LocalFile>> {
+    let tree = steps::tree(context);
+    let file = |file: PackageFile| {
         let of_weights = weights.files.iter().find(|known| known.name == file.path).map(|known| known.sha256.clone());
         let sha256 = file.sha256.or(of_weights).with_context(|| format!("no digest of {}", file.path))?;
-        let source = tree.join(&file.path);
-        Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1: file.git_sha1.unwrap_or_default() })
+        let (source, git_sha1) = (tree.join(&file.path), file.git_sha1.unwrap_or_default());
+        let stamp = *stamps.get(&file.path).context("every file was looked at")?;
+        Ok(LocalFile { source, path: file.path, size: file.size, sha256, git_sha1, stamp })
     };
     package.files.into_iter().map(file).collect()
 }

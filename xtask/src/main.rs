@@ -8,6 +8,7 @@ mod chain;
 mod ci;
 mod cli;
 mod compare;
+mod confirm;
 mod context;
 mod demo;
 mod embedder;
@@ -17,13 +18,14 @@ mod forecast;
 mod hub;
 mod lineage;
 mod localnet;
-mod log;
+mod meter;
 mod oracle;
 mod python;
 mod register;
 mod schema;
 mod secrets;
 mod snapshot;
+mod status;
 mod steps;
 mod store;
 mod testing;
@@ -50,15 +52,18 @@ use crate::{
 pub(crate) enum Verdict {
     Ok,
     Findings,
+    /// Something could not be looked at.
+    Unseen,
 }
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let ui = Ui::new(cli.global.format);
+    let ui = Ui::new(&cli.global);
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
+        Ok(Verdict::Unseen) => ExitCode::from(2),
         Err(error) => failed(&error, matches.subcommand_name().unwrap_or_default(), cli.global.format, ui),
     }
 }
@@ -73,16 +78,18 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Compare { a, b, common, lead } => compare::run(a, b, *common, *lead, ui),
         Command::Forecast(arguments) => forecast::run(&open()?, arguments),
         Command::Examples(command) => examples::run(command, ui),
-        Command::Publish(effect) => {
-            shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
-        }
-        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
+        Command::Publish(arguments) => shown(ui, steps::publish(&open()?, arguments)?, steps::PublishReceipt::sections),
+        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect)?, steps::CommitReceipt::sections),
         Command::Register(flags) => {
             shown(ui, register::register(&open()?, flags)?, register::RegisterReceipt::sections)
         }
         Command::Wallet(WalletCommand::Show) => shown(ui, wallet::show(&open()?)?, wallet::Addresses::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
+        Command::Serve(flags @ ServeArgs { settings_for: Some(hotkey), .. }) => {
+            steps::print_settings(&open()?, flags, hotkey)
+        }
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
+        Command::Status(flags) => status::run(&cli.global, flags, ui),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
         Command::Verdict { online } => shown(ui, views::verdict(&open()?, *online)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
@@ -95,7 +102,6 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
-        Command::ServeForBench => bench::axon::serve().map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

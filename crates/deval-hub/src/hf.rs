@@ -4,16 +4,36 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use hf_hub::{HFClient, HFError, RepoTypeModel};
+use hf_hub::{HFClient, HFError};
 use reqwest::redirect::Policy;
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
+use serde_json::json;
 
 use crate::http::{Api, OnPause, USER_AGENT, body_message, shown, transport};
+use crate::remote::model_url;
 use crate::{HubError, RepoId};
 
 /// Given to hf-hub when there is no token. Left without one it would take the user's from `HF_TOKEN` or a file; one that no header
 /// can hold makes it send none.
 const NO_TOKEN: &str = "\n";
+
+/// Creates the repository, private. `false` when there is one, which an earlier request with a lost answer may have made, or one in
+/// the making. Not hf-hub's own call: it does not tell how long a 429 asks to wait.
+pub(crate) async fn create_private(api: &Api, repo: &RepoId, on_pause: OnPause<'_>) -> Result<bool, HubError> {
+    let url = api.url(["api", "repos", "create"]);
+    let body = json!({"name": repo.name(), "organization": repo.namespace(), "type": "model", "private": true});
+    match api.send(api.request(Method::POST, url).json(&body), on_pause).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks for a visibility.
+pub(crate) async fn set_private(api: &Api, repo: &RepoId, private: bool) -> Result<(), HubError> {
+    let url = model_url(api, repo, &["settings"]);
+    api.send(api.request(Method::PUT, url).json(&json!({"private": private})), &|_, _| {}).await.map(drop)
+}
 
 /// hf-hub's client of one repository.
 pub(crate) struct HfHub<'a> {
@@ -35,29 +55,6 @@ impl<'a> HfHub<'a> {
             .build()
             .map_err(|e| HubError::Endpoint { endpoint: shown(endpoint), reason: e.to_string() })?;
         Ok(Self { api, repo, client })
-    }
-
-    /// Creates the repository, private. `false` when there is one, which an earlier request with a lost answer may have made.
-    pub(crate) async fn create_private(&self, on_pause: OnPause<'_>) -> Result<bool, HubError> {
-        let id = self.repo.as_str();
-        let call = || async move {
-            let call = self.client.create_repository().repo_id(id).repo_type(RepoTypeModel).private(true);
-            call.send().await.map_err(|error| self.error(error, Path::new("")))
-        };
-        match self.api.repeat(on_pause, call).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks for a visibility.
-    pub(crate) async fn set_private(&self, private: bool) -> Result<(), HubError> {
-        let model = &self.client.model(self.repo.namespace(), self.repo.name());
-        let call = || async move {
-            model.update_settings().private(private).send().await.map_err(|error| self.error(error, Path::new("")))
-        };
-        self.api.repeat(&|_, _| {}, call).await
     }
 
     /// Downloads one file to its place under `dir`, whatever stands there.
@@ -90,6 +87,7 @@ impl<'a> HfHub<'a> {
                 status: context.status,
                 message: context.server_message.unwrap_or_else(|| body_message(context.body.as_bytes())),
                 code: context.error_code.unwrap_or_default(),
+                wait: None,
             },
             HFError::Request { source, url } => self.broken(&source, url.as_deref()),
             HFError::Io(source) => HubError::Disk { path: path.to_owned(), source },

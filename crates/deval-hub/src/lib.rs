@@ -7,19 +7,21 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 creates the repository, changes its visibility and downloads. hf-xet, the engine of Hugging Face's own clients, sends
-//! file contents. Reading back and the Hub commit are requests made here, because hf-hub cannot read a remote sha256, cannot repeat
+//! hf-hub 1.0.0 downloads. hf-xet, the engine of Hugging Face's own clients, sends file contents; to a Hub without Xet they go by Git
+//! LFS. The other requests are made here, because hf-hub does not wait as long as a 429 asks, cannot read a remote sha256, cannot repeat
 //! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
 //! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet honours its tuning variables (`HF_XET_*`).
 
+mod commit;
 mod error;
 mod fetch;
 mod hf;
 mod http;
 mod journal;
+mod lfs;
 mod plan;
 mod ranges;
 mod remote;
@@ -33,20 +35,19 @@ mod xet;
 
 use std::path::{Path, PathBuf};
 
-use deval_report::Diagnostic;
 use sha2::Digest as _;
 
 pub use crate::error::HubError;
-use crate::hf::HfHub;
 use crate::http::Api;
-pub use crate::journal::{Journal, Phase, Record};
-pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
+pub use crate::journal::{Effect, Journal, Phase, Record, Subject};
+pub use crate::plan::{Half, LocalFile, PlannedAdd, Stamp, UploadPlan, listing_digest};
 pub use crate::ranges::RemoteFiles;
 pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState, Snapshot};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
 pub use crate::upload::{UploadEvent, UploadOutcome};
+pub use crate::verify::{Expected, Verified};
 pub use crate::xet::Transferred;
 
 /// A client of one Hub. Cheap to clone; needs a tokio runtime.
@@ -74,9 +75,14 @@ impl HubClient {
         remote::state(&self.api, repo).await
     }
 
-    /// What has to change so that the remote tree equals `local`. Pure.
-    pub fn plan(local: &[LocalFile], remote: &RemoteState) -> UploadPlan {
-        plan::plan(local, remote)
+    /// What has to change so that the remote tree equals `local`, or, with a half, so that this half does. Pure.
+    pub fn plan(local: &[LocalFile], remote: &RemoteState, half: Option<Half>) -> UploadPlan {
+        plan::plan(local, remote, half)
+    }
+
+    /// The endpoint, without anything secret in it.
+    pub fn endpoint(&self) -> String {
+        http::shown(self.api.endpoint())
     }
 
     /// Carries a plan out: creates the repository private if it is missing, sends contents by Xet, makes one Hub commit.
@@ -99,23 +105,25 @@ impl HubClient {
         Upload { api: &self.api, repo, local, journal, progress, cache }.run(plan).await
     }
 
-    /// Reads `main` back and compares it with `local`: set of files, sizes, digests, head, and that contents can be fetched.
+    /// Reads `main` back and compares it with what is expected: set of files, sizes, digests, head, that contents can be fetched, and
+    /// the hosts that LFS files redirect to (gates 12–14, 16, 23).
     ///
-    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled, and the
-    /// hosts that LFS files redirect to (gates 10, 12–14, 16, 23, 24). The size gate (15) is [`RemoteRepo::total_size`] against
-    /// the network's limits and is left to the caller.
+    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled (gates 10, 24). The
+    /// size gate (15) is [`RemoteRepo::total_size`] against the network's limits and is left to the caller.
     ///
     /// # Errors
-    /// Request errors. Anything wrong with the repository is a [`Diagnostic`].
-    pub async fn verify(
-        &self,
-        repo: &RepoId,
-        revision: &str,
-        local: &[LocalFile],
-        anonymous: bool,
-    ) -> Result<Vec<Diagnostic>, HubError> {
+    /// Request errors. Anything wrong with the repository is a finding.
+    pub async fn verify(&self, repo: &RepoId, expected: Expected<'_>, anonymous: bool) -> Result<Verified, HubError> {
         let api = if anonymous { self.api.anonymous() } else { self.api.clone() };
-        verify::verify(&api, repo, revision, local, anonymous).await
+        verify::verify(&api, repo, expected, anonymous).await
+    }
+
+    /// How many of three reads in a row, without a token and without a second try, the Hub answers (GATES 11).
+    ///
+    /// # Errors
+    /// When a request cannot even be built.
+    pub async fn three_answers(&self, repo: &RepoId) -> Result<usize, HubError> {
+        verify::three_answers(&self.api.anonymous(), repo).await
     }
 
     /// Makes a repository private or public, and reads it back. No Hub commit is made, so its date does not move (GATES 33).
@@ -123,7 +131,7 @@ impl HubClient {
     /// # Errors
     /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
     pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
-        HfHub::new(&self.api, repo)?.set_private(private).await?;
+        hf::set_private(&self.api, repo, private).await?;
         match remote::is_private(&self.api, repo).await? {
             Some(now) if now == private => Ok(()),
             _ => Err(HubError::Visibility { repo: repo.to_string(), private }),

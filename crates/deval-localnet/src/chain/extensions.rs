@@ -1,4 +1,4 @@
-//! The two transaction extensions that subtensor has of its own.
+//! The transaction extensions that subtensor has of its own.
 
 use frame_support::dispatch::DispatchInfo;
 use frame_support::pallet_prelude::*;
@@ -92,6 +92,30 @@ impl TransactionExtension<RuntimeCall> for SubtensorTransactionExtension {
     }
 
     impl_tx_ext_default!(RuntimeCall; weight prepare);
+}
+
+/// Extensions that upstream has and that a miner's calls pass: they check nothing here, but are signed for by name.
+macro_rules! empty_extensions {
+    ($($name:ident: $doc:literal),*) => {
+        $(#[doc = $doc]
+        #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+        pub struct $name;
+
+        impl TransactionExtension<RuntimeCall> for $name {
+            const IDENTIFIER: &'static str = stringify!($name);
+            type Implicit = ();
+            type Val = ();
+            type Pre = ();
+
+            impl_tx_ext_default!(RuntimeCall; weight validate prepare);
+        })*
+    };
+}
+
+empty_extensions! {
+    SudoTransactionExtension: "Upstream: refuses root's calls of others.",
+    CheckShieldedTxValidity: "Upstream: checks encrypted transactions.",
+    DrandPriority: "Upstream: puts drand's pulses first."
 }
 
 /// Upstream's `CustomTransactionError`.

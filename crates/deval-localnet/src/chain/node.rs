@@ -1,4 +1,4 @@
-//! The chain itself: state by block, one block per extrinsic, finality one block behind.
+//! The chain itself: blocks, the state after each, and finality some blocks behind.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -13,6 +13,7 @@ use sp_runtime::{BuildStorage, Digest};
 use sp_state_machine::BasicExternalities;
 use tokio::sync::watch;
 
+use crate::chain::pool::{self, Applied, Pool, Waiting};
 use crate::chain::runtime::{
     AccountId, BalancesConfig, Executive, Header, RuntimeGenesisConfig, SubtensorModuleConfig, System,
     UncheckedExtrinsic, dispatch,
@@ -24,7 +25,7 @@ use crate::chain::{ChainConfig, ChainError};
 const NETUIDS: [u16; 2] = [15, 202];
 
 /// Public key of `//Alice`, who owns the subnets and the money.
-const ALICE: [u8; 32] = [
+pub(crate) const ALICE: [u8; 32] = [
     0xd4, 0x35, 0x93, 0xc7, 0x15, 0xfd, 0xd3, 0x1c, 0x61, 0x14, 0x1a, 0xbd, 0x04, 0xa9, 0x9f, 0xd6, 0x82, 0x2c, 0x85,
     0x58, 0x85, 0x4c, 0xcd, 0xe3, 0x9a, 0x56, 0x84, 0xe7, 0xa5, 0x6d, 0xa2, 0x7d,
 ];
@@ -37,35 +38,48 @@ const MAX_CALL_DEPTH: u32 = 8;
 
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Where a submitted extrinsic ended up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Inclusion {
-    /// BLAKE2b-256 of the extrinsic.
-    pub(crate) extrinsic: H256,
-    /// The block that holds it; final, because an empty block was sealed after it.
-    pub(crate) block: H256,
-}
-
-/// Why an extrinsic is in no block.
+/// Why an extrinsic is not taken.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// It does not decode.
     Format,
     /// The runtime refuses it.
     Invalid(TransactionValidityError),
+    /// It waits already.
+    AlreadyImported(H256),
+    /// Another one of the same sender and nonce waits.
+    Priority {
+        /// The priority of the one that waits.
+        old: u64,
+        /// The priority of this one.
+        new: u64,
+    },
     /// The block could not be written.
     Chain(ChainError),
+}
+
+/// When blocks are made and become final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealing {
+    /// Whether an extrinsic gets its block at once, and as many empty ones on top as make it final.
+    pub(crate) instant: bool,
+    /// Blocks between the head and the newest final one.
+    pub(crate) lag: usize,
 }
 
 /// The chain with all its blocks and states.
 #[derive(Debug)]
 pub(crate) struct Chain {
     store: Store,
-    blocks: Vec<Block>,
-    hashes: Vec<H256>,
-    numbers: HashMap<H256, u32>,
+    /// By place: the numbers may have gaps, where a test let time pass.
+    blocks: Vec<(H256, Block)>,
+    numbers: HashMap<u32, usize>,
+    hashes: HashMap<H256, usize>,
     history: History,
-    head: watch::Sender<u32>,
+    pool: Pool,
+    sealing: Sealing,
+    finalized: usize,
+    news: watch::Sender<()>,
 }
 
 impl Chain {
@@ -75,10 +89,13 @@ impl Chain {
         let mut chain = Self {
             store,
             blocks: Vec::new(),
-            hashes: Vec::new(),
             numbers: HashMap::new(),
+            hashes: HashMap::new(),
             history: History::default(),
-            head: watch::Sender::new(0),
+            pool: Pool::default(),
+            sealing: Sealing { instant: config.block_time.is_none(), lag: 1 },
+            finalized: 0,
+            news: watch::Sender::new(()),
         };
         let fresh = blocks.is_empty();
         blocks.into_iter().for_each(|block| chain.push(block));
@@ -86,40 +103,50 @@ impl Chain {
             chain.write(genesis(config)?)?;
         }
         // A process killed between a block and the empty one after it left the block without finality.
-        if chain.blocks.last().is_some_and(|block| !block.extrinsics.is_empty()) {
-            chain.seal(None).map_err(Refusal::into_chain_error)?;
+        if chain.blocks.last().is_some_and(|(_, block)| !block.extrinsics.is_empty()) {
+            chain.produce()?;
         }
         Ok(chain)
     }
 
+    /// Whether there is nothing but the genesis block.
+    pub(crate) fn is_new(&self) -> bool {
+        self.blocks.len() == 1
+    }
+
+    /// Place of the newest block.
+    pub(crate) fn top(&self) -> usize {
+        self.blocks.len() - 1
+    }
+
+    /// Place of the newest final block.
+    pub(crate) fn finalized(&self) -> usize {
+        self.finalized
+    }
+
     /// Number of the newest block.
     pub(crate) fn head(&self) -> u32 {
-        *self.head.borrow()
+        self.blocks[self.top()].1.header.number
     }
 
-    /// Number of the newest final block: the one below the head.
-    pub(crate) fn finalized(&self) -> u32 {
-        self.head().saturating_sub(1)
+    /// Tells of everything new: blocks, finality, extrinsics.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
-    /// Tells of every new head.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u32> {
-        self.head.subscribe()
+    /// The block at a place, with its hash.
+    pub(crate) fn at(&self, place: usize) -> Option<(H256, &Block)> {
+        self.blocks.get(place).map(|(hash, block)| (*hash, block))
     }
 
-    /// The block of a number.
-    pub(crate) fn block(&self, number: u32) -> Option<&Block> {
-        self.blocks.get(number as usize)
+    /// The place of a number.
+    pub(crate) fn place(&self, number: u32) -> Option<usize> {
+        self.numbers.get(&number).copied()
     }
 
-    /// The hash of a number.
-    pub(crate) fn hash(&self, number: u32) -> Option<H256> {
-        self.hashes.get(number as usize).copied()
-    }
-
-    /// The number of a hash.
-    pub(crate) fn number(&self, hash: H256) -> Option<u32> {
-        self.numbers.get(&hash).copied()
+    /// The place of a hash.
+    pub(crate) fn find(&self, hash: H256) -> Option<usize> {
+        self.hashes.get(&hash).copied()
     }
 
     /// The value of a storage key after a block.
@@ -142,44 +169,98 @@ impl Chain {
         catch_unwind(AssertUnwindSafe(|| run(state, || dispatch(method, arguments)).0)).ok().flatten()
     }
 
-    /// The next nonce of an account.
-    pub(crate) fn nonce(&self, account: AccountId) -> u32 {
-        run(self.history.state(self.head()), || System::account_nonce(account)).0
+    /// Runs runtime code on the newest state, which it leaves as it was.
+    pub(crate) fn read<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.read_at(self.head(), code)
     }
 
-    /// Checks an extrinsic as a pool does, puts it into a block of its own and seals an empty block on top, which makes it final.
-    pub(crate) fn submit(&mut self, bytes: &[u8]) -> Result<Inclusion, Refusal> {
+    /// Runs runtime code on the state after a block, which it leaves as it was.
+    pub(crate) fn read_at<R>(&self, at: u32, code: impl FnOnce() -> R) -> R {
+        run(self.history.state(at), code).0
+    }
+
+    /// The extrinsics that wait for a block.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// When blocks are made.
+    pub(crate) fn sealing(&self) -> Sealing {
+        self.sealing
+    }
+
+    /// Changes when blocks are made. What is final stays final.
+    pub(crate) fn set_sealing(&mut self, sealing: Sealing) -> Result<(), ChainError> {
+        self.sealing = sealing;
+        self.seal_instantly()?;
+        self.finalize();
+        Ok(())
+    }
+
+    /// Takes an extrinsic into the pool, as a node does.
+    pub(crate) fn submit(&mut self, bytes: &[u8]) -> Result<H256, Refusal> {
         let extrinsic = UncheckedExtrinsic::decode_all_with_depth_limit(MAX_CALL_DEPTH, &mut &*bytes)
             .map_err(|_| Refusal::Format)?;
-        let head = self.head();
-        let (checked, parent) = (extrinsic.clone(), self.hashes[head as usize]);
-        run(self.history.state(head), || Executive::validate_transaction(TransactionSource::External, checked, parent))
-            .0
-            .map_err(Refusal::Invalid)?;
-        let block = self.seal(Some((extrinsic, bytes)))?;
-        self.seal(None)?;
-        Ok(Inclusion { extrinsic: BlakeTwo256::hash(bytes), block })
+        let (checked, parent) = (extrinsic.clone(), self.blocks[self.top()].0);
+        let validity = self.read(|| Executive::validate_transaction(TransactionSource::External, checked, parent));
+        let hash = self.pool.admit(bytes, extrinsic, validity.map_err(Refusal::Invalid)?)?;
+        self.seal_instantly().map_err(Refusal::Chain)?;
+        self.news.send_replace(());
+        Ok(hash)
     }
 
-    /// Seals empty blocks, so that tests can let time pass.
-    pub(crate) fn advance(&mut self, blocks: u32) -> Result<u32, ChainError> {
-        for _ in 0..blocks {
-            self.seal(None).map_err(Refusal::into_chain_error)?;
-        }
+    /// Seals a block with what waits.
+    pub(crate) fn produce(&mut self) -> Result<u32, ChainError> {
+        self.act(|| Ok(())).map(|done: Result<(), String>| debug_assert!(done.is_ok(), "nothing was to be done"))?;
         Ok(self.head())
     }
 
-    fn seal(&mut self, extrinsic: Option<(UncheckedExtrinsic, &[u8])>) -> Result<H256, Refusal> {
-        let head = self.head();
-        let before = self.history.state(head);
-        let (checked, bytes) =
-            extrinsic.map_or((None, Vec::new()), |(checked, bytes)| (Some(checked), vec![bytes.to_vec()]));
-        let parent = self.hashes[head as usize];
-        let (header, after) = run(before.clone(), || build(head + 1, parent, checked));
-        let header = header.map_err(Refusal::Invalid)?;
-        let hash = header.hash();
-        self.write(Block { header, extrinsics: bytes, changes: difference(&before, after) }).map_err(Refusal::Chain)?;
-        Ok(hash)
+    /// Seals a block that begins with `work` on the state, as root would do it; none when the work is refused.
+    pub(crate) fn act<R>(&mut self, work: impl FnOnce() -> Result<R, String>) -> Result<Result<R, String>, ChainError> {
+        self.act_at(self.head() + 1, work)
+    }
+
+    /// Goes on to a later number, as if all blocks before it had been made: there is one that jumps, and as many on top as make
+    /// it final. `false` when the number is not a later one.
+    pub(crate) fn skip_to(&mut self, number: u32) -> Result<bool, ChainError> {
+        let later = number > self.head();
+        let jump = number.saturating_sub(u32::try_from(self.sealing.lag).unwrap_or(u32::MAX));
+        if jump > self.head() {
+            let jumped: Result<(), String> = self.act_at(jump, || Ok(()))?;
+            debug_assert!(jumped.is_ok(), "nothing was to be done");
+        }
+        while self.head() < number {
+            self.produce()?;
+        }
+        Ok(later)
+    }
+
+    fn act_at<R>(
+        &mut self,
+        number: u32,
+        work: impl FnOnce() -> Result<R, String>,
+    ) -> Result<Result<R, String>, ChainError> {
+        let (parent, before) = (self.blocks[self.top()].0, self.history.state(self.head()));
+        let (built, after) = run(before.clone(), || build(number, parent, work, self.pool.waiting()));
+        let Built { header, result, applied } = match built {
+            Ok(built) => built,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let bytes = |hash: &H256| self.pool.waiting().iter().find(|w| w.hash == *hash).map(|w| w.bytes.clone());
+        let extrinsics = applied.included.iter().filter_map(bytes).collect();
+        self.pool.settle(&applied, self.blocks.len());
+        self.write(Block { header, extrinsics, changes: difference(&before, after) })?;
+        Ok(Ok(result))
+    }
+
+    /// Where blocks are made at once: one for what waits, and those that make it final.
+    fn seal_instantly(&mut self) -> Result<(), ChainError> {
+        if self.sealing.instant && self.pool.any_ready() {
+            for _ in 0..=self.sealing.lag {
+                self.produce()?;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, block: Block) -> Result<(), ChainError> {
@@ -191,20 +272,15 @@ impl Chain {
     fn push(&mut self, block: Block) {
         let (number, hash) = (block.header.number, block.header.hash());
         self.history.push(number, &block.changes);
-        self.blocks.push(block);
-        self.hashes.push(hash);
-        self.numbers.insert(hash, number);
-        self.head.send_replace(number);
+        self.numbers.insert(number, self.blocks.len());
+        self.hashes.insert(hash, self.blocks.len());
+        self.blocks.push((hash, block));
+        self.finalize();
     }
-}
 
-impl Refusal {
-    /// For blocks without extrinsics, which the runtime cannot refuse.
-    fn into_chain_error(self) -> ChainError {
-        match self {
-            Self::Chain(error) => error,
-            Self::Format | Self::Invalid(_) => unreachable!("an empty block has nothing to refuse"),
-        }
+    fn finalize(&mut self) {
+        self.finalized = self.finalized.max(self.top().saturating_sub(self.sealing.lag));
+        self.news.send_replace(());
     }
 }
 
@@ -255,15 +331,27 @@ fn run<R>(state: Values, code: impl FnOnce() -> R) -> (R, Values) {
     (result, storage.top)
 }
 
-/// Builds a block inside the runtime.
-fn build(number: u32, parent: H256, extrinsic: Option<UncheckedExtrinsic>) -> Result<Header, TransactionValidityError> {
+/// A block that was built.
+struct Built<R> {
+    header: Header,
+    result: R,
+    applied: Applied,
+}
+
+/// Builds a block inside the runtime; an error is `work`'s.
+fn build<R>(
+    number: u32,
+    parent: H256,
+    work: impl FnOnce() -> Result<R, String>,
+    waiting: &[Waiting],
+) -> Result<Built<R>, String> {
     let blank = Header::new(number, H256::zero(), H256::zero(), parent, Digest::default());
+    // The runtime wants no gap, where a test let time pass.
+    System::set_block_number(number - 1);
     Executive::initialize_block(&blank);
-    if let Some(extrinsic) = extrinsic {
-        // The inner result is the call's: a failed call is in the block, with its event.
-        let _outcome = Executive::apply_extrinsic(extrinsic)?;
-    }
-    Ok(Executive::finalize_block())
+    let result = work()?;
+    let applied = pool::apply(waiting);
+    Ok(Built { header: Executive::finalize_block(), result, applied })
 }
 
 fn difference(before: &Values, after: Values) -> Vec<Change> {

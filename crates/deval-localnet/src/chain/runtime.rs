@@ -1,7 +1,8 @@
 //! The runtime: pallets, extensions and runtime interfaces, executed natively.
 
 use frame_support::derive_impl;
-use frame_support::traits::{ConstU16, ConstU32, ConstU64};
+use frame_support::storage::unhashed;
+use frame_support::traits::{ConstU16, ConstU32, ConstU64, Get};
 use frame_support::weights::{IdentityFee, Weight, WeightToFee};
 use pallet_transaction_payment::{FeeDetails, FungibleAdapter, RuntimeDispatchInfo};
 use sp_core::OpaqueMetadata;
@@ -10,7 +11,11 @@ use sp_runtime::{Cow, ExtrinsicInclusionMode, MultiAddress, MultiSignature, gene
 use sp_version::RuntimeVersion;
 
 use crate::chain::commitments::{self, Subnets};
-use crate::chain::extensions::{CheckNonce, SubtensorTransactionExtension};
+use crate::chain::extensions::{
+    CheckNonce, CheckShieldedTxValidity, DrandPriority, SubtensorTransactionExtension, SudoTransactionExtension,
+};
+use crate::chain::info::{self, Metagraph, NeuronInfo, NeuronInfoLite, SelectiveMetagraph};
+use crate::chain::info::{SubnetHyperparams, SubnetState};
 use crate::chain::{data, subtensor};
 
 /// An account: 32 bytes, an sr25519 public key.
@@ -24,7 +29,8 @@ pub type Block = generic::Block<Header, UncheckedExtrinsic>;
 /// A transaction as it comes over the wire.
 pub type UncheckedExtrinsic =
     generic::UncheckedExtrinsic<MultiAddress<AccountId, ()>, RuntimeCall, MultiSignature, Extensions>;
-/// The transaction extensions, in the order and under the names of subtensor's spec 346 without those for drand.
+/// The transaction extensions, in the order and under the names of subtensor's spec 393; nested as there, because tuples end at
+/// twelve.
 pub type Extensions = (
     frame_system::CheckNonZeroSender<Runtime>,
     frame_system::CheckSpecVersion<Runtime>,
@@ -33,15 +39,20 @@ pub type Extensions = (
     frame_system::CheckEra<Runtime>,
     CheckNonce,
     frame_system::CheckWeight<Runtime>,
-    pallet_transaction_payment::ChargeTransactionPayment<Runtime>,
-    SubtensorTransactionExtension,
+    (
+        pallet_transaction_payment::ChargeTransactionPayment<Runtime>,
+        SudoTransactionExtension,
+        CheckShieldedTxValidity,
+        SubtensorTransactionExtension,
+        DrandPriority,
+    ),
     frame_metadata_hash_extension::CheckMetadataHash<Runtime>,
 );
 /// What runs blocks.
 pub type Executive =
     frame_executive::Executive<Runtime, Block, frame_system::ChainContext<Runtime>, Runtime, AllPalletsWithSystem>;
 
-/// The runtime's name and versions; the name says that this is not subtensor.
+/// The runtime's name and first versions; the name says that this is not subtensor.
 pub const VERSION: RuntimeVersion = RuntimeVersion {
     spec_name: Cow::Borrowed("deval-localnet"),
     impl_name: Cow::Borrowed("deval-localnet"),
@@ -53,9 +64,22 @@ pub const VERSION: RuntimeVersion = RuntimeVersion {
     system_version: 1,
 };
 
-frame_support::parameter_types! {
-    /// [`VERSION`] as the system pallet wants it.
-    pub const Version: RuntimeVersion = VERSION;
+/// State key of how often the runtime was "upgraded": only its `spec_version` differs then.
+const UPGRADES: &[u8] = b":deval-localnet:upgrades";
+
+/// [`VERSION`] with the upgrades so far.
+pub struct Version;
+
+impl Get<RuntimeVersion> for Version {
+    fn get() -> RuntimeVersion {
+        let upgrades: u32 = unhashed::get_or_default(UPGRADES);
+        RuntimeVersion { spec_version: VERSION.spec_version + upgrades, ..VERSION }
+    }
+}
+
+/// Raises `spec_version` by one.
+pub fn upgrade() {
+    unhashed::put(UPGRADES, &(unhashed::get_or_default::<u32>(UPGRADES) + 1));
 }
 
 frame_support::construct_runtime! {
@@ -138,12 +162,38 @@ sp_api::decl_runtime_apis! {
         /// The fee in its parts.
         fn query_fee_details(uxt: Block::Extrinsic, len: u32) -> FeeDetails<Balance>;
     }
+
+    /// Upstream's interface of the same name.
+    pub trait NeuronInfoRuntimeApi {
+        /// The neurons of a subnet by uid.
+        fn get_neurons(netuid: u16) -> Vec<NeuronInfo>;
+        /// One neuron.
+        fn get_neuron(netuid: u16, uid: u16) -> Option<NeuronInfo>;
+        /// The neurons of a subnet by uid, without weights.
+        fn get_neurons_lite(netuid: u16) -> Vec<NeuronInfoLite>;
+        /// One neuron without weights.
+        fn get_neuron_lite(netuid: u16, uid: u16) -> Option<NeuronInfoLite>;
+    }
+
+    /// Upstream's interface of the same name, without its economy.
+    pub trait SubnetInfoRuntimeApi {
+        /// A subnet's settings.
+        fn get_subnet_hyperparams(netuid: u16) -> Option<SubnetHyperparams>;
+        /// All subnets at once.
+        fn get_all_metagraphs() -> Vec<Option<Metagraph>>;
+        /// A subnet at once.
+        fn get_metagraph(netuid: u16) -> Option<Metagraph>;
+        /// A subnet's neurons with their stake.
+        fn get_subnet_state(netuid: u16) -> Option<SubnetState>;
+        /// Chosen fields of a metagraph, by their place in it.
+        fn get_selective_metagraph(netuid: u16, metagraph_indexes: Vec<u16>) -> Option<SelectiveMetagraph>;
+    }
 }
 
 sp_api::impl_runtime_apis! {
     impl sp_api::Core<Block> for Runtime {
         fn version() -> RuntimeVersion {
-            VERSION
+            Version::get()
         }
 
         fn execute_block(block: <Block as BlockT>::LazyBlock) {
@@ -182,6 +232,46 @@ sp_api::impl_runtime_apis! {
 
         fn query_fee_details(uxt: <Block as BlockT>::Extrinsic, len: u32) -> FeeDetails<Balance> {
             TransactionPayment::query_fee_details(uxt, len)
+        }
+    }
+
+    impl self::NeuronInfoRuntimeApi<Block> for Runtime {
+        fn get_neurons(netuid: u16) -> Vec<NeuronInfo> {
+            info::neurons_lite(netuid).into_iter().map(Into::into).collect()
+        }
+
+        fn get_neuron(netuid: u16, uid: u16) -> Option<NeuronInfo> {
+            info::neuron_lite(netuid, uid).map(Into::into)
+        }
+
+        fn get_neurons_lite(netuid: u16) -> Vec<NeuronInfoLite> {
+            info::neurons_lite(netuid)
+        }
+
+        fn get_neuron_lite(netuid: u16, uid: u16) -> Option<NeuronInfoLite> {
+            info::neuron_lite(netuid, uid)
+        }
+    }
+
+    impl self::SubnetInfoRuntimeApi<Block> for Runtime {
+        fn get_subnet_hyperparams(netuid: u16) -> Option<SubnetHyperparams> {
+            info::metagraph(netuid).map(Into::into)
+        }
+
+        fn get_all_metagraphs() -> Vec<Option<Metagraph>> {
+            info::metagraphs()
+        }
+
+        fn get_metagraph(netuid: u16) -> Option<Metagraph> {
+            info::metagraph(netuid)
+        }
+
+        fn get_subnet_state(netuid: u16) -> Option<SubnetState> {
+            info::metagraph(netuid).map(Into::into)
+        }
+
+        fn get_selective_metagraph(netuid: u16, metagraph_indexes: Vec<u16>) -> Option<SelectiveMetagraph> {
+            info::selective_metagraph(netuid, &metagraph_indexes)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Blocks on disk: one file per block, written once, so a chain that was killed is a shorter chain.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use parity_scale_codec::{Decode, DecodeAll, Encode};
@@ -36,13 +36,11 @@ impl Store {
         fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
         let store = Self { dir: dir.to_owned() };
         let mut blocks: Vec<Block> = Vec::new();
-        while let Some(block) = store.read(blocks.len())? {
+        for path in store.files()? {
+            let block = store.read(&path)?;
             let parent = blocks.last().map(|parent| parent.header.hash()).unwrap_or_default();
-            if block.header.parent_hash != parent || block.header.number as usize != blocks.len() {
-                return Err(ChainError::Damaged {
-                    path: store.path(blocks.len()),
-                    what: "it does not follow its parent",
-                });
+            if block.header.parent_hash != parent || store.path(block.header.number) != path {
+                return Err(ChainError::Damaged { path, what: "it does not follow its parent" });
             }
             blocks.push(block);
         }
@@ -51,7 +49,7 @@ impl Store {
 
     /// Writes a block: it is there whole or not at all, also when the process dies in between.
     pub(crate) fn append(&self, block: &Block) -> Result<(), ChainError> {
-        let path = self.path(block.header.number as usize);
+        let path = self.path(block.header.number);
         let temporary = path.with_extension("tmp");
         let payload = block.encode();
         let write = || {
@@ -68,13 +66,18 @@ impl Store {
         write().map_err(|source| io_error(&path, source))
     }
 
-    fn read(&self, number: usize) -> Result<Option<Block>, ChainError> {
-        let path = self.path(number);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(io_error(&path, source)),
-        };
+    /// The files of blocks, by number.
+    fn files(&self) -> Result<Vec<PathBuf>, ChainError> {
+        let list = || fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+        let mut paths = list().map_err(|source| io_error(&self.dir, source))?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "block"));
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn read(&self, path: &Path) -> Result<Block, ChainError> {
+        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+        let path = path.to_owned();
         let Some(rest) = bytes.strip_prefix(magic().as_bytes()) else {
             return Err(ChainError::OtherVersion { path });
         };
@@ -83,17 +86,17 @@ impl Store {
             return Err(ChainError::Damaged { path, what: "its checksum is wrong" });
         };
         let block = Block::decode_all(&mut payload);
-        block.map(Some).map_err(|_| ChainError::Damaged { path, what: "it is not a block" })
+        block.map_err(|_| ChainError::Damaged { path, what: "it is not a block" })
     }
 
-    fn path(&self, number: usize) -> PathBuf {
-        self.dir.join(format!("{number:08}.block"))
+    fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{number:010}.block"))
     }
 }
 
 /// First line of every block file; another runtime reads other state, so its version is part of it.
 fn magic() -> String {
-    format!("deval-localnet block 1 spec {}\n", VERSION.spec_version)
+    format!("deval-localnet block 2 spec {}\n", VERSION.spec_version)
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> ChainError {

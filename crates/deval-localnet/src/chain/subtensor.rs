@@ -1,6 +1,11 @@
 //! The `SubtensorModule` pallet: what a miner meets of subtensor's `pallets/subtensor` (registration, axons, look-ups).
+//!
+//! Calls, entries, hashers, events and errors have the indices and shapes of spec 393; `register_limit` is newer and has those
+//! of the runtimes that know it.
 
 pub use pallet::*;
+
+mod neurons;
 
 /// The pallet as FRAME wants it: one inline module.
 #[frame_support::pallet]
@@ -8,10 +13,8 @@ pub use pallet::*;
 pub mod pallet {
     use frame_support::pallet_prelude::*;
     use frame_support::traits::fungible::{Inspect, Mutate};
-    use frame_support::traits::tokens::{Fortitude, Precision, Preservation};
-    use frame_support::traits::{ConstU16, ConstU64};
+    use frame_support::traits::{ConstBool, ConstU16, ConstU64};
     use frame_system::pallet_prelude::*;
-    use sp_runtime::SaturatedConversion;
 
     /// The pallet.
     #[pallet::pallet]
@@ -46,13 +49,30 @@ pub mod pallet {
         pub placeholder2: u8,
     }
 
+    /// Where a neuron's metrics can be read; upstream's `PrometheusInfo`.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, TypeInfo)]
+    pub struct PrometheusInfo {
+        /// Block of the announcement.
+        pub block: u64,
+        /// Version of the client.
+        pub version: u32,
+        /// The address as a number.
+        pub ip: u128,
+        /// The port.
+        pub port: u16,
+        /// 4 or 6.
+        pub ip_type: u8,
+    }
+
     /// What happened.
     #[pallet::event]
     #[pallet::generate_deposit(pub(super) fn deposit_event)]
     pub enum Event<T: Config> {
         /// A hotkey got a uid: subnet, uid, hotkey.
+        #[codec(index = 6)]
         NeuronRegistered(u16, u16, T::AccountId),
         /// A hotkey announced its axon: subnet, hotkey.
+        #[codec(index = 28)]
         AxonServed(u16, T::AccountId),
     }
 
@@ -60,28 +80,48 @@ pub mod pallet {
     #[pallet::error]
     #[derive(PartialEq, Eq)]
     pub enum Error<T> {
-        /// There is no such subnet.
-        SubnetNotExists,
-        /// The subnet takes no registrations.
-        SubNetRegistrationDisabled,
-        /// The hotkey already has a uid on the subnet.
-        HotKeyAlreadyRegisteredInSubNet,
-        /// The coldkey cannot pay the burn.
-        NotEnoughBalanceToStake,
-        /// The hotkey belongs to another coldkey.
-        NonAssociatedColdKey,
-        /// Every uid of the subnet is taken; the local chain prunes nobody.
-        NoNeuronIdAvailable,
-        /// The hotkey is not registered on the subnet.
-        HotKeyNotRegisteredInNetwork,
         /// The type is neither 4 nor 6.
+        #[codec(index = 1)]
         InvalidIpType,
         /// Loopback or broadcast.
+        #[codec(index = 2)]
         InvalidIpAddress,
-        /// The axon was announced too recently.
-        ServingRateLimitExceeded,
         /// Port 0.
+        #[codec(index = 3)]
         InvalidPort,
+        /// The hotkey is not registered on the subnet.
+        #[codec(index = 6)]
+        HotKeyNotRegisteredInNetwork,
+        /// The hotkey belongs to another coldkey.
+        #[codec(index = 7)]
+        NonAssociatedColdKey,
+        /// The coldkey cannot pay the burn.
+        #[codec(index = 12)]
+        NotEnoughBalanceToStake,
+        /// The block has its registrations.
+        #[codec(index = 20)]
+        TooManyRegistrationsThisBlock,
+        /// The hotkey already has a uid on the subnet.
+        #[codec(index = 21)]
+        HotKeyAlreadyRegisteredInSubNet,
+        /// The axon was announced too recently.
+        #[codec(index = 30)]
+        ServingRateLimitExceeded,
+        /// The subnet takes no registrations.
+        #[codec(index = 36)]
+        SubNetRegistrationDisabled,
+        /// The adjustment interval has its registrations, three times the target.
+        #[codec(index = 37)]
+        TooManyRegistrationsThisInterval,
+        /// No uid is free and none may be pruned.
+        #[codec(index = 47)]
+        NoNeuronIdAvailable,
+        /// There is no such subnet.
+        #[codec(index = 75)]
+        SubnetNotExists,
+        /// The burn is above the limit; index of the runtimes that know `register_limit`.
+        #[codec(index = 134)]
+        RegistrationPriceLimitExceeded,
     }
 
     /// Hotkey to uid.
@@ -120,7 +160,7 @@ pub mod pallet {
 
     /// Whether a subnet takes registrations.
     #[pallet::storage]
-    pub type NetworkRegistrationAllowed<T: Config> = StorageMap<_, Identity, u16, bool, ValueQuery>;
+    pub type NetworkRegistrationAllowed<T: Config> = StorageMap<_, Identity, u16, bool, ValueQuery, ConstBool<true>>;
 
     /// Uids a subnet has.
     #[pallet::storage]
@@ -147,7 +187,97 @@ pub mod pallet {
     pub type Axons<T: Config> =
         StorageDoubleMap<_, Identity, u16, Blake2_128Concat, T::AccountId, AxonInfo, OptionQuery>;
 
-    /// Incentive by uid, in 65535ths. Nobody earns on the local chain: zeros.
+    /// Where a neuron's metrics can be read; the local chain has no call for it, so it is always empty.
+    #[pallet::storage]
+    pub type Prometheus<T: Config> =
+        StorageDoubleMap<_, Identity, u16, Blake2_128Concat, T::AccountId, PrometheusInfo, OptionQuery>;
+
+    /// Block of the last weights by uid; the registration before there are any.
+    #[pallet::storage]
+    pub type LastUpdate<T: Config> = StorageMap<_, Identity, u16, Vec<u64>, ValueQuery>;
+
+    /// Rao of the last epoch by uid.
+    #[pallet::storage]
+    pub type Emission<T: Config> = StorageMap<_, Identity, u16, Vec<u64>, ValueQuery>;
+
+    /// Rank by uid, in 65535ths.
+    #[pallet::storage]
+    pub type Rank<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Trust by uid, in 65535ths.
+    #[pallet::storage]
+    pub type Trust<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Consensus by uid, in 65535ths.
+    #[pallet::storage]
+    pub type Consensus<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Validator trust by uid, in 65535ths.
+    #[pallet::storage]
+    pub type ValidatorTrust<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Dividends by uid, in 65535ths.
+    #[pallet::storage]
+    pub type Dividends<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Pruning score by uid, in 65535ths.
+    #[pallet::storage]
+    pub type PruningScores<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
+
+    /// Stake of a hotkey on a subnet, in rao of its alpha.
+    #[pallet::storage]
+    pub type TotalHotkeyAlpha<T: Config> =
+        StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Identity, u16, u64, ValueQuery>;
+
+    /// Block of a subnet's start.
+    #[pallet::storage]
+    pub type NetworkRegisteredAt<T: Config> = StorageMap<_, Identity, u16, u64, ValueQuery>;
+
+    /// Registrations of the current block.
+    #[pallet::storage]
+    pub type RegistrationsThisBlock<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery>;
+
+    /// Registrations of the current adjustment interval.
+    #[pallet::storage]
+    pub type RegistrationsThisInterval<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery>;
+
+    /// Registrations a block may have.
+    #[pallet::storage]
+    pub type MaxRegistrationsPerBlock<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery, ConstU16<1>>;
+
+    /// Registrations an interval aims at; three times as many are the limit.
+    #[pallet::storage]
+    pub type TargetRegistrationsPerInterval<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery, ConstU16<2>>;
+
+    /// Blocks of an adjustment interval.
+    #[pallet::storage]
+    pub type AdjustmentInterval<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery, ConstU16<100>>;
+
+    /// Block in which the current interval began.
+    #[pallet::storage]
+    pub type LastAdjustmentBlock<T: Config> = StorageMap<_, Identity, u16, u64, ValueQuery>;
+
+    /// Lowest burn, in rao.
+    #[pallet::storage]
+    pub type MinBurn<T: Config> = StorageMap<_, Identity, u16, u64, ValueQuery, ConstU64<500_000>>;
+
+    /// Highest burn, in rao.
+    #[pallet::storage]
+    pub type MaxBurn<T: Config> = StorageMap<_, Identity, u16, u64, ValueQuery, ConstU64<100_000_000_000>>;
+
+    /// Blocks after which a validator counts as inactive.
+    #[pallet::storage]
+    pub type ActivityCutoff<T: Config> = StorageMap<_, Identity, u16, u16, ValueQuery, ConstU16<5000>>;
+
+    /// Coldkey of a subnet's owner.
+    #[pallet::storage]
+    pub type SubnetOwner<T: Config> = StorageMap<_, Identity, u16, T::AccountId, ValueQuery, NoAccount<T>>;
+
+    /// Hotkey of a subnet's owner.
+    #[pallet::storage]
+    pub type SubnetOwnerHotkey<T: Config> = StorageMap<_, Identity, u16, T::AccountId, ValueQuery, NoAccount<T>>;
+
+    /// Incentive by uid, in 65535ths. Nobody earns on the local chain by itself.
     #[pallet::storage]
     pub type Incentive<T: Config> = StorageMap<_, Identity, u16, Vec<u16>, ValueQuery>;
 
@@ -183,13 +313,8 @@ pub mod pallet {
     impl<T: Config> BuildGenesisConfig for GenesisConfig<T> {
         fn build(&self) {
             for (netuid, owner) in &self.networks {
-                NetworksAdded::<T>::insert(netuid, true);
-                NetworkRegistrationAllowed::<T>::insert(netuid, true);
-                Tempo::<T>::insert(netuid, Tempo::<T>::get(netuid));
-                Burn::<T>::insert(netuid, Burn::<T>::get(netuid));
+                Pallet::<T>::add_subnet(*netuid, owner);
                 ServingRateLimit::<T>::insert(netuid, self.serving_rate_limit);
-                Pallet::<T>::append_neuron(*netuid, 0, owner, owner);
-                ValidatorPermit::<T>::insert(netuid, vec![true]);
             }
         }
     }
@@ -224,79 +349,30 @@ pub mod pallet {
         #[pallet::weight((Weight::from_parts(354_200_000, 0), DispatchClass::Normal, Pays::Yes))]
         pub fn burned_register(origin: OriginFor<T>, netuid: u16, hotkey: T::AccountId) -> DispatchResult {
             let coldkey = ensure_signed(origin)?;
-            let uid = Self::check_registration(&coldkey, netuid, &hotkey)?;
-            let burn = Burn::<T>::get(netuid);
-            T::Currency::burn_from(&coldkey, burn, Preservation::Preserve, Precision::Exact, Fortitude::Polite)?;
-            Self::append_neuron(netuid, uid, &hotkey, &coldkey);
-            Self::deposit_event(Event::NeuronRegistered(netuid, uid, hotkey));
-            Ok(())
+            Self::register(&coldkey, netuid, hotkey)
         }
-    }
 
-    impl<T: Config> Pallet<T> {
-        /// Upstream's `validate_serve_axon`: registered, type, address, rate, port, in this order.
-        pub fn check_axon(
-            hotkey: &T::AccountId,
+        /// As `burned_register`, unless the burn is above `limit_price` (rao).
+        #[pallet::call_index(134)]
+        #[pallet::weight((Weight::from_parts(354_200_000, 0), DispatchClass::Normal, Pays::Yes))]
+        pub fn register_limit(
+            origin: OriginFor<T>,
             netuid: u16,
-            ip: u128,
-            ip_type: u8,
-            port: u16,
-        ) -> Result<(), Error<T>> {
-            ensure!(Uids::<T>::contains_key(netuid, hotkey), Error::<T>::HotKeyNotRegisteredInNetwork);
-            ensure!(matches!(ip_type, 4 | 6), Error::<T>::InvalidIpType);
-            ensure!(is_public_enough(ip_type, ip), Error::<T>::InvalidIpAddress);
-            let last = Axons::<T>::get(netuid, hotkey).map_or(0, |axon| axon.block);
-            let waited = Self::now().saturating_sub(last);
-            ensure!(last == 0 || waited >= ServingRateLimit::<T>::get(netuid), Error::<T>::ServingRateLimitExceeded);
-            ensure!(port != 0, Error::<T>::InvalidPort);
-            Ok(())
-        }
-
-        /// Upstream's `get_epoch_index`.
-        pub fn epoch(netuid: u16, block: u64) -> u64 {
-            (block + u64::from(netuid) + 1) / (u64::from(Tempo::<T>::get(netuid)) + 1)
-        }
-
-        fn now() -> u64 {
-            frame_system::Pallet::<T>::block_number().saturated_into()
-        }
-
-        /// The uid the hotkey would get.
-        fn check_registration(coldkey: &T::AccountId, netuid: u16, hotkey: &T::AccountId) -> Result<u16, Error<T>> {
+            hotkey: T::AccountId,
+            limit_price: u64,
+        ) -> DispatchResult {
+            let coldkey = ensure_signed(origin)?;
             ensure!(NetworksAdded::<T>::get(netuid), Error::<T>::SubnetNotExists);
-            ensure!(NetworkRegistrationAllowed::<T>::get(netuid), Error::<T>::SubNetRegistrationDisabled);
-            ensure!(!Uids::<T>::contains_key(netuid, hotkey), Error::<T>::HotKeyAlreadyRegisteredInSubNet);
-            let known = Owner::<T>::contains_key(hotkey);
-            ensure!(!known || Owner::<T>::get(hotkey) == *coldkey, Error::<T>::NonAssociatedColdKey);
-            let free = T::Currency::reducible_balance(coldkey, Preservation::Preserve, Fortitude::Polite);
-            ensure!(free >= Burn::<T>::get(netuid), Error::<T>::NotEnoughBalanceToStake);
-            let uid = SubnetworkN::<T>::get(netuid);
-            ensure!(uid < MaxAllowedUids::<T>::get(netuid), Error::<T>::NoNeuronIdAvailable);
-            Ok(uid)
-        }
-
-        /// Writes every look-up of a new neuron; upstream's `append_neuron` and `create_account_if_non_existent`.
-        fn append_neuron(netuid: u16, uid: u16, hotkey: &T::AccountId, coldkey: &T::AccountId) {
-            if !Owner::<T>::contains_key(hotkey) {
-                Owner::<T>::insert(hotkey, coldkey);
-                OwnedHotkeys::<T>::append(coldkey, hotkey);
-            }
-            SubnetworkN::<T>::insert(netuid, uid + 1);
-            Uids::<T>::insert(netuid, hotkey, uid);
-            Keys::<T>::insert(netuid, uid, hotkey);
-            IsNetworkMember::<T>::insert(hotkey, netuid, true);
-            BlockAtRegistration::<T>::insert(netuid, uid, Self::now());
-            Incentive::<T>::append(netuid, 0);
-            ValidatorPermit::<T>::append(netuid, false);
-            Active::<T>::append(netuid, true);
+            ensure!(Burn::<T>::get(netuid) <= limit_price, Error::<T>::RegistrationPriceLimitExceeded);
+            Self::register(&coldkey, netuid, hotkey)
         }
     }
 
-    /// Upstream's `is_valid_ip_address` with zero allowed: no loopback, no broadcast, no over-long IPv4.
-    fn is_public_enough(ip_type: u8, ip: u128) -> bool {
-        match ip_type {
-            4 => ip < u128::from(u32::MAX) && ip != 0x7f00_0001,
-            _ => ip != u128::MAX && ip != 1,
+    #[pallet::hooks]
+    impl<T: Config> Hooks<BlockNumberFor<T>> for Pallet<T> {
+        fn on_initialize(_block: BlockNumberFor<T>) -> Weight {
+            Self::reset_registration_counts();
+            Weight::zero()
         }
     }
 }

@@ -23,7 +23,12 @@ fn open(dir: &tempfile::TempDir) -> Chain {
 }
 
 fn config(dir: &tempfile::TempDir) -> ChainConfig {
-    ChainConfig { state_dir: dir.path().join("chain"), serving_rate_limit: 50 }
+    ChainConfig {
+        state_dir: dir.path().join("chain"),
+        serving_rate_limit: 50,
+        block_time: None,
+        preparation: Vec::new(),
+    }
 }
 
 fn unhex(text: &str) -> Vec<u8> {

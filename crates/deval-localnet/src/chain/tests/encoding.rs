@@ -1,10 +1,13 @@
 //! Calls, keys and values are the real chain's, byte for byte.
 
 use parity_scale_codec::{Decode, DecodeAll, Encode};
+use scale_info::TypeDef;
+use scale_info::form::PortableForm;
 use sp_runtime::traits::ExtrinsicCall;
 use subxt::Metadata;
+use subxt::metadata::RuntimeApiMethodMetadata;
 
-use super::{MINER, account, unhex, vectors};
+use super::{MINER, account, open, unhex, vectors};
 use crate::chain::commitments::{self, CommitmentOf, LastCommitment, MaxSpace, UsedSpaceOf};
 use crate::chain::data::{CommitmentInfo, Data, Registration};
 use crate::chain::runtime::{Runtime, RuntimeCall, UncheckedExtrinsic};
@@ -12,6 +15,8 @@ use crate::chain::subtensor::{
     self, Axons, BlockAtRegistration, Burn, Incentive, IsNetworkMember, Keys, NetworksAdded,
 };
 use crate::chain::subtensor::{AxonInfo, Owner, ServingRateLimit, SubnetworkN, Tempo, Uids};
+
+type Variant = scale_info::Variant<PortableForm>;
 
 #[test]
 fn set_commitment_calls_are_the_real_ones() {
@@ -124,9 +129,8 @@ fn every_variant_of_data_comes_back() {
     }
 }
 
-/// Every entry and call of our two pallets is in the real metadata under the same index, arguments and hashers.
-#[test]
-fn the_pallets_are_a_part_of_the_real_metadata() {
+/// Spec 393; `None`, with a message, where this machine lacks it.
+fn real_metadata() -> Option<Metadata> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/chain-metadata/spec393.scale");
     let Ok(bytes) = std::fs::read(path) else {
         let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
@@ -135,10 +139,17 @@ fn the_pallets_are_a_part_of_the_real_metadata() {
             "DEVAL_TEST_REQUIRE names shared, but there is no metadata"
         );
         eprintln!("skipped: the real chain's metadata is not on this machine");
-        return;
+        return None;
     };
-    let real = Metadata::decode_from(&bytes).unwrap();
-    let ours = Metadata::decode_from(&Runtime::metadata_at_version(15).unwrap()).unwrap();
+    Some(Metadata::decode_from(&bytes).unwrap())
+}
+
+/// Every entry, call, event and error of our two pallets is in the real metadata under the same index, arguments and hashers.
+#[test]
+fn the_pallets_are_a_part_of_the_real_metadata() {
+    let Some(real) = real_metadata() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Metadata::decode_from(&open(&dir).read(|| Runtime::metadata_at_version(15)).unwrap()).unwrap();
     for name in ["SubtensorModule", "Commitments"] {
         compare(&ours, &real, name);
     }
@@ -159,20 +170,70 @@ fn compare(ours: &Metadata, real: &Metadata, name: &str) {
         );
         assert_eq!(entry.default_value().is_some(), real.default_value().is_some(), "{}", entry.name());
     }
-    for call in our_pallet.call_variants().unwrap() {
-        let real = real_pallet.call_variant_by_name(&call.name).unwrap();
-        let names = |fields: Vec<Option<String>>| fields;
-        assert_eq!(call.index, real.index, "{}", call.name);
-        assert_eq!(
-            names(call.fields.iter().map(|field| field.name.clone()).collect()),
-            names(real.fields.iter().map(|field| field.name.clone()).collect())
-        );
+    for (ours, real) in [
+        (our_pallet.call_variants().unwrap(), real_pallet.call_variants().unwrap()),
+        (our_pallet.event_variants().unwrap(), real_pallet.event_variants().unwrap()),
+        (our_pallet.error_variants().unwrap(), real_pallet.error_variants().unwrap()),
+    ] {
+        let shape = |variant: &Variant| {
+            let fields: Vec<_> = variant.fields.iter().map(|field| field.name.clone()).collect();
+            (variant.name.clone(), variant.index, fields)
+        };
+        let real: Vec<_> = real.iter().map(shape).collect();
+        for variant in ours.iter().map(shape).filter(|(name, ..)| !NEWER.contains(&name.as_str())) {
+            assert!(real.contains(&variant), "{variant:?}");
+        }
     }
-    let known = |pallet: &subxt::metadata::PalletMetadata<'_>| -> Vec<String> {
-        pallet.error_variants().unwrap().iter().map(|variant| variant.name.clone()).collect()
-    };
-    let real_errors = known(&real_pallet);
-    for error in known(&our_pallet) {
-        assert!(real_errors.contains(&error), "{error}");
+}
+
+/// The newer runtimes' only: spec 393 has neither.
+const NEWER: [&str; 2] = ["register_limit", "RegistrationPriceLimitExceeded"];
+
+/// Name, arguments and result of every runtime interface of ours that upstream has, down to the names of fields.
+#[test]
+fn the_runtime_interfaces_are_a_part_of_the_real_metadata() {
+    let Some(real) = real_metadata() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Metadata::decode_from(&open(&dir).read(|| Runtime::metadata_at_version(15)).unwrap()).unwrap();
+    for name in ["NeuronInfoRuntimeApi", "SubnetInfoRuntimeApi", "AccountNonceApi"] {
+        let (our_api, real_api) =
+            (ours.runtime_api_trait_by_name(name).unwrap(), real.runtime_api_trait_by_name(name).unwrap());
+        for method in our_api.methods() {
+            let real_method = real_api.method_by_name(method.name()).unwrap_or_else(|| panic!("{}", method.name()));
+            let inputs = |method: &RuntimeApiMethodMetadata<'_>| -> Vec<String> {
+                method.inputs().map(|input| input.name.to_string()).collect()
+            };
+            assert_eq!(inputs(&method), inputs(&real_method), "{}", method.name());
+            let (shown, expected) = (shape(&ours, method.output_ty(), 4), shape(&real, real_method.output_ty(), 4));
+            assert_eq!(shown, expected, "{name}.{}", method.name());
+        }
+    }
+}
+
+/// A type as text: fields by name, down to a depth. A newtype around a number is that number, as on the wire.
+fn shape(metadata: &Metadata, id: u32, depth: u8) -> String {
+    let inner = |id: u32| shape(metadata, id, depth - 1);
+    if depth == 0 {
+        return String::new();
+    }
+    match &metadata.types().resolve(id).unwrap().type_def {
+        TypeDef::Composite(composite) if composite.fields.len() == 1 && composite.fields[0].name.is_none() => {
+            shape(metadata, composite.fields[0].ty.id, depth)
+        }
+        TypeDef::Composite(composite) => {
+            let fields = composite.fields.iter().map(|f| format!("{:?}: {}", f.name.as_deref(), inner(f.ty.id)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        TypeDef::Variant(variants) => {
+            let fields = |v: &Variant| v.fields.iter().map(|f| inner(f.ty.id)).collect::<Vec<_>>().join(", ");
+            variants.variants.iter().map(|v| format!("{}({})", v.name, fields(v))).collect::<Vec<_>>().join("|")
+        }
+        TypeDef::Sequence(items) => format!("[{}]", inner(items.type_param.id)),
+        TypeDef::Array(items) => format!("[{}; {}]", inner(items.type_param.id), items.len),
+        TypeDef::Tuple(items) => {
+            format!("({})", items.fields.iter().map(|field| inner(field.id)).collect::<Vec<_>>().join(", "))
+        }
+        TypeDef::Compact(compact) => format!("compact {}", inner(compact.type_param.id)),
+        other => format!("{other:?}"),
     }
 }
