@@ -158,13 +158,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR|NAMESPACE/NAME")]
         against: String,
     },
-    /// Download a repository into an empty folder and check every file against the Hub's digests.
-    Fetch {
-        /// `namespace/name`.
-        model_url: String,
-        /// The folder; created when it is missing.
-        dir: PathBuf,
-    },
+    /// Audit any repository from metadata and headers, without downloading its weights.
+    Inspect(InspectArgs),
+    /// Download a repository and check every file against the Hub's digests; a broken download goes on where it was.
+    Fetch(FetchArgs),
     /// What a gate checks, why a validator rejects, how to fix it.
     Explain {
         /// `G01` to `G51`.
@@ -173,7 +170,7 @@ pub(crate) enum Command {
     /// The whole way on a real small model, on the local network.
     Demo,
     /// Run the local Hub and the local chain until stopped.
-    Localnet(LocalnetPorts),
+    Localnet(LocalnetArgs),
     /// All tests.
     Test,
     /// Replay vector files produced by the upstream code.
@@ -203,6 +200,29 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         job: Job,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// Stream the weights to compute the validator's digest of them, and check the listed digest of each file.
+    #[arg(long)]
+    pub(crate) hash: bool,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// The folder: new, empty, or with files of this repository, which are compared and kept.
+    pub(crate) dir: PathBuf,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -501,12 +521,20 @@ pub(crate) enum Job {
     Demo,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct LocalnetPorts {
+#[derive(Debug, Default, Args)]
+pub(crate) struct LocalnetArgs {
     /// Port of the local Hub; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) hub_port: u16,
     /// Port of the local chain; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) chain_port: u16,
+    /// JSON list of what the Hub shall do wrong, such as
+    /// `[{"method":"POST","path_contains":"/commit/","skip":1,"times":2,"action":{"status":503}}]`; crates/deval-localnet/src/hub/faults.rs
+    /// tells all of its form.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+    /// Further options of deval-localnet, such as `-- --hub-transfer multipart`.
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub(crate) more: Vec<String>,
 }

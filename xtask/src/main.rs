@@ -16,6 +16,7 @@ mod examples;
 mod findings;
 mod forecast;
 mod hub;
+mod inspect;
 mod lineage;
 mod localnet;
 mod meter;
@@ -94,10 +95,11 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Verdict { online } => shown(ui, views::verdict(&open()?, *online)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
         Command::Lineage { against } => lineage::run(&open()?, against),
-        Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),
+        Command::Inspect(arguments) => shown(ui, inspect::inspect(&open()?, arguments)?, inspect::Inspection::sections),
+        Command::Fetch(arguments) => shown(ui, hub::fetch(&open()?, arguments)?, hub::Copied::sections),
         Command::Explain { gate } => views::explain(gate, ui),
         Command::Demo => demo::run(&open()?),
-        Command::Localnet(ports) => localnet::run(&open()?.out("localnet"), ports, ui).map(|()| Verdict::Ok),
+        Command::Localnet(arguments) => localnet::run(&open()?.out("localnet"), arguments, ui).map(|()| Verdict::Ok),
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),

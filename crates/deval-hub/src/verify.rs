@@ -241,7 +241,7 @@ async fn fetch_byte(api: &Api, file: &RemoteFile, target: &Url) -> Result<Option
 }
 
 /// GATES 23: the container's firewall knows upstream's hosts, the endpoint is reachable by definition.
-fn check_hosts(api: &Api, hosts: &BTreeMap<String, usize>) -> Vec<Diagnostic> {
+pub(crate) fn check_hosts(api: &Api, hosts: &BTreeMap<String, usize>) -> Vec<Diagnostic> {
     let own = api.endpoint().host_str().unwrap_or_default();
     let foreign = hosts.iter().filter(|(host, _)| *host != own && !CONTAINER_HOSTS.contains(&host.as_str()));
     foreign

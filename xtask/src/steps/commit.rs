@@ -70,10 +70,10 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
     };
     let refused = receipt.before.refused(netuid);
     if effect.execute {
+        refused.map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
         let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
         let expected = Expected { revision, local: &transaction.files, kept: &published.kept };
         let remote = still_there(&transaction, expected)?;
-        refused.map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
         if receipt.block.is_none() || remote.private {
             confirm(context, effect, &receipt.sections(), transaction.repo.as_str())?;
         }
@@ -107,13 +107,13 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
 fn published(context: &Context) -> anyhow::Result<(PublishReceipt, Transaction<'_>)> {
     let published: PublishReceipt = result_of(context, Step::Publish)?;
     need(context, Step::Package)?;
-    // A receipt of another network, or of another state of the submission, was made from another `validate`.
-    let receipt = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
-    let of_now = receipt.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned))
-        == Some(need(context, Step::Validate)?);
     let transaction = Transaction::new(context, published.only)?;
     let staged = transaction.listing();
-    if !of_now || staged != published.listing || published.model_url != context.manifest.submission.model_url {
+    // A receipt of another network, or of another state of the submission, was made from another `validate`.
+    let validated = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
+    let validated = validated.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned));
+    let same = validated == Some(need(context, Step::Validate)?);
+    if !same || staged != published.listing || published.model_url != context.manifest.submission.model_url {
         let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
             .found(format!("published {} with listing {}", published.model_url, published.listing))
             .expected(format!("{} with listing {staged}", context.manifest.submission.model_url));
