@@ -230,15 +230,11 @@ pub(crate) struct FetchArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegisterArgs {
-    /// Do it; without this the plan is shown and nothing is changed.
-    #[arg(long)]
-    pub(crate) execute: bool,
+    #[command(flatten)]
+    pub(crate) effect: Effect,
     /// The most it may burn; what it costs now, without this.
     #[arg(long, value_name = "TAO")]
     pub(crate) limit: Option<String>,
-    /// What you would be asked to type.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) confirm: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
