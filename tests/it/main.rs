@@ -10,6 +10,7 @@
 //! - `serving`: the axon as a miner runs it
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
+//! - `sdk`: the chain through the SDK of validators, beside our own client
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
 //! - `obfuscation`: packages whose sources go through PyArmor
 
@@ -22,6 +23,7 @@ mod killed;
 mod lane;
 mod numbers;
 mod obfuscation;
+mod sdk;
 mod serving;
 mod tidy;
 mod tiny;

@@ -160,7 +160,7 @@ pub(crate) enum Command {
     /// The whole way on a real small model, on the local network.
     Demo,
     /// Run the local Hub and the local chain until stopped.
-    Localnet(LocalnetPorts),
+    Localnet(LocalnetOptions),
     /// All tests.
     Test,
     /// Replay vector files produced by the upstream code.
@@ -452,12 +452,18 @@ pub(crate) enum Job {
     Demo,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct LocalnetPorts {
+#[derive(Debug, Default, Args)]
+pub(crate) struct LocalnetOptions {
     /// Port of the local Hub; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) hub_port: u16,
     /// Port of the local chain; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) chain_port: u16,
+    /// Milliseconds between two blocks (the real chain: 12000); without it blocks come with extrinsics.
+    #[arg(long, value_name = "MS")]
+    pub(crate) block_time: Option<u64>,
+    /// JSON list of calls, `{"method": "dev_setMiners", "params": […]}`, that a new chain begins with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prepare: Option<PathBuf>,
 }

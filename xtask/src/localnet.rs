@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{cargo, cli::LocalnetPorts, store::write_atomically, ui::Ui};
+use crate::{cargo, cli::LocalnetOptions, store::write_atomically, ui::Ui};
 
 /// Endpoints of a running localnet, and the process when it is ours.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Localnet {
         if let Some(Ready { hub, chain }) = running(state_dir) {
             return Ok(Self { hub, chain, child: None });
         }
-        start(&build(ui)?, state_dir, &LocalnetPorts { hub_port: 0, chain_port: 0 })
+        start(&build(ui)?, state_dir, &LocalnetOptions::default())
     }
 }
 
@@ -50,13 +50,17 @@ impl Drop for Localnet {
 }
 
 /// `cargo xtask localnet`: runs in the foreground; steps on the same manifest find it and use it.
-pub(crate) fn run(state_dir: &Path, ports: &LocalnetPorts, ui: Ui) -> anyhow::Result<()> {
-    let mut localnet = start(&build(ui)?, state_dir, ports)?;
+pub(crate) fn run(state_dir: &Path, options: &LocalnetOptions, ui: Ui) -> anyhow::Result<()> {
+    let mut localnet = start(&build(ui)?, state_dir, options)?;
     let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
     write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
     ui.print(format!(
-        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.",
-        ready.hub, ready.chain
+        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Its own methods are named `dev_…` \
+         (`rpc_methods` lists them):\n  curl {} -H 'content-type: application/json' \
+         -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_produceBlocks\",\"params\":[1]}}'\nStop with Ctrl-C.",
+        ready.hub,
+        ready.chain,
+        ready.chain.replace("ws://", "http://")
     ));
     let child = localnet.child.as_mut().context("it was just started")?;
     // Waiting would close the standard input first, and with it end the child.
@@ -119,12 +123,14 @@ fn is_fresh(binary: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-fn start(binary: &Path, state_dir: &Path, ports: &LocalnetPorts) -> anyhow::Result<Localnet> {
+fn start(binary: &Path, state_dir: &Path, options: &LocalnetOptions) -> anyhow::Result<Localnet> {
     fs::create_dir_all(state_dir).with_context(|| format!("cannot create {}", state_dir.display()))?;
     let mut child = Command::new(binary)
         .arg("--state-dir")
         .arg(state_dir)
-        .args(["--hub-port", &ports.hub_port.to_string(), "--chain-port", &ports.chain_port.to_string()])
+        .args(["--hub-port", &options.hub_port.to_string(), "--chain-port", &options.chain_port.to_string()])
+        .args(options.block_time.iter().flat_map(|time| ["--block-time".to_owned(), time.to_string()]))
+        .args(options.prepare.iter().flat_map(|file| [Path::new("--prepare"), file.as_path()]))
         .arg("--exit-with-stdin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
