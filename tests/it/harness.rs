@@ -17,7 +17,7 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the workspace")
 }
 
-/// The built program; both programs are built once per test run.
+/// The built program; the programs are built once per test run.
 pub(crate) fn program(name: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
@@ -31,7 +31,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
             cargo.env_remove(name);
         });
         let status = cargo
-            .args(["build", "--quiet", "--package", "xtask", "--package", "deval-localnet"])
+            .args(["build", "--quiet", "--package", "xtask", "--package", "deval-localnet", "--package", "deval-axon"])
             .current_dir(repository())
             .status()
             .expect("cargo runs");

@@ -242,17 +242,17 @@ fn one_transaction(dice: &mut Dice) -> usize {
     for step in ["publish", "commit"] {
         for _ in 0..10 {
             let mut command = world.project.command(&[step, "--execute"]);
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
             let patience = Instant::now() + Duration::from_millis(dice.below(1500));
             while Instant::now() < patience && child.try_wait().expect("a child").is_none() {
                 thread::sleep(Duration::from_micros(500));
             }
             child.kill().expect("SIGKILL");
-            if let Some(code) = child.wait().expect("it is gone").code() {
-                assert!(code == 0 || step == "commit", "{step} ended with {code}");
-                if code == 0 {
-                    break;
-                }
+            let output = child.wait_with_output().expect("it is gone");
+            if let Some(code) = output.status.code() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(code == 0, "{step}, killed {kills} times before, ended with {code}: {said}");
+                break;
             } else {
                 kills += 1;
             }

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -26,12 +26,12 @@ use crate::{
 /// Nothing here takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// A submission whose hash is committed on the local chain.
-fn committed() -> Project {
+pub(crate) fn committed() -> Project {
     let project = registered();
     for step in ["publish", "commit"] {
         let ran = project.run(&[step, "--execute"]);
@@ -41,21 +41,21 @@ fn committed() -> Project {
 }
 
 /// Puts keys into the manifest's [axon] table.
-fn set_axon(project: &Project, keys: &str) {
+pub(crate) fn set_axon(project: &Project, keys: &str) {
     let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
     let (before, _) = text.split_once("[axon]").expect("it has an axon");
     project.manifest_text(&format!("{before}[axon]\nip = \"127.0.0.1\"\n{keys}"));
 }
 
 /// A serving axon, and what it says.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    hotkey: String,
+    pub(crate) hotkey: String,
 }
 
 impl Serving {
-    fn start(project: &Project, flags: &[&str]) -> Self {
+    pub(crate) fn start(project: &Project, flags: &[&str]) -> Self {
         let mut command = project.command(&[&["serve", "--execute"], flags].concat());
         command.env("EXAMPLE_API_KEY", "a-very-secret-value").stderr(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.spawn().expect("it starts");
@@ -107,7 +107,7 @@ impl Serving {
     }
 
     /// Stops it in order.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         assert!(self.child.wait().expect("it ends").success());
     }
@@ -216,12 +216,7 @@ fn an_axon_outlives_its_chain_and_starts_without_it() {
     // The chain comes back, and with it a new validator.
     let localnet = Localnet::start_on(&project, chain_port);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let chain = Client::connect(&localnet.chain, Network::Local).await.expect("it listens");
-        let alice = KeyPair::from_uri("//Alice").expect("a development key");
-        let late = KeyPair::from_uri("//Charlie//late").expect("a key").ss58();
-        chain.burned_register(202, &alice, &late).await.expect("Alice is rich");
-    });
+    runtime.block_on(register(&localnet.chain, "//Charlie//late"));
     let started = Instant::now();
     while serving.ask(port, "//Charlie//late").status_code != 200 {
         assert!(started.elapsed() < PATIENCE, "the new validator is never known");
@@ -229,6 +224,78 @@ fn an_axon_outlives_its_chain_and_starts_without_it() {
     }
     assert_eq!(reasons(), "[]");
     serving.stop();
+}
+
+/// An outage of ten minutes takes `DEVAL_TEST_OUTAGE_SECONDS=600`.
+#[test]
+fn an_outage_of_the_chain_is_noticed_by_no_validator() {
+    let seconds = std::env::var("DEVAL_TEST_OUTAGE_SECONDS").map_or(4, |text| text.parse().expect("seconds"));
+    let project = committed();
+    let [port, monitor, chain_port] = [(); 3].map(|()| free_port());
+    let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
+    let chain = format!("[chain]\nendpoint = \"ws://127.0.0.1:{chain_port}\"\n\n[axon]");
+    project.manifest_text(&text.replace("[axon]", &chain));
+    set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
+    let localnet = Localnet::start_on(&project, chain_port);
+    let serving = Serving::start(&project, &["--log", "json"]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let announced = |endpoint: &str| {
+        let reading = async { Client::connect(endpoint, Network::Local).await?.axon(202, &serving.hotkey).await };
+        runtime.block_on(reading).expect("the chain answers").expect("it was announced")
+    };
+    let (before, started) = (announced(&localnet.chain), Instant::now());
+    let (over, asked, failed) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                let reply = serving.try_ask(port, "//Bob//vali");
+                asked.fetch_add(1, Relaxed);
+                if reply.as_ref().is_none_or(|reply| reply.status_code != 200) {
+                    failed.lock().expect("no panic").push(format!("{reply:?}"));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let _stop = SetOnDrop(&over);
+        localnet.kill();
+        serving.hear("stay known");
+        serving.forget_what_was_said();
+        thread::sleep(Duration::from_secs(seconds));
+        let localnet = Localnet::start_on(&project, chain_port);
+        runtime.block_on(register(&localnet.chain, "//Charlie//late"));
+        let back = Instant::now();
+        while serving.ask(port, "//Charlie//late").status_code != 200 {
+            assert!(back.elapsed() < PATIENCE, "the new validator is never known");
+            thread::sleep(Duration::from_millis(100));
+        }
+        serving.hear("the chain answers");
+        assert_eq!(announced(&localnet.chain), before, "it is not announced again");
+    });
+    assert_eq!(*failed.lock().expect("no panic"), Vec::<String>::new());
+    assert!(asked.load(Relaxed) > started.elapsed().as_secs(), "it was asked all the time");
+    say(&format!("{} questions in {:.0} s, all answered", asked.load(Relaxed), started.elapsed().as_secs_f64()));
+    serving.stop();
+}
+
+/// Ends the asking even where a test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a long test measured")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+async fn register(endpoint: &str, uri: &str) {
+    let chain = Client::connect(endpoint, Network::Local).await.expect("it listens");
+    let alice = KeyPair::from_uri("//Alice").expect("a development key");
+    let hotkey = KeyPair::from_uri(uri).expect("a key").ss58();
+    chain.burned_register(202, &alice, &hotkey).await.expect("Alice is rich");
 }
 
 #[test]

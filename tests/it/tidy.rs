@@ -75,7 +75,8 @@ fn cargo_make_knows_every_step_and_no_more() {
     assert_eq!(makefile["config"]["default_to_workspace"].as_bool(), Some(false), "else each member runs the task");
     let tasks = makefile["tasks"].as_table().expect("a table");
     let steps = deval_report::Step::ALL.map(deval_report::Step::name);
-    for name in steps.iter().chain(&["plan", "verdict", "report", "demo", "test", "check", "e2e", "release"]) {
+    for name in steps.iter().chain(&["status", "plan", "verdict", "report", "demo", "test", "check", "e2e", "release"])
+    {
         assert!(tasks.contains_key(*name), "Makefile.toml has no task `{name}`");
     }
     let help = Command::new(program("xtask")).arg("--help").output().expect("it runs");

@@ -54,22 +54,24 @@ impl Localnet {
         Self { hub: text("hub"), chain: text("chain"), child }
     }
 
-    /// Calls one of the chain's own methods, `dev_…`.
+    /// Calls a method of the stand-in that no real chain has.
     pub(crate) fn dev(&self, method: &str, params: &Value) -> Value {
+        let address = self.chain.strip_prefix("ws://").expect("a plain socket");
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let host = self.chain.strip_prefix("ws://").expect("a WebSocket address");
-        let mut stream = TcpStream::connect(host).expect("it listens");
-        let head = format!(
-            "POST / HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}",
-            body.len()
-        );
-        write!(stream, "{head}\r\n\r\n{body}").expect("it reads");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let head = format!("POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
         let mut answer: Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!(answer["error"], Value::Null, "{method}");
+        assert!(answer["error"].is_null(), "{method}: {answer}");
         answer["result"].take()
+    }
+
+    /// As a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("SIGKILL");
     }
 }
 

@@ -4,6 +4,7 @@ mod examples;
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deval_hub::Half;
 use deval_manifest::Gpu;
@@ -131,12 +132,24 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
+    /// Register the hotkey on the subnet; the coldkey pays what the chain asks now.
+    Register(RegisterArgs),
+    /// The wallet that the manifest names.
+    #[command(subcommand)]
+    Wallet(WalletCommand),
     /// Serve the axon that tells validators where the model is.
     Serve(ServeArgs),
+    /// How the submission stands: on the disk, on the Hub, on chain, at the axon. Exit 0 good, 1 something to act on, 2 not all was seen.
+    #[command(after_long_help = crate::status::reasons_help())]
+    Status(StatusArgs),
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
-    Verdict,
+    Verdict {
+        /// Look at the chain first; without this the last look counts, for an hour.
+        #[arg(long)]
+        online: bool,
+    },
     /// One HTML page of all reports.
     Report,
     /// How the model comes from its base, tensor by tensor.
@@ -145,13 +158,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR|NAMESPACE/NAME")]
         against: String,
     },
-    /// Download a repository into an empty folder and check every file against the Hub's digests.
-    Fetch {
-        /// `namespace/name`.
-        model_url: String,
-        /// The folder; created when it is missing.
-        dir: PathBuf,
-    },
+    /// Audit any repository from metadata and headers, without downloading its weights.
+    Inspect(InspectArgs),
+    /// Download a repository and check every file against the Hub's digests; a broken download goes on where it was.
+    Fetch(FetchArgs),
     /// What a gate checks, why a validator rejects, how to fix it.
     Explain {
         /// `G01` to `G51`.
@@ -160,7 +170,7 @@ pub(crate) enum Command {
     /// The whole way on a real small model, on the local network.
     Demo,
     /// Run the local Hub and the local chain until stopped.
-    Localnet(LocalnetOptions),
+    Localnet(LocalnetArgs),
     /// All tests.
     Test,
     /// Replay vector files produced by the upstream code.
@@ -182,9 +192,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
-    /// An axon in a process of its own; started by `bench axon`.
-    #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
-    ServeForBench,
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -193,6 +200,48 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         job: Job,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// Stream the weights to compute the validator's digest of them, and check the listed digest of each file.
+    #[arg(long)]
+    pub(crate) hash: bool,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// The folder: new, empty, or with files of this repository, which are compared and kept.
+    pub(crate) dir: PathBuf,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegisterArgs {
+    /// Do it; without this the plan is shown and nothing is changed.
+    #[arg(long)]
+    pub(crate) execute: bool,
+    /// The most it may burn; what it costs now, without this.
+    #[arg(long, value_name = "TAO")]
+    pub(crate) limit: Option<String>,
+    /// What you would be asked to type.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) confirm: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Its addresses, and nothing secret.
+    Show,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -212,11 +261,35 @@ pub(crate) struct ServeArgs {
     /// Print what keeps the axon running on this machine, and do nothing else.
     #[arg(long, value_enum, conflicts_with = "execute")]
     pub(crate) print: Option<Keeper>,
+    /// Print what a running server of this hotkey would serve now; its reload asks.
+    #[arg(long, value_name = "HOTKEY", hide = true, conflicts_with_all = ["execute", "print"])]
+    pub(crate) settings_for: Option<String>,
     #[command(flatten)]
     pub(crate) external: ExternalArgs,
     /// How what happens is told on standard error while serving.
     #[arg(long, value_enum, default_value = "human")]
     pub(crate) log: LogFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    /// Look again and again until stopped, and tell what changed.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) every: u64,
+    /// Send each change there, as JSON, until it is taken. The address is never shown.
+    #[arg(long, value_name = "URL", env = "DEVAL_WEBHOOK", hide_env_values = true)]
+    pub(crate) webhook: Option<String>,
+    /// When the validator's running round began (RFC 3339), for gate 33.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) round_start: Option<DateTime<Utc>>,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    time.map_err(|error| format!("expected a time such as 2026-11-29T18:00:00Z: {error}"))
 }
 
 /// The address that validators reach; each stands for a key of the manifest's [axon] table.
@@ -392,9 +465,9 @@ pub(crate) enum SnapshotMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct ForecastArgs {
-    /// The leaderboard: CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
+    /// The leaderboard: `chain`, which makes one of the miners' incentives, or a file. CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
     /// `{"deval_leaderboard":1,"name":"…","miners":[{"uid":3,"score":0.7},…]}`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|chain")]
     pub(crate) leaderboard: PathBuf,
     /// Evaluation report to take our reward from; the submission's own by default.
     #[arg(long, value_name = "FILE")]
@@ -453,7 +526,7 @@ pub(crate) enum Job {
 }
 
 #[derive(Debug, Default, Args)]
-pub(crate) struct LocalnetOptions {
+pub(crate) struct LocalnetArgs {
     /// Port of the local Hub; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) hub_port: u16,
@@ -466,4 +539,12 @@ pub(crate) struct LocalnetOptions {
     /// JSON list of calls, `{"method": "dev_setMiners", "params": […]}`, that a new chain begins with.
     #[arg(long, value_name = "FILE")]
     pub(crate) prepare: Option<PathBuf>,
+    /// JSON list of what the Hub shall do wrong, such as
+    /// `[{"method":"POST","path_contains":"/commit/","skip":1,"times":2,"action":{"status":503}}]`; crates/deval-localnet/src/hub/faults.rs
+    /// tells all of its form.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+    /// Further options of deval-localnet, such as `-- --hub-transfer multipart`.
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub(crate) more: Vec<String>,
 }

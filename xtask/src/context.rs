@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use deval_axon::start::Companion;
 use deval_manifest::{Backend, Manifest, Parsed, Reading, Until, parse};
 use deval_model::{WeightsDigest, digest_weights};
 use deval_report::{Diagnostic, Network, Step};
@@ -185,6 +186,11 @@ impl Context {
         }
         let started = Localnet::reuse_or_start(&self.out("localnet"), self.ui)?;
         Ok(self.localnet.get_or_init(|| started))
+    }
+
+    /// The local Hub and chain, if this process started them, as the program that takes its place knows them.
+    pub(crate) fn companion(&self) -> anyhow::Result<Option<Companion>> {
+        self.localnet.get().map_or(Ok(None), Localnet::survive)
     }
 
     /// The Hub's endpoint: the manifest's, else the network's own.

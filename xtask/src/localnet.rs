@@ -1,18 +1,25 @@
 //! The local Hub and the local chain: built and started when the network is `local`, ended with the step that started them.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use deval_axon::start::Companion;
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use crate::{cargo, cli::LocalnetOptions, store::write_atomically, ui::Ui};
+use crate::{cargo, cli::LocalnetArgs, store::write_atomically, ui::Ui};
+
+/// A binary of its own, so that FRAME is compiled only where it is wanted.
+const PROGRAM: &str = "deval-localnet";
 
 /// Endpoints of a running localnet, and the process when it is ours.
 #[derive(Debug)]
@@ -35,7 +42,15 @@ impl Localnet {
         if let Some(Ready { hub, chain }) = running(state_dir) {
             return Ok(Self { hub, chain, child: None });
         }
-        start(&build(ui)?, state_dir, &LocalnetOptions::default())
+        start(&cargo::program(PROGRAM, ui)?, state_dir, &LocalnetArgs::default())
+    }
+
+    /// Keeps the process, when it is ours, for the program that takes the place of this one.
+    pub(crate) fn survive(&self) -> anyhow::Result<Option<Companion>> {
+        let Some(child) = &self.child else { return Ok(None) };
+        let stdin = child.stdin.as_ref().context("it is held open until the end")?;
+        fcntl_setfd(stdin, FdFlags::empty()).context("cannot pass the local chain on")?;
+        Ok(Some(Companion { stdin: stdin.as_raw_fd(), process: child.id().cast_signed() }))
     }
 }
 
@@ -50,14 +65,14 @@ impl Drop for Localnet {
 }
 
 /// `cargo xtask localnet`: runs in the foreground; steps on the same manifest find it and use it.
-pub(crate) fn run(state_dir: &Path, options: &LocalnetOptions, ui: Ui) -> anyhow::Result<()> {
-    let mut localnet = start(&build(ui)?, state_dir, options)?;
+pub(crate) fn run(state_dir: &Path, arguments: &LocalnetArgs, ui: Ui) -> anyhow::Result<()> {
+    let mut localnet = start(&cargo::program(PROGRAM, ui)?, state_dir, arguments)?;
     let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
     write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
     ui.print(format!(
-        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Its own methods are named `dev_…` \
-         (`rpc_methods` lists them):\n  curl {} -H 'content-type: application/json' \
-         -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_produceBlocks\",\"params\":[1]}}'\nStop with Ctrl-C.",
+        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.\n\
+         What no real chain offers is named `dev_…` (crates/deval-localnet/src/main.rs tells all):\n  \
+         curl {} --json '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_produceBlocks\",\"params\":[1]}}'",
         ready.hub,
         ready.chain,
         ready.chain.replace("ws://", "http://")
@@ -84,53 +99,16 @@ fn running(state_dir: &Path) -> Option<Ready> {
     (listens(&ready.hub) && listens(&ready.chain)).then_some(ready)
 }
 
-/// Builds `deval-localnet` beside this program. A binary of its own, so that FRAME is compiled only where it is wanted.
-fn build(ui: Ui) -> anyhow::Result<PathBuf> {
-    let here = std::env::current_exe().context("cannot tell where this program is")?;
-    let target = here.ancestors().nth(2).context("this program lies in a target folder")?;
-    let binary = target.join("debug/deval-localnet");
-    if is_fresh(&binary).unwrap_or(false) {
-        return Ok(binary);
-    }
-    ui.say("building deval-localnet (the first time takes minutes)");
-    let spinner = ui.spinner("building deval-localnet");
-    let output = cargo::command()
-        .args(["build", "--quiet", "--package", "deval-localnet", "--target-dir"])
-        .arg(target)
-        .output()
-        .context("cannot run cargo to build deval-localnet")?;
-    spinner.finish_and_clear();
-    if !output.status.success() {
-        bail!("deval-localnet does not build:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(binary)
-}
-
-/// Whether the binary is newer than everything it is made from, by the dependency file that cargo writes beside it. Asking cargo itself
-/// takes most of a second.
-fn is_fresh(binary: &Path) -> std::io::Result<bool> {
-    let built = fs::metadata(binary)?.modified()?;
-    let dependencies = fs::read_to_string(binary.with_extension("d"))?;
-    let sources =
-        dependencies.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace().map(PathBuf::from);
-    let manifests =
-        ["Cargo.lock", "Cargo.toml", "crates/deval-localnet/Cargo.toml"].map(|name| cargo::root().join(name));
-    for path in sources.chain(manifests) {
-        if fs::metadata(path)?.modified()? > built {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn start(binary: &Path, state_dir: &Path, options: &LocalnetOptions) -> anyhow::Result<Localnet> {
+fn start(binary: &Path, state_dir: &Path, arguments: &LocalnetArgs) -> anyhow::Result<Localnet> {
     fs::create_dir_all(state_dir).with_context(|| format!("cannot create {}", state_dir.display()))?;
     let mut child = Command::new(binary)
         .arg("--state-dir")
         .arg(state_dir)
-        .args(["--hub-port", &options.hub_port.to_string(), "--chain-port", &options.chain_port.to_string()])
-        .args(options.block_time.iter().flat_map(|time| ["--block-time".to_owned(), time.to_string()]))
-        .args(options.prepare.iter().flat_map(|file| [Path::new("--prepare"), file.as_path()]))
+        .args(["--hub-port", &arguments.hub_port.to_string(), "--chain-port", &arguments.chain_port.to_string()])
+        .args(arguments.block_time.iter().flat_map(|time| ["--block-time".to_owned(), time.to_string()]))
+        .args(arguments.prepare.iter().flat_map(|file| [OsStr::new("--prepare"), file.as_os_str()]))
+        .args(arguments.faults.iter().flat_map(|file| [OsStr::new("--faults"), file.as_os_str()]))
+        .args(&arguments.more)
         .arg("--exit-with-stdin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,7 +1,7 @@
 //! Tokens: from the environment, else from `.env` beside the manifest. Never printed, never packaged.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     env, fs, io,
     path::{Path, PathBuf},
 };
@@ -63,6 +63,12 @@ impl Secrets {
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", shown()))?;
         if text.trim().is_empty() { Ok(None) } else { Token::new(&text).map(Some).with_context(shown) }
+    }
+
+    /// Names and values of `.env` whose names begin so.
+    pub(crate) fn in_dotenv(&self, prefix: &str) -> BTreeMap<String, String> {
+        let begins = |pair: &(&String, &String)| pair.0.starts_with(prefix);
+        self.dotenv.iter().filter(begins).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The first of these names that has a value.

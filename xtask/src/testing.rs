@@ -19,7 +19,10 @@ pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
         }
     }
     // The tests start this program.
-    let built = cargo::command().args(["build", "--package", "deval-localnet"]).status().context("cannot run cargo")?;
+    let built = cargo::command()
+        .args(["build", "--package", "deval-localnet", "--package", "deval-axon"])
+        .status()
+        .context("cannot run cargo")?;
     let mut tests = cargo::command();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
     let wheels = cargo::root().join("target/deval/demo/wheels");

@@ -5,5 +5,5 @@ mod plan;
 mod verdict;
 
 pub(crate) use page::{Page, report};
-pub(crate) use plan::{Plan, plan};
+pub(crate) use plan::{Plan, outdated, plan};
 pub(crate) use verdict::{Verdict, explain, verdict};

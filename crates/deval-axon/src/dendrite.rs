@@ -1,14 +1,22 @@
 //! The question as a validator's dendrite asks it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use deval_chain::KeyPair;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use hyper::body::Body as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::Formatter;
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::AxonError;
@@ -38,6 +46,13 @@ pub struct ModelQueryReply {
     pub seconds: f64,
 }
 
+impl ModelQueryReply {
+    /// Where the model is, as a validator puts it together: `namespace/name`.
+    pub fn model_url(&self) -> String {
+        format!("{}/{}", self.repo_id, self.model_id)
+    }
+}
+
 /// Asks an axon which model it submits. A refusal is a reply, as it is for a validator.
 ///
 /// # Errors
@@ -57,23 +72,39 @@ pub async fn query(
         own_ip: "0.0.0.0",
     };
     let (headers, body) = question.sign(validator);
-    let failed = |error: reqwest::Error| match error.is_timeout() {
-        true => AxonError::Timeout { address: axon, seconds: timeout.as_secs_f64() },
-        false => AxonError::Unreachable { address: axon, reason: innermost(&error) },
-    };
     let started = Instant::now();
-    let client = reqwest::Client::builder().no_proxy().timeout(timeout).build().map_err(failed)?;
-    let request = client.post(format!("http://{axon}/{MODEL_QUERY}")).headers(headers).body(body);
-    let mut response = request.send().await.map_err(failed)?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let exchanged = tokio::time::timeout(timeout, exchange(axon, headers, body)).await;
+    let late = |_| AxonError::Timeout { address: axon, seconds: timeout.as_secs_f64() };
+    let (status, headers, answer) = exchanged.map_err(late)??;
+    read_reply(axon, status, &headers, &answer, started.elapsed().as_secs_f64())
+}
+
+/// One request over a connection of its own. Validators use plain HTTP, so a client with TLS would be memory for nothing.
+async fn exchange(
+    axon: SocketAddr,
+    mut headers: HeaderMap,
+    body: Vec<u8>,
+) -> Result<(u16, HeaderMap, Vec<u8>), AxonError> {
+    let failed = |error: &dyn std::error::Error| AxonError::Unreachable { address: axon, reason: innermost(error) };
+    let host = HeaderValue::try_from(axon.to_string()).expect("an address is a header's value");
+    headers.insert(HOST, host);
+    let mut request = Request::new(Body::from(body));
+    (*request.method_mut(), *request.headers_mut()) = (Method::POST, headers);
+    *request.uri_mut() = Uri::try_from(format!("/{MODEL_QUERY}")).expect("a path");
+    let stream = TcpStream::connect(axon).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    // It ends with the sender, which this future owns.
+    tokio::spawn(connection);
+    let (parts, mut body) = sender.send_request(request).await.map_err(|error| failed(&error))?.into_parts();
     let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        answer.extend_from_slice(&chunk);
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| failed(&error))?;
+        answer.extend_from_slice(&frame.into_data().unwrap_or_default());
         if answer.len() > LARGEST_ANSWER {
             return Err(bad(axon, format!("it is longer than {LARGEST_ANSWER} bytes")));
         }
     }
-    read_reply(axon, status, &headers, &answer, started.elapsed().as_secs_f64())
+    Ok((parts.status.as_u16(), parts.headers, answer))
 }
 
 /// One signed question. The parts that differ from one to the next are given, so that the bytes can be tested.
@@ -205,7 +236,7 @@ fn bad(address: SocketAddr, reason: String) -> AxonError {
     AxonError::BadAnswer { address, reason }
 }
 
-/// reqwest's own text hides why; its source says "Connection refused".
+/// hyper's own text hides why; its source says "Connection refused".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

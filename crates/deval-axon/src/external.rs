@@ -31,6 +31,12 @@ pub fn of_interface(name: &str) -> Result<IpAddr, AxonError> {
     })
 }
 
+/// Whether the address is one of this machine's own, so that what is sent there never leaves it.
+pub fn is_own(address: IpAddr) -> bool {
+    let own = getifaddrs().into_iter().flatten();
+    address.is_loopback() || own.filter_map(|own| self::address(own.address.as_ref()?)).any(|own| own == address)
+}
+
 fn address(stored: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = stored.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| stored.as_sockaddr_in6().map(|v6| v6.ip().into()))

@@ -10,7 +10,9 @@ pub mod load;
 mod metrics;
 mod monitor;
 mod nonce;
+mod receipt;
 mod server;
+pub mod start;
 mod subnet;
 mod synapse;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod testing;
 pub use dendrite::{ModelQueryReply, query};
 pub use error::AxonError;
 pub use metrics::Metrics;
-pub use monitor::monitor;
+pub use monitor::{monitor, serve_monitor};
+pub use receipt::{Answer, Answered, ServeReceipt, VALIDATOR_TIMEOUT};
 pub use server::{Axon, AxonConfig, Listening, bind, system_clock};
 pub use subnet::{Standing, Subnet};

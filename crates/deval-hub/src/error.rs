@@ -188,14 +188,31 @@ pub enum HubError {
         path: String,
     },
 
-    /// A download was to go where something is already; what is there is never trusted to be part of it.
-    #[error("{} is not empty, it holds `{found}`: name a directory that is new or empty", .path.display())]
+    /// A download was to go where something else is already.
+    #[error(
+        "{} holds `{found}`, which is no file of this revision: name a directory that is new, empty, or a copy of it", .path.display()
+    )]
     NotEmpty {
         /// The directory.
         path: PathBuf,
         /// One of its entries.
         found: String,
     },
+
+    /// A file of the same name is there with other bytes, and nothing is overwritten.
+    #[error("{} is there already, with {found} instead of {expected}; nothing was changed: move it away, or name another directory", .path.display())]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// Its size, or kind and digest of its bytes.
+        found: String,
+        /// What the Hub lists.
+        expected: String,
+    },
+
+    /// A download was given up because another part of it failed, whose error is the one that is told.
+    #[error("the download was given up because another file failed")]
+    Stopped,
 
     /// What was downloaded is not what the Hub lists; it was thrown away.
     #[error("`{path}` of {repo} arrived with {found} instead of {expected}: the Hub or the way to it damages files")]

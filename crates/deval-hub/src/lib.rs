@@ -7,8 +7,8 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 downloads. hf-xet, the engine of Hugging Face's own clients, sends file contents; to a Hub without Xet they go by Git
-//! LFS. The other requests are made here, because hf-hub does not wait as long as a 429 asks, cannot read a remote sha256, cannot repeat
+//! hf-hub 1.0.0 creates the repository and changes its visibility. hf-xet, the engine of Hugging Face's own clients, sends file
+//! contents; to a Hub without Xet they go by Git LFS. The other requests are made here, because hf-hub cannot read a remote sha256, cannot repeat
 //! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
@@ -22,6 +22,7 @@ mod hf;
 mod http;
 mod journal;
 mod lfs;
+mod names;
 mod plan;
 mod ranges;
 mod remote;
@@ -33,16 +34,20 @@ mod upload;
 mod verify;
 mod xet;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use deval_report::Diagnostic;
 use sha2::Digest as _;
 
 pub use crate::error::HubError;
+pub use crate::fetch::{Fetched, is_unfinished};
+use crate::hf::HfHub;
 use crate::http::Api;
 pub use crate::journal::{Effect, Journal, Phase, Record, Subject};
 pub use crate::plan::{Half, LocalFile, PlannedAdd, Stamp, UploadPlan, listing_digest};
 pub use crate::ranges::RemoteFiles;
-pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState, Snapshot};
+pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
@@ -126,26 +131,51 @@ impl HubClient {
         verify::three_answers(&self.api.anonymous(), repo).await
     }
 
+    /// The hosts that the bytes of the files come from, with the files of each, and a warning for every host that the firewall of the
+    /// validator's container does not let through (GATES 23).
+    ///
+    /// # Errors
+    /// Request errors.
+    pub async fn hosts(
+        &self,
+        files: &RemoteFiles,
+    ) -> Result<(BTreeMap<String, Vec<String>>, Vec<Diagnostic>), HubError> {
+        let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for file in files.files().iter().filter(|file| matches!(file.digest, Digest::Sha256(_)) && file.size > 0) {
+            hosts.entry(files.host(file).await?).or_default().push(file.path.clone());
+        }
+        let counts = hosts.iter().map(|(host, files)| (host.clone(), files.len())).collect();
+        let findings = verify::check_hosts(&self.api, &counts);
+        Ok((hosts, findings))
+    }
+
+    /// A client that sends no token.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        Self { api: self.api.anonymous(), work_dir: self.work_dir.clone() }
+    }
+
     /// Makes a repository private or public, and reads it back. No Hub commit is made, so its date does not move (GATES 33).
     ///
     /// # Errors
     /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
     pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
-        hf::set_private(&self.api, repo, private).await?;
+        HfHub::new(&self.api, repo)?.set_private(private).await?;
         match remote::is_private(&self.api, repo).await? {
             Some(now) if now == private => Ok(()),
             _ => Err(HubError::Visibility { repo: repo.to_string(), private }),
         }
     }
 
-    /// Downloads the wanted files of a revision (branch, tag or Hub commit) into `dir`, which must be empty or new, and compares every file
-    /// with the sha256 or git sha1 that the Hub lists. `wanted` is asked with each path; `progress` hears the bytes of the files that
-    /// have passed and of all.
+    /// Downloads the wanted files of a revision (branch, tag or Hub commit) into `dir` and compares every file with the sha256 or git
+    /// sha1 that the Hub lists. `wanted` is asked with each path; `progress` hears the bytes that are there and those of all files.
     ///
-    /// Files move into `dir` when all have passed; after an error it is empty.
+    /// `dir` may hold files of this revision already; they are compared and kept. Anything else in it is refused, and nothing in it is
+    /// replaced. Each file appears when all of its bytes have passed; of a run that broke off the parts stay in `.deval-fetch`, and
+    /// the next run asks for the missing ones only.
     ///
     /// # Errors
-    /// [`HubError::NotEmpty`], [`HubError::Corrupt`], [`HubError::Disk`], request errors.
+    /// [`HubError::NotEmpty`], [`HubError::Differs`], [`HubError::Corrupt`], [`HubError::Disk`], request errors.
     pub async fn fetch(
         &self,
         repo: &RepoId,
@@ -153,7 +183,7 @@ impl HubClient {
         dir: &Path,
         wanted: &(dyn Fn(&str) -> bool + Sync),
         progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Snapshot, HubError> {
+    ) -> Result<Fetched, HubError> {
         fetch::fetch(&self.api, repo, revision, dir, wanted, progress).await
     }
 

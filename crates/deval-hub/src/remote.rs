@@ -90,11 +90,11 @@ impl RemoteRepo {
 
 /// One revision of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Id of the Hub commit.
-    pub revision: String,
+    pub(crate) revision: String,
     /// Its tree, sorted by path, without directories.
-    pub files: Vec<RemoteFile>,
+    pub(crate) files: Vec<RemoteFile>,
 }
 
 /// What stands behind a repository id.

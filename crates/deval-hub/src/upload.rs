@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use crate::commit::LOCK_TRIES;
-use crate::hf;
+use crate::hf::HfHub;
 use crate::http::{Answer, Api, Tries, shown};
 use crate::journal::{Effect, Journal};
 use crate::lfs;
@@ -173,7 +173,8 @@ impl Upload<'_> {
         let mut tries = Tries::new(self.api.retry);
         let mut created = false;
         loop {
-            created |= hf::create_private(self.api, self.repo, &|error, pause| self.waiting(error, pause)).await?;
+            created |=
+                HfHub::new(self.api, self.repo)?.create_private(&|error, pause| self.waiting(error, pause)).await?;
             if let RemoteState::Present(found) = remote::state(self.api, self.repo).await? {
                 return Ok((found, created));
             }

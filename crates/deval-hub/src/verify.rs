@@ -47,6 +47,8 @@ impl Verified {
     }
 }
 
+const FIRST_BYTE: &str = "bytes=0-0";
+
 pub(crate) async fn verify(
     api: &Api,
     repo: &RepoId,
@@ -206,15 +208,7 @@ async fn check_contents(
     for file in files.iter().filter(|f| matches!(f.digest, Digest::Sha256(_)) && f.size > 0) {
         let ids = [repo.namespace(), repo.name(), "resolve", revision];
         let url = api.url(ids.into_iter().chain(file.path.split('/')));
-        let head = api.peek(api.request(Method::HEAD, url.clone())).await?;
-        let location = head.headers().get(LOCATION).and_then(|v| v.to_str().ok());
-        let target = match location.map(|l| url.join(l)) {
-            Some(Ok(target)) => target,
-            Some(Err(e)) => {
-                return Err(HubError::Answer { url: shown(&url), what: format!("redirects to no URL: {e}") });
-            }
-            None => url,
-        };
+        let target = located(api, url).await?;
         if let Some(finding) = fetch_byte(api, file, &target).await? {
             findings.push(finding);
         }
@@ -223,8 +217,20 @@ async fn check_contents(
     Ok(hosts)
 }
 
+/// Where the validator's client is sent for a file: the redirect of `HEAD`, else that of `GET`, else nowhere else.
+async fn located(api: &Api, url: Url) -> Result<Url, HubError> {
+    for method in [Method::HEAD, Method::GET] {
+        let answer = api.peek(api.request(method, url.clone()).header(RANGE, FIRST_BYTE)).await?;
+        if let Some(location) = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok()) {
+            let no_url = |e| HubError::Answer { url: shown(&url), what: format!("redirects to no URL: {e}") };
+            return url.join(location).map_err(no_url);
+        }
+    }
+    Ok(url)
+}
+
 async fn fetch_byte(api: &Api, file: &RemoteFile, target: &Url) -> Result<Option<Diagnostic>, HubError> {
-    let answer = api.peek(api.request(Method::GET, target.clone()).header(RANGE, "bytes=0-0")).await?;
+    let answer = api.peek(api.request(Method::GET, target.clone()).header(RANGE, FIRST_BYTE)).await?;
     let status = answer.status();
     Ok((!status.is_success()).then(|| {
         Diagnostic::error("hub.unreadable", "the Hub lists the file, but its content cannot be fetched")
@@ -235,7 +241,7 @@ async fn fetch_byte(api: &Api, file: &RemoteFile, target: &Url) -> Result<Option
 }
 
 /// GATES 23: the container's firewall knows upstream's hosts, the endpoint is reachable by definition.
-fn check_hosts(api: &Api, hosts: &BTreeMap<String, usize>) -> Vec<Diagnostic> {
+pub(crate) fn check_hosts(api: &Api, hosts: &BTreeMap<String, usize>) -> Vec<Diagnostic> {
     let own = api.endpoint().host_str().unwrap_or_default();
     let foreign = hosts.iter().filter(|(host, _)| *host != own && !CONTAINER_HOSTS.contains(&host.as_str()));
     foreign

@@ -1,6 +1,6 @@
 //! The repository as a name and a size: gates G06, G15 and G19.
 
-use deval_report::gates;
+use deval_report::gates::{self, GateVerdict, Unit};
 use deval_report::{Diagnostic, Network};
 
 /// Smallest and largest repository that validators evaluate, in decimal gigabytes (upstream `deval/model/model_state.py`).
@@ -47,7 +47,7 @@ fn size(gb: f64) -> String {
 }
 
 /// What the size costs, if anything. On the local network the limits are only told.
-pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
+pub fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
     let (min, max) = SIZE_LIMITS_GB;
     let finding = if gb < min {
         let help = "validators never evaluate a smaller model; submit an 8B model in 16 bits";
@@ -64,6 +64,22 @@ pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
         return None;
     };
     Some(finding.found(format!("{gb} GB")).expected("12 to 18 GB"))
+}
+
+/// A verdict of gate G15 with the distance from the nearer limit.
+pub fn with_margin(verdict: GateVerdict, gb: f64) -> GateVerdict {
+    let (min, max) = SIZE_LIMITS_GB;
+    let room = (gb - min).min(max - gb);
+    let limit = if gb - min <= max - gb { min } else { max };
+    let side = if gb < min {
+        "too small"
+    } else if gb > max {
+        "too large"
+    } else {
+        "from the nearer limit"
+    };
+    let words = format!("{} ({:.1} %) {side}", margin(room.abs()), 100.0 * room.abs() / limit);
+    verdict.margin(words).distance(room, Unit::Gigabytes)
 }
 
 /// Bytes left in the commitment for this repository name: written as Python does, and compact.

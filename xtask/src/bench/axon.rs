@@ -1,33 +1,22 @@
 //! `bench axon`: the axon under load, beside the Python axon of bittensor 9.0.1 on the same machine in the same run; then a million
 //! requests and a hundred thousand malformed ones, with an eye on memory.
 //!
-//! Both axons run in processes of their own and answer the same questions over the same sixteen connections. Questions are signed
+//! Both axons run in processes of their own, ours as `cargo xtask serve` runs it, with its eye on the local chain, and answer the same
+//! questions over the same sixteen connections. Questions are signed
 //! before the clock runs.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+mod server;
 
-use anyhow::{Context as _, bail, ensure};
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, ensure};
 use clap::Args;
-use deval_axon::{
-    Axon, AxonConfig, Listening, Subnet, bind,
-    load::{Load, Questions, Refusals, Target, refuse, run as run_load},
-    monitor, system_clock,
-};
+use deval_axon::load::{Load, Questions, Refusals, refuse, run as run_load};
 use deval_chain::KeyPair;
 use deval_report::{Section, render};
 
-use crate::{Verdict, cargo, python::Environment, ui::Ui};
-
-/// Started by the benchmark: the axon in a process of its own.
-pub(crate) const SERVE_COMMAND: &str = "bench-axon-serve";
+use self::server::{Bench, Server, cpu_seconds};
+use crate::{Verdict, python::Environment, ui::Ui};
 
 const CONNECTIONS: usize = 16;
 /// Questions signed at a time; they must be sent within four minutes.
@@ -60,7 +49,8 @@ pub(super) fn run(amounts: Amounts, ui: Ui) -> anyhow::Result<Verdict> {
     ui.say(format!("asking the Python axon for {} s", MEASURED.as_secs()));
     let theirs = runtime.block_on(measure(&python, FOR_PYTHON))?;
     drop(python);
-    let ours = Server::ours()?;
+    let bench = Bench::prepare(&runtime, ui)?;
+    let ours = Server::ours(&bench, ui)?;
     ui.say(format!("asking our axon for {} s", MEASURED.as_secs()));
     let measured = runtime.block_on(measure(&ours, FOR_OURS))?;
     ui.say(format!("{} requests", amounts.requests));
@@ -82,102 +72,8 @@ pub(super) fn run(amounts: Amounts, ui: Ui) -> anyhow::Result<Verdict> {
     Ok(if met { Verdict::Ok } else { Verdict::Findings })
 }
 
-/// The other process: answers until its standard input closes, and says where on its first line.
-pub(crate) fn serve(ui: Ui) -> anyhow::Result<()> {
-    let (miner, validator) = (key("//Alice//miner")?, key("//Bob//vali")?);
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(async {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (listener, watched) = (bind(loopback).await?, bind(loopback).await?);
-        let (address, metrics) = (listener.local_addr()?, watched.local_addr()?);
-        let config =
-            AxonConfig { hotkey_ss58: miner.ss58(), repo_id: "deval-core".into(), model_id: "base-eval".into() };
-        let subnet = Arc::new(Subnet::of([validator.ss58()]));
-        let axon = Axon::new(config, subnet.clone(), system_clock);
-        let _listening = Listening::start(listener, address, axon.clone());
-        let router = monitor(axon, subnet, &miner.ss58());
-        tokio::spawn(async move { axum::serve(watched, router).await });
-        ui.print(format!("{address} {metrics}"));
-        tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
-        anyhow::Ok(())
-    })
-}
-
 fn key(uri: &str) -> anyhow::Result<KeyPair> {
     KeyPair::from_uri(uri).context("a development key")
-}
-
-/// An axon in a process of its own, which ends with this value.
-struct Server {
-    child: Child,
-    target: Target,
-    metrics: Option<SocketAddr>,
-}
-
-impl Server {
-    fn ours() -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot tell where this program is")?;
-        let (child, line) = started(Command::new(program).arg(SERVE_COMMAND))?;
-        let (address, metrics) = line.split_once(' ').context("the axon did not say where it listens")?;
-        let target = Target { address: address.parse()?, hotkey: key("//Alice//miner")?.ss58() };
-        Ok(Self { child, target, metrics: Some(metrics.parse()?) })
-    }
-
-    fn python() -> anyhow::Result<Self> {
-        // Its port must be named; a free one is free for the moment between.
-        let address =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).context("no free port")?;
-        let mut command = Command::new(Environment::Bittensor.interpreter());
-        command.arg(cargo::root().join("ci/bench/axon.py")).arg(address.port().to_string());
-        command.arg(key("//Bob//vali")?.ss58()).env("PYTHONWARNINGS", "ignore");
-        let (child, line) = started(&mut command)?;
-        ensure!(line == "ready", "ci/bench/axon.py said `{line}`");
-        let target = Target { address, hotkey: key("//Alice//miner")?.ss58() };
-        Ok(Self { child, target, metrics: None })
-    }
-
-    /// Resident memory, in kilobytes.
-    fn resident(&self) -> anyhow::Result<u64> {
-        memory(self.child.id(), "VmRSS:")
-    }
-
-    /// The part of it that is no file's content, such as the program's own.
-    fn anonymous(&self) -> anyhow::Result<u64> {
-        memory(self.child.id(), "RssAnon:")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-fn started(command: &mut Command) -> anyhow::Result<(Child, String)> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start an axon")?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("it was asked for")?).read_line(&mut line)?;
-    if line.is_empty() {
-        bail!("an axon did not start; the reason is above");
-    }
-    Ok((child, line.trim().to_owned()))
-}
-
-fn memory(process: u32, what: &str) -> anyhow::Result<u64> {
-    let status =
-        fs::read_to_string(format!("/proc/{process}/status")).context("memory is read from /proc, on Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).context("Linux tells all kinds of memory")?;
-    line.trim().trim_end_matches(" kB").parse().context("memory is a number of kilobytes")
-}
-
-/// Processor time of a process so far, in seconds: a hundredth of a second to the tick, on every Linux.
-fn cpu_seconds(process: &str) -> anyhow::Result<f64> {
-    let stat =
-        fs::read_to_string(format!("/proc/{process}/stat")).context("processor time is read from /proc, on Linux")?;
-    let fields = stat.rsplit_once(')').context("a process has a name")?.1.split_whitespace();
-    let ticks: Vec<f64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 /// One axon, measured.
@@ -194,7 +90,7 @@ async fn measure(server: &Server, questions: usize) -> anyhow::Result<Measured> 
     let warm = ask(server, 160, None).await?;
     ensure!(warm.failed == 0, "the axon does not answer: {}", warm.first_failure.unwrap_or_default());
     let signed = sign(server, questions)?;
-    let process = server.child.id().to_string();
+    let process = server.process().to_string();
     let (before, own_before) = (cpu_seconds(&process)?, cpu_seconds("self")?);
     let load = run_load(signed, Some(MEASURED)).await;
     ensure!(load.failed == 0, "{} were not answered: {}", load.failed, load.first_failure.unwrap_or_default());

@@ -1,25 +1,31 @@
 //! `commit`: the model hash on chain, read back; then the repository is made public and verified as a stranger sees it.
 
+mod before;
+
 use anyhow::Context as _;
 use deval_chain::{Client, CommitOutcome, CommitmentPayload, Wallet, parse_as_validator};
 use deval_hub::{Effect, Expected, Half, Journal, RemoteRepo};
 use deval_report::{
-    Diagnostic, Inputs, Report, Section, Step,
+    Diagnostic, Inputs, Network, Report, Section, Step,
     gates::{GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
+use self::before::Before;
 use super::{
     PublishReceipt, Watch, need, result_of,
     transaction::{Transaction, gates::verdicts},
 };
-use crate::{cli, confirm::confirm, context::Context, findings::Findings, wallet};
+use crate::{chain, cli, confirm::confirm, context::Context, findings::Findings, wallet};
 
 /// What was committed on chain, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CommitReceipt {
     /// False when this is only the plan.
     pub(crate) executed: bool,
+    pub(crate) network: Network,
+    /// Hash of the chain's first block, which tells chains apart.
+    pub(crate) genesis: String,
     pub(crate) netuid: u16,
     pub(crate) hotkey: String,
     pub(crate) model_hash: String,
@@ -31,6 +37,8 @@ pub(crate) struct CommitReceipt {
     pub(crate) extrinsic: Option<String>,
     /// Whether the repository is public and was verified without a token.
     pub(crate) public: bool,
+    /// How the chain stood before.
+    pub(crate) before: Before,
     pub(crate) gates: Vec<GateVerdict>,
 }
 
@@ -42,23 +50,29 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
     let (published, transaction) = published(context)?;
     let wallet = wallet::open(context)?;
     let payload = CommitmentPayload::encode(&published.model_url, &published.model_hash)?;
+    let chain = chain::client(context)?;
+    let (netuid, hotkey) = (context.network().netuid(), wallet.hotkey_ss58());
+    let before = context.runtime.block_on(Before::read(&chain, netuid, &hotkey, &payload))?;
+    let mut diagnostics = wallet::exposed(context);
     let mut receipt = CommitReceipt {
         executed: false,
-        netuid: context.network().netuid(),
-        hotkey: wallet.hotkey_ss58(),
+        network: context.network(),
+        genesis: chain.genesis_hash(),
+        netuid,
+        hotkey,
         model_hash: published.model_hash.clone(),
         payload: payload.as_str().to_owned(),
-        block: None,
+        block: before.block,
         extrinsic: None,
         public: false,
+        before,
         gates: Vec::new(),
     };
-    let endpoint = context.chain_endpoint()?;
-    let chain = context.runtime.block_on(Client::connect(&endpoint, context.network()))?;
-    let found = context.runtime.block_on(chain.commitment(receipt.netuid, &receipt.hotkey))?;
-    receipt.block = found.filter(|found| found.payload == payload.as_bytes()).map(|found| found.block.into());
-    let mut diagnostics = Vec::new();
+    let refused = receipt.before.refused(netuid);
     if effect.execute {
+        refused
+            .filter(|finding| finding.code == before::NO_SPACE)
+            .map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
         let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
         let expected = Expected { revision, local: &transaction.files, kept: &published.kept };
         let remote = still_there(&transaction, expected)?;
@@ -75,12 +89,18 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
         let (verified, answered) = transaction.verify_public(&journal, expected)?;
         receipt.public = verified.is_ok();
         receipt.gates.extend(verdicts(&verified, context.network(), Some(answered)));
-        diagnostics = verified.findings;
+        diagnostics.extend(verified.findings);
+    } else {
+        diagnostics.extend(refused);
     }
     let mut report = Report::new(Step::Commit.name(), inputs, diagnostics, Some(receipt));
     report.run = watch.stop(Vec::new(), serde_json::Value::Null);
     if effect.execute {
         context.store.write(&report)?;
+        // The commitment stands whether or not the chain can be looked at once more.
+        if let Err(error) = chain::look(context) {
+            context.ui.say(format!("chain     not read for the verdict: {error:#}"));
+        }
     }
     Ok(report)
 }
@@ -91,7 +111,11 @@ fn published(context: &Context) -> anyhow::Result<(PublishReceipt, Transaction<'
     need(context, Step::Package)?;
     let transaction = Transaction::new(context, published.only)?;
     let staged = transaction.listing();
-    if staged != published.listing || published.model_url != context.manifest.submission.model_url {
+    // A receipt of another network, or of another state of the submission, was made from another `validate`.
+    let validated = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
+    let validated = validated.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned));
+    let same = validated == Some(need(context, Step::Validate)?);
+    if !same || staged != published.listing || published.model_url != context.manifest.submission.model_url {
         let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
             .found(format!("published {} with listing {}", published.model_url, published.listing))
             .expected(format!("{} with listing {staged}", context.manifest.submission.model_url));
@@ -174,6 +198,9 @@ impl CommitReceipt {
             .row("netuid", self.netuid)
             .row("hotkey", &self.hotkey)
             .row("payload", format!("{} ({} bytes)", self.payload, self.payload.len()));
+        if !self.executed {
+            section = self.before.rows(section);
+        }
         if let Some(block) = self.block {
             let how = match (&self.extrinsic, self.executed) {
                 (Some(hash), _) => format!("extrinsic {hash}"),

@@ -4,6 +4,8 @@ mod template;
 
 use std::path::Path;
 
+pub(crate) use template::check as chat_template;
+
 use deval_model::{Findings, Submission};
 use deval_report::{
     Diagnostic, Inputs, Section, Step,

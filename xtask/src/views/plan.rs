@@ -62,7 +62,7 @@ fn reasons<S: Pure>(context: &Context) -> anyhow::Result<Vec<Stale>> {
 }
 
 /// Why a report no longer stands: for `validate` what it looked at, for the others the reports they were made from.
-pub(super) fn outdated(context: &Context, step: Step, inputs: &Inputs, before: &[Step]) -> Option<String> {
+pub(crate) fn outdated(context: &Context, step: Step, inputs: &Inputs, before: &[Step]) -> Option<String> {
     if step == Step::Validate {
         let changed: Vec<_> = match Validate::inputs(context) {
             Ok(now) => now.changes_since(inputs).iter().map(ToString::to_string).collect(),

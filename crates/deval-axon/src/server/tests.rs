@@ -11,7 +11,7 @@ use crate::testing::{
     Message, RECORDED, SECOND, axon, config, fixture, listening, miner, read_answer, recorded_axon, send_raw, stranger,
     validator,
 };
-use crate::{Axon, AxonConfig, Subnet, bind, monitor};
+use crate::{Axon, AxonConfig, Subnet, bind, monitor, serve_monitor};
 
 /// What is no function of the request: times, random names and signatures, Python's object sizes, the peer's address; and
 /// what this axon does not send: the server's name, and a signature of its own under a refusal.
@@ -360,7 +360,7 @@ async fn the_second_port_tells_how_the_axon_stands() {
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = monitor(axon, subnet.clone(), &miner().ss58());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(serve_monitor(listener, router));
     let get = async |path: &str| {
         let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
@@ -375,7 +375,7 @@ async fn the_second_port_tells_how_the_axon_stands() {
     let address = listener.local_addr().unwrap();
     let known = Arc::new(known);
     let router = monitor(Axon::new(config(), known.clone(), now), known, &miner().ss58());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(serve_monitor(listener, router));
     let health: serde_json::Value =
         reqwest::get(format!("http://{address}/health")).await.unwrap().json().await.unwrap();
     assert_eq!((&health["serving"], &health["reasons"]), (&true.into(), &serde_json::json!([])));

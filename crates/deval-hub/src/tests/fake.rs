@@ -62,6 +62,9 @@ pub(super) struct Hub {
     pub(super) lfs: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
     /// Whether `/cdn/` answers ranges; it sends whole files otherwise.
     pub(super) ranges: bool,
+    /// A range that `/cdn/` does not have.
+    pub(super) refuse_range: Option<&'static str>,
+    pub(super) asked_ranges: Vec<String>,
     /// The request, counted from 1, that is never answered, and whether it is carried out.
     pub(super) hang: Option<(usize, bool)>,
     /// Told when that request has come.
@@ -91,6 +94,8 @@ impl FakeHub {
             bytes: BTreeMap::from([(GIT_ATTRIBUTES.to_owned(), ATTRIBUTES.to_vec())]),
             lfs: BTreeMap::new(),
             ranges: true,
+            refuse_range: None,
+            asked_ranges: Vec::new(),
             hang: None,
             hung: Arc::default(),
             store: dir.path().join("store"),
@@ -144,6 +149,13 @@ async fn handle(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respo
     let response = state.lock().unwrap().take(&parts.method, parts.uri.path(), auth, &body);
     let range = parts.headers.get(header::RANGE).filter(|_| parts.uri.path().starts_with("/cdn/"));
     let range = range.filter(|_| state.lock().unwrap().ranges).map(|range| range.to_str().unwrap().to_owned());
+    if let Some(range) = &range {
+        let mut hub = state.lock().unwrap();
+        hub.asked_ranges.push(range.clone());
+        if hub.refuse_range == Some(range.as_str()) {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+    }
     match (response, range) {
         (Some(response), Some(range)) if response.status() == StatusCode::OK => part(response, &range).await,
         (Some(response), _) => response,

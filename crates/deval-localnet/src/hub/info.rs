@@ -61,8 +61,21 @@ pub(super) struct Creation {
     organization: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
-    private: bool,
+    private: Option<bool>,
+    visibility: Option<Visibility>,
+}
+
+/// What newer clients (huggingface_hub 2) send in the place of `private`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Visibility {
+    Public,
+    Private,
+}
+
+/// Whether a request asks for a private or a public repository, if it says.
+fn is_private(private: Option<bool>, visibility: Option<Visibility>) -> Option<bool> {
+    private.or(visibility.map(|visibility| visibility == Visibility::Private))
 }
 
 pub(super) async fn create(
@@ -122,6 +135,7 @@ fn initial_commit(hub: &Hub) -> Result<Draft, Refusal> {
 #[derive(Deserialize)]
 pub(super) struct SettingsChange {
     private: Option<bool>,
+    visibility: Option<Visibility>,
     gated: Option<Value>,
 }
 
@@ -134,7 +148,7 @@ pub(super) async fn settings(
 ) -> Result<Json<Value>, Refusal> {
     let _writing = hub.store.lock();
     let mut repo = hub.writable(&headers, &ns, &name)?;
-    if let Some(private) = change.private {
+    if let Some(private) = is_private(change.private, change.visibility) {
         repo.settings.private = private;
     }
     if let Some(gated) = change.gated {

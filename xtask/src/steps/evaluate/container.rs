@@ -137,10 +137,7 @@ fn options(context: &Context, set: &str, mut evidence: BTreeMap<String, String>)
     run.is_open = settings.network == NetworkAccess::Open;
     Ok(LaneOptions {
         run,
-        expected: Expected {
-            model_hash: weights.model_hash,
-            coldkey: wallet::open(context)?.coldkey_ss58().to_owned(),
-        },
+        expected: Expected { model_hash: weights.model_hash, coldkey: wallet::coldkey_address(context)? },
         package_bytes: staged.bytes,
         evidence,
         journal: Some((out.join("journal"), set.to_owned())),

@@ -1,6 +1,6 @@
 //! `serve --print`: what keeps the axon running, written for this machine.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -16,6 +16,10 @@ pub(crate) fn print(context: &Context, global: &Global, keeper: Keeper) -> anyho
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let manifest = global.manifest.canonicalize().context("the manifest was just read")?;
     let (program, manifest) = (text(&program)?, text(&manifest)?);
+    if keeper != Keeper::Container {
+        // It lies there when the supervisor wants it.
+        cargo::program("deval-axon", context.ui)?;
+    }
     let command = [program, "--manifest", manifest, "serve", "--execute", "--log", "json"];
     context.ui.print(match keeper {
         Keeper::Systemd => systemd(context, &command)?,
@@ -25,7 +29,8 @@ pub(crate) fn print(context: &Context, global: &Global, keeper: Keeper) -> anyho
     Ok(Verdict::Ok)
 }
 
-fn text(path: &Path) -> anyhow::Result<&str> {
+/// A path as text.
+pub(super) fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().with_context(|| format!("{} is no UTF-8, which none of these files can hold", path.display()))
 }
 
@@ -102,7 +107,7 @@ fn pm2(context: &Context, command: &[&str]) -> anyhow::Result<String> {
 
 /// The submission and the wallets are mounted where they are, so that every path of the manifest holds inside too.
 fn container(context: &Context, command: &[&str]) -> anyhow::Result<String> {
-    let axon = &context.manifest.axon;
+    let (axon, health) = (&context.manifest.axon, context.manifest.axon.monitor());
     let wallets = context.path(&context.manifest.wallet.path);
     let home = std::env::home_dir().unwrap_or_else(|| "/root".into());
     let (root, wallets) = (text(context.root())?, text(&wallets)?);
@@ -113,6 +118,13 @@ fn container(context: &Context, command: &[&str]) -> anyhow::Result<String> {
     );
     // The reports are written: the receipt, and the registered hotkeys for the next start.
     writeln!(mounts, "      - {}", json!(format!("{root}/target/deval:{root}/target/deval")))?;
+    // Keys are for their owner only.
+    let owner = fs::metadata(wallets).or_else(|_| fs::metadata(root)).context("the manifest's folder is there")?;
+    // An interface of the container is none that validators reach.
+    let network = match axon.external_interface {
+        Some(_) => "network_mode: host".to_owned(),
+        None => format!("ports:\n      - \"{0}:{0}\"", axon.port),
+    };
     Ok(format!(
         r#"# cargo xtask serve --print container > compose.yaml
 # docker compose up --build --detach
@@ -126,19 +138,18 @@ services:
         RUN apt-get update && apt-get install --yes --no-install-recommends build-essential git
         WORKDIR /source
         COPY . .
-        RUN cargo build --locked --package xtask
+        RUN cargo build --locked --package xtask --package deval-axon
         FROM debian:bookworm-slim
         RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates \
             && rm -rf /var/lib/apt/lists/*
-        COPY --from=build /source/target/debug/xtask /usr/local/bin/xtask
+        COPY --from=build /source/target/debug/xtask /source/target/debug/deval-axon /usr/local/bin/
         ENTRYPOINT ["/usr/local/bin/xtask"]
     command: {arguments}
-    user: "${{UID:-1000}}:${{GID:-1000}}"
+    user: "{user}:{group}"
     environment:
       HOME: {home}
     working_dir: {directory}
-    ports:
-      - "{port}:{port}"
+    {network}
     volumes:
 {mounts}    restart: on-failure
     stop_grace_period: 20s
@@ -146,14 +157,16 @@ services:
     cap_drop: [ALL]
     security_opt: ["no-new-privileges:true"]
     healthcheck:
-      test: ["CMD", "bash", "-c", "exec 3<>/dev/tcp/{health} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3 | grep -q ' 200 '"]
+      test: ["CMD", "bash", "-c", "exec 3<>/dev/tcp/{health_ip}/{health_port} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3 | grep -q ' 200 '"]
       interval: 30s
 "#,
         source = json!(text(cargo::root())?),
         arguments = json!(command[1..]),
         home = json!(text(&home)?),
         directory = json!(root),
-        port = axon.port,
-        health = axon.monitor().to_string().replace(':', "/"),
+        user = owner.uid(),
+        group = owner.gid(),
+        health_ip = health.ip(),
+        health_port = health.port(),
     ))
 }

@@ -11,11 +11,12 @@ const CODE: &str = "model.chat-template";
 const SYSTEM: &str = "Judge what follows. 7f3a";
 const USER: &str = "# RAG Context\nAda wrote {the} report & \"sent\" it.\n# LLM Response\nAda did. 9c2e";
 
-/// What is wrong with the template of the model in `model_dir`, which the manifest calls `label`; `None` also when there is none, which
+/// What is wrong with the template of the model in `model_dir`, which the findings call `label`; `None` also when there is none, which
 /// is found elsewhere.
-pub(super) fn check(model_dir: &Path, label: &str) -> Option<Diagnostic> {
+pub(crate) fn check(model_dir: &Path, label: &str) -> Option<Diagnostic> {
     let own = "chat_template.jinja";
-    let file = &format!("{label}/{}", if model_dir.join(own).is_file() { own } else { "tokenizer_config.json" });
+    let name = if model_dir.join(own).is_file() { own } else { "tokenizer_config.json" };
+    let file = &Path::new(label).join(name).display().to_string();
     let template = match ChatTemplate::load(model_dir) {
         Ok(template) => template?,
         Err(error) => return Some(unusable("cannot be compiled", &error, file)),

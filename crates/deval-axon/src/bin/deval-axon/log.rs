@@ -1,4 +1,4 @@
-//! What a server tells while it runs: lines for people or JSON, on standard error, without secrets.
+//! What the server tells while it runs: lines for people or JSON, on standard error, without secrets.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -6,23 +6,21 @@ use anyhow::Context as _;
 use regex::bytes::{NoExpand, Regex};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::cli::LogFormat;
-
 /// What is told without `DEVAL_LOG`: this program's own remarks, and what goes wrong in what it is made of.
-const DEFAULT: &str = "warn,xtask=info";
+const DEFAULT: &str = "warn,deval_axon=info";
 
 /// Begins to tell. `secrets` are never written, whoever says them.
 ///
 /// # Errors
 /// When it was begun before, or `DEVAL_LOG` is no filter.
-pub(crate) fn begin(format: LogFormat, secrets: Vec<String>) -> anyhow::Result<()> {
+pub(crate) fn begin(json: bool, secrets: Vec<String>) -> anyhow::Result<()> {
     let filter = std::env::var("DEVAL_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
     let filter = EnvFilter::try_new(&filter)
         .with_context(|| format!("DEVAL_LOG=`{filter}` is no filter such as `{DEFAULT}`"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacted::new(secrets)?);
-    let begun = match format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-        LogFormat::Human => lines.compact().with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+    let begun = match json {
+        true => lines.json().flatten_event(true).try_init(),
+        false => lines.compact().with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
     };
     begun.map_err(|error| anyhow::anyhow!("cannot begin the log: {error}"))
 }

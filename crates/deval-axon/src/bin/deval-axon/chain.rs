@@ -17,13 +17,13 @@ fn cadence(network: Network) -> (Duration, u64) {
 }
 
 /// Reads the chain again and again, over a new connection where the old one broke; while it is away, what was known stands.
-pub(super) struct ChainWatch {
-    pub(super) subnet: Arc<Subnet>,
-    pub(super) endpoint: String,
-    pub(super) network: Network,
-    pub(super) wallet: Wallet,
+pub(crate) struct ChainWatch {
+    pub(crate) subnet: Arc<Subnet>,
+    pub(crate) endpoint: String,
+    pub(crate) network: Network,
+    pub(crate) wallet: Wallet,
     /// Where validators reach the axon.
-    pub(super) place: watch::Receiver<SocketAddr>,
+    pub(crate) place: watch::Receiver<SocketAddr>,
     client: Option<Client>,
     /// The place that the chain was seen to name.
     announced: Option<SocketAddr>,
@@ -32,7 +32,7 @@ pub(super) struct ChainWatch {
 }
 
 impl ChainWatch {
-    pub(super) fn new(
+    pub(crate) fn new(
         subnet: Arc<Subnet>,
         endpoint: String,
         network: Network,
@@ -43,7 +43,7 @@ impl ChainWatch {
     }
 
     /// Looks for as long as the axon serves.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let (pause, _) = cadence(self.network);
         loop {
             tokio::select! {
@@ -59,7 +59,7 @@ impl ChainWatch {
     ///
     /// # Errors
     /// When the chain is away; what was known stands.
-    pub(super) async fn look(&mut self) -> Result<Option<bool>, AxonError> {
+    pub(crate) async fn look(&mut self) -> Result<Option<bool>, AxonError> {
         let looked = self.try_look().await;
         match &looked {
             Ok(_) => {

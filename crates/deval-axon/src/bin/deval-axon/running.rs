@@ -2,12 +2,16 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    pin::pin,
     sync::Arc,
 };
 
 use anyhow::Context as _;
-use deval_axon::{Axon, Listening, Subnet, bind, monitor, query, system_clock};
+use deval_axon::{
+    Answered, Axon, Listening, Subnet, VALIDATOR_TIMEOUT, bind, monitor, query, serve_monitor,
+    start::{Settings, Start},
+    system_clock,
+};
 use deval_chain::Wallet;
 use deval_report::Diagnostic;
 use tokio::{
@@ -16,37 +20,25 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Answered, VALIDATOR_TIMEOUT, chain::ChainWatch, reload::Reload, settings::Settings};
-use crate::findings::Findings;
-
-/// What an axon starts with.
-pub(super) struct Start {
-    pub(super) settings: Settings,
-    /// The address that `settings.external` told.
-    pub(super) external: IpAddr,
-    pub(super) wallet: Wallet,
-    /// The chain's.
-    pub(super) endpoint: String,
-    /// Where the registered hotkeys are kept for the next start.
-    pub(super) hotkeys: PathBuf,
-}
+use crate::{Finding, chain::ChainWatch, reload::Reload};
 
 /// Announces, serves, asks itself once, tells `answered`, and serves on until it is stopped.
 ///
 /// # Errors
-/// A port that is taken; a chain that is away when nobody is known from earlier; an axon that does not answer itself; [`Findings`] when
-/// the hotkey is not registered.
-pub(super) async fn serve(
+/// A wallet that cannot be opened; a port that is taken; a chain that is away when nobody is known from earlier; an axon that does not
+/// answer itself; [`Finding`] when the hotkey is not registered.
+pub(crate) async fn serve(
     start: Start,
-    mut reload: Reload,
     answered: impl Fn(&Answered) -> anyhow::Result<()>,
 ) -> anyhow::Result<Answered> {
+    let mut reload = Reload::new(start.reload.clone())?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let (mut running, chain, first) = Running::start(start).await?;
     answered(&first)?;
-    let chain = tokio::spawn(chain.run());
+    let mut chain = pin!(chain.run());
     loop {
         tokio::select! {
+            () = &mut chain => {}
             _ = tokio::signal::ctrl_c() => break,
             _ = terminate.recv() => break,
             () = reload.due() => match reload.read().await {
@@ -56,7 +48,6 @@ pub(super) async fn serve(
         }
     }
     tracing::info!(requests = running.axon.metrics().requests(), "stops: answers what is under way");
-    chain.abort();
     running.stop().await;
     Ok(first)
 }
@@ -76,14 +67,16 @@ struct Running {
 
 impl Running {
     async fn start(start: Start) -> anyhow::Result<(Self, ChainWatch, Answered)> {
-        let Start { settings, external, wallet, endpoint, hotkeys } = start;
-        let hotkey = wallet.hotkey_ss58();
-        let subnet_name = format!("{}/{}", settings.network, settings.network.netuid());
+        let Start { settings, passwords, endpoint, hotkeys, .. } = start;
+        let place = &settings.wallet;
+        let password = |name: &str| std::env::var(name).ok().or_else(|| passwords.get(name).cloned());
+        let wallet = Wallet::open(&place.path, &place.name, &place.hotkey, password)?;
+        let (hotkey, model_url, subnet_name) = (wallet.hotkey_ss58(), settings.model_url(), settings.subnet());
         let subnet = Arc::new(Subnet::kept_in(&hotkeys, &subnet_name));
         let axon = Axon::new(settings.answers(hotkey.clone()), subnet.clone(), system_clock);
         let listening = listen(settings.listen, &axon).await?;
         let monitor = watch_over(settings.monitor, &axon, &subnet, &hotkey).await?;
-        let (place, places) = watch::channel(SocketAddr::new(external, settings.listen.port()));
+        let (place, places) = watch::channel(SocketAddr::new(settings.external, settings.listen.port()));
         let mut chain = ChainWatch::new(subnet.clone(), endpoint, settings.network, wallet.clone(), places);
         let announced_before = match chain.look().await {
             Ok(announced) => announced,
@@ -97,11 +90,11 @@ impl Running {
         let itself = SocketAddr::new(reachable(settings.listen.ip()), settings.listen.port());
         let reply = query(itself, &hotkey, wallet.hotkey(), VALIDATOR_TIMEOUT).await?;
         let answered = Answered { announced_before, reply };
-        if let Some(finding) = answered.wrong(&settings.model_url) {
-            return Err(Findings::from(finding).into());
+        if let Some(finding) = answered.wrong(&model_url) {
+            return Err(Finding(finding).into());
         }
         let (listen, monitors) = (settings.listen, settings.monitor);
-        tracing::info!(%listen, monitor = %monitors, "serving {}; stop with Ctrl-C, reload with SIGHUP", settings.model_url);
+        tracing::info!(%listen, monitor = %monitors, "serving {model_url}; stop with Ctrl-C, reload with SIGHUP");
         let running = Self { settings, hotkey, axon, subnet, listening, monitor, place, ending: Vec::new() };
         Ok((running, chain, answered))
     }
@@ -119,7 +112,7 @@ impl Running {
         }
         match self.try_apply(&new).await {
             Ok(()) => {
-                tracing::info!(listen = %new.listen, monitor = %new.monitor, "reloaded: serving {}", new.model_url);
+                tracing::info!(listen = %new.listen, monitor = %new.monitor, "reloaded: serving {}", new.model_url());
                 self.settings = new;
             }
             Err(error) => tracing::error!("not reloaded, the earlier settings stand: {error:#}"),
@@ -128,7 +121,6 @@ impl Running {
 
     /// Everything that can fail comes before anything that changes.
     async fn try_apply(&mut self, new: &Settings) -> anyhow::Result<()> {
-        let external = new.external.resolve().await?;
         let listening = match new.listen == self.settings.listen {
             true => None,
             false => Some(listen(new.listen, &self.axon).await?),
@@ -146,7 +138,7 @@ impl Running {
             std::mem::replace(&mut self.monitor, new).abort();
         }
         self.ending.retain(|ending| !ending.is_finished());
-        let place = SocketAddr::new(external, new.listen.port());
+        let place = SocketAddr::new(new.external, new.listen.port());
         self.place.send_if_modified(|old| std::mem::replace(old, place) != place);
         Ok(())
     }
@@ -173,11 +165,7 @@ async fn watch_over(
 ) -> anyhow::Result<JoinHandle<()>> {
     let listener = bind(address).await.context("`axon.monitor`, the port of /health and /metrics")?;
     let router = monitor(axon.clone(), subnet.clone(), hotkey);
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("/health and /metrics ended: {error}");
-        }
-    }))
+    Ok(tokio::spawn(serve_monitor(listener, router)))
 }
 
 /// Where this machine reaches what listens there.
@@ -185,10 +173,10 @@ fn reachable(ip: IpAddr) -> IpAddr {
     if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip }
 }
 
-fn unregistered(hotkey: &str, subnet: &str) -> Findings {
+fn unregistered(hotkey: &str, subnet: &str) -> Finding {
     let finding = Diagnostic::error("G01", "the hotkey is not registered, so no validator asks it")
         .found(format!("{hotkey} is not among the hotkeys of {subnet}"))
         .expected("a registered hotkey")
         .help("register it, with `btcli subnet register`");
-    Findings::from(finding)
+    Finding(finding)
 }
