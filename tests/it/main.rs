@@ -13,6 +13,7 @@
 //! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
+//! - `sdk`: the chain through the SDK of validators, beside our own client
 //! - `tiny`: the tiny models, in the built-in engine and in transformers
 //! - `obfuscation`: packages whose sources go through PyArmor
 
@@ -27,6 +28,7 @@ mod lane;
 mod numbers;
 mod obfuscation;
 mod publishing;
+mod sdk;
 mod serving;
 mod status;
 mod tidy;

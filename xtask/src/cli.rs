@@ -534,6 +534,12 @@ pub(crate) struct LocalnetArgs {
     /// Port of the local chain; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) chain_port: u16,
+    /// Milliseconds between two blocks (the real chain: 12000); without it blocks come with extrinsics.
+    #[arg(long, value_name = "MS")]
+    pub(crate) block_time: Option<u64>,
+    /// JSON list of calls, `{"method": "dev_setMiners", "params": […]}`, that a new chain begins with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prepare: Option<PathBuf>,
     /// JSON list of what the Hub shall do wrong, such as
     /// `[{"method":"POST","path_contains":"/commit/","skip":1,"times":2,"action":{"status":503}}]`; crates/deval-localnet/src/hub/faults.rs
     /// tells all of its form.

@@ -70,8 +70,12 @@ pub(crate) fn run(state_dir: &Path, arguments: &LocalnetArgs, ui: Ui) -> anyhow:
     let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
     write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
     ui.print(format!(
-        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.",
-        ready.hub, ready.chain
+        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.\n\
+         What no real chain offers is named `dev_…` (crates/deval-localnet/src/main.rs tells all):\n  \
+         curl {} --json '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_produceBlocks\",\"params\":[1]}}'",
+        ready.hub,
+        ready.chain,
+        ready.chain.replace("ws://", "http://")
     ));
     let child = localnet.child.as_mut().context("it was just started")?;
     // Waiting would close the standard input first, and with it end the child.
@@ -101,6 +105,8 @@ fn start(binary: &Path, state_dir: &Path, arguments: &LocalnetArgs) -> anyhow::R
         .arg("--state-dir")
         .arg(state_dir)
         .args(["--hub-port", &arguments.hub_port.to_string(), "--chain-port", &arguments.chain_port.to_string()])
+        .args(arguments.block_time.iter().flat_map(|time| ["--block-time".to_owned(), time.to_string()]))
+        .args(arguments.prepare.iter().flat_map(|file| [OsStr::new("--prepare"), file.as_os_str()]))
         .args(arguments.faults.iter().flat_map(|file| [OsStr::new("--faults"), file.as_os_str()]))
         .args(&arguments.more)
         .arg("--exit-with-stdin")
