@@ -17,6 +17,8 @@ use crate::LlamaError;
 use crate::files::read_json_if_present;
 
 const NAME: &str = "chat";
+/// Most steps of the template engine for one conversation; templates of models take some thousands. One without an end stops there.
+const MOST_STEPS: u64 = 1_000_000;
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
@@ -72,6 +74,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MOST_STEPS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
