@@ -18,6 +18,8 @@ use crate::LlamaError;
 use crate::special::TokenizerSettings;
 
 const NAME: &str = "chat";
+/// Most steps of the template engine for one conversation; templates of models take some thousands. One without an end stops there.
+const MOST_STEPS: u64 = 1_000_000;
 
 /// The chat template of a model directory.
 pub struct ChatTemplate {
@@ -59,6 +61,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MOST_STEPS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
