@@ -72,6 +72,15 @@ impl Project {
         project
     }
 
+    /// The same in another folder, hard links among its files included.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self { dir: tempfile::tempdir().expect("a temporary folder") };
+        let from = self.path(".");
+        let status = Command::new("cp").arg("-a").arg(from).arg(copy.dir.path()).status().expect("cp runs");
+        assert!(status.success());
+        copy
+    }
+
     /// Writes the manifest with further lines at its end.
     pub(crate) fn manifest(&self, more: &str) {
         self.manifest_text(&format!(

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use deval_hub::{HubClient, Journal, LocalFile, RepoId, Token};
+use deval_hub::{HubClient, Journal, LocalFile, RepoId, Stamp, Subject, Token, listing_digest};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -305,15 +305,19 @@ pub(crate) fn publish(project: &Project, hub: &str, repo: &str, folder: &Path, p
                 size: bytes.len() as u64,
                 sha256: hex::encode(Sha256::digest(&bytes)),
                 git_sha1: String::new(),
+                stamp: Stamp::of(&folder.join(path)).expect("it is there"),
             }
         })
         .collect();
     let owner =
         HubClient::new(hub, Some(Token::new("hf_local").expect("a token")), &project.path("work")).expect("a client");
-    let (repo, journal) =
-        (RepoId::parse(repo).expect("an id"), Journal::open(&project.path("journal")).expect("writable"));
+    let text = str::to_owned;
+    let subject =
+        Subject { hub: text(hub), repo: text(repo), chain: text("local/202"), listing: listing_digest(&files) };
+    let journal = Journal::open(&project.path("journal"), subject).expect("writable");
+    let repo = RepoId::parse(repo).expect("an id");
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-        let plan = HubClient::plan(&files, &owner.remote_state(&repo).await.expect("it answers"));
+        let plan = HubClient::plan(&files, &owner.remote_state(&repo).await.expect("it answers"), None);
         owner.upload(&repo, &plan, &files, &journal, &|_| {}).await.expect("it takes files");
         owner.set_private(&repo, false).await.expect("it does");
     });

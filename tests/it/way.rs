@@ -2,7 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -32,9 +34,14 @@ impl Localnet {
 
     /// With the chain on this port.
     pub(crate) fn start_on(project: &Project, chain_port: u16) -> Self {
+        Self::start_in(&project.path("target/deval/localnet"), chain_port)
+    }
+
+    /// With its state in a folder.
+    pub(crate) fn start_in(state: &Path, chain_port: u16) -> Self {
         let mut child = Command::new(program("deval-localnet"))
             .arg("--state-dir")
-            .arg(project.path("target/deval/localnet"))
+            .arg(state)
             .args(["--hub-port", "0", "--chain-port", &chain_port.to_string(), "--exit-with-stdin"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -45,6 +52,21 @@ impl Localnet {
         let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
         let text = |name: &str| ready[name].as_str().expect("an address").to_owned();
         Self { hub: text("hub"), chain: text("chain"), child }
+    }
+
+    /// Calls a method of the stand-in that no real chain has.
+    pub(crate) fn dev(&self, method: &str, params: &Value) -> Value {
+        let address = self.chain.strip_prefix("ws://").expect("a plain socket");
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let head = format!("POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        let mut answer: Value = serde_json::from_str(body).expect("JSON");
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].take()
     }
 
     /// As a power cut would.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use deval_hub::Half;
 use deval_manifest::Gpu;
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
@@ -32,6 +33,25 @@ pub(crate) struct Global {
     /// Run check and build steps again, even when nothing changed.
     #[arg(long, global = true)]
     pub(crate) rerun: bool,
+    /// How work in progress is shown on standard error.
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub(crate) progress: Progress,
+    /// Nothing on standard error but findings and errors.
+    #[arg(short, long, global = true, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+}
+
+/// How work in progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar on a terminal, else as `plain`.
+    Auto,
+    /// A line every ten seconds.
+    Plain,
+    /// One JSON object per line and second; remarks too.
+    Json,
+    /// Nothing.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +69,35 @@ pub(crate) struct Effect {
     /// Do it; without this the plan is shown and nothing outside the machine is changed.
     #[arg(long)]
     pub(crate) execute: bool,
+    /// Ask nothing: on finney the plan is otherwise confirmed by typing.
+    #[arg(long, requires = "execute")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) effect: Effect,
+    /// Publish this half and leave the other on the Hub as it is.
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<HalfArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HalfArg {
+    /// The sources. No new model hash, so no chain commitment; but the date of the last Hub commit moves.
+    Pipeline,
+    /// Everything else: weights, tokenizer, coldkey.txt, model card.
+    Model,
+}
+
+impl HalfArg {
+    pub(crate) fn value(self) -> Half {
+        match self {
+            Self::Pipeline => Half::Pipeline,
+            Self::Model => Half::Model,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,9 +129,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Examples(ExamplesCommand),
     /// Publish to the Hub: private, one Hub commit, read back.
-    Publish(Effect),
+    Publish(PublishArgs),
     /// Commit the model hash on chain, read it back, make the repository public.
     Commit(Effect),
+    /// Register the hotkey on the subnet; the coldkey pays what the chain asks now.
+    Register(RegisterArgs),
+    /// The wallet that the manifest names.
+    #[command(subcommand)]
+    Wallet(WalletCommand),
     /// Serve the axon that tells validators where the model is.
     Serve(ServeArgs),
     /// How the submission stands: on the disk, on the Hub, on chain, at the axon. Exit 0 good, 1 something to act on, 2 not all was seen.
@@ -91,7 +145,11 @@ pub(crate) enum Command {
     /// What would run, and why.
     Plan,
     /// All 51 gates in the validator's own order.
-    Verdict,
+    Verdict {
+        /// Look at the chain first; without this the last look counts, for an hour.
+        #[arg(long)]
+        online: bool,
+    },
     /// One HTML page of all reports.
     Report,
     /// How the model comes from its base, tensor by tensor.
@@ -100,13 +158,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR|NAMESPACE/NAME")]
         against: String,
     },
-    /// Download a repository into an empty folder and check every file against the Hub's digests.
-    Fetch {
-        /// `namespace/name`.
-        model_url: String,
-        /// The folder; created when it is missing.
-        dir: PathBuf,
-    },
+    /// Audit any repository from metadata and headers, without downloading its weights.
+    Inspect(InspectArgs),
+    /// Download a repository and check every file against the Hub's digests; a broken download goes on where it was.
+    Fetch(FetchArgs),
     /// What a gate checks, why a validator rejects, how to fix it.
     Explain {
         /// `G01` to `G51`.
@@ -115,7 +170,7 @@ pub(crate) enum Command {
     /// The whole way on a real small model, on the local network.
     Demo,
     /// Run the local Hub and the local chain until stopped.
-    Localnet(LocalnetPorts),
+    Localnet(LocalnetArgs),
     /// All tests.
     Test,
     /// Replay vector files produced by the upstream code.
@@ -137,6 +192,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
+    /// One upload in a process of its own; started by `bench upload`.
+    #[command(name = bench::upload::UPLOAD_COMMAND, hide = true)]
+    UploadForBench(bench::upload::Once),
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -145,6 +203,44 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         job: Job,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// Stream the weights to compute the validator's digest of them, and check the listed digest of each file.
+    #[arg(long)]
+    pub(crate) hash: bool,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// `namespace/name`.
+    pub(crate) model_url: String,
+    /// The folder: new, empty, or with files of this repository, which are compared and kept.
+    pub(crate) dir: PathBuf,
+    /// The Hub to ask, such as `https://huggingface.co`; the manifest's without this.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegisterArgs {
+    #[command(flatten)]
+    pub(crate) effect: Effect,
+    /// The most it may burn; what it costs now, without this.
+    #[arg(long, value_name = "TAO")]
+    pub(crate) limit: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Its addresses, and nothing secret.
+    Show,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -368,9 +464,9 @@ pub(crate) enum SnapshotMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct ForecastArgs {
-    /// The leaderboard: CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
+    /// The leaderboard: `chain`, which makes one of the miners' incentives, or a file. CSV with the columns `uid`, `score` and, where known, `block`, `hotkey`, `model_hash`, or JSON,
     /// `{"deval_leaderboard":1,"name":"…","miners":[{"uid":3,"score":0.7},…]}`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|chain")]
     pub(crate) leaderboard: PathBuf,
     /// Evaluation report to take our reward from; the submission's own by default.
     #[arg(long, value_name = "FILE")]
@@ -414,6 +510,8 @@ pub(crate) enum Bench {
     Numbers,
     /// One read of over 4 GiB of weights, against upstream's loop in Python, openssl, sha256sum and sha2; and what needs no read.
     Hash,
+    /// Upload of 2 GB to the local Hub, against the newest huggingface_hub; peak memory.
+    Upload,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
 }
@@ -428,12 +526,26 @@ pub(crate) enum Job {
     Demo,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct LocalnetPorts {
+#[derive(Debug, Default, Args)]
+pub(crate) struct LocalnetArgs {
     /// Port of the local Hub; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) hub_port: u16,
     /// Port of the local chain; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) chain_port: u16,
+    /// Milliseconds between two blocks (the real chain: 12000); without it blocks come with extrinsics.
+    #[arg(long, value_name = "MS")]
+    pub(crate) block_time: Option<u64>,
+    /// JSON list of calls, `{"method": "dev_setMiners", "params": […]}`, that a new chain begins with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prepare: Option<PathBuf>,
+    /// JSON list of what the Hub shall do wrong, such as
+    /// `[{"method":"POST","path_contains":"/commit/","skip":1,"times":2,"action":{"status":503}}]`; crates/deval-localnet/src/hub/faults.rs
+    /// tells all of its form.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+    /// Further options of deval-localnet, such as `-- --hub-transfer multipart`.
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub(crate) more: Vec<String>,
 }

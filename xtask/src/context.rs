@@ -156,6 +156,12 @@ impl Context {
         if let Some(known) = self.weights.get() {
             return Ok(known);
         }
+        let digest = self.weights_now()?;
+        Ok(self.weights.get_or_init(|| digest))
+    }
+
+    /// Digests of the weights as they are now, whatever this run knows of them: looked at again, and read only where they changed.
+    pub(crate) fn weights_now(&self) -> anyhow::Result<WeightsDigest> {
         let bar = self.ui.bar("reading the weights", 0, Unit::Bytes);
         let cache = self.weights_cache();
         let started = Instant::now();
@@ -170,7 +176,7 @@ impl Context {
             let (gigabytes, rate) = (bytes / 1e9, bytes / 1e9 / seconds.max(1e-9));
             self.ui.say(format!("read {gigabytes:.2} GB of weights in {seconds:.1} s ({rate:.2} GB/s)"));
         }
-        Ok(self.weights.get_or_init(|| digest))
+        Ok(digest)
     }
 
     /// The local Hub and chain, started when first asked for.

@@ -12,6 +12,7 @@ use deval_report::{Network, Section, Step, gates::GateStatus, render};
 
 use crate::{
     Verdict,
+    cli::{Effect, PublishArgs},
     context::Context,
     steps::{self, CommitReceipt, PublishReceipt},
     ui::Ui,
@@ -33,11 +34,12 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
     register(context, &wallet)?;
     steps::need(context, Step::Evaluate)?;
     let evaluation: Evaluation = steps::result_of(context, Step::Evaluate)?;
-    let published = steps::publish(context, true)?;
-    let committed = steps::commit(context, true)?;
+    let effect = Effect { execute: true, yes: false };
+    let published = steps::publish(context, &PublishArgs { effect: effect.clone(), only: None })?;
+    let committed = steps::commit(context, &effect)?;
     let served = steps::ask_once(context)?;
     let page = views::report(context)?;
-    let verdict = views::verdict(context)?;
+    let verdict = views::verdict(context, false)?;
     let ok = published.is_ok() && committed.is_ok() && served.is_ok();
     for report in [&published.diagnostics, &committed.diagnostics, &served.diagnostics] {
         context.ui.findings(report);

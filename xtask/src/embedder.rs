@@ -27,7 +27,7 @@ pub(crate) fn fingerprint(context: &Context) -> Option<String> {
 pub(crate) fn load(context: &Context) -> anyhow::Result<Box<dyn Embed>> {
     let Some(dir) = dir(context) else { return Ok(Box::new(Encoder { name: "none".to_owned(), inner: None })) };
     let repo = context.manifest.evaluate.embedder_repo.as_deref();
-    if let Some(repo) = repo.filter(|_| !dir.join("config.json").exists()) {
+    if let Some(repo) = repo.filter(|_| !dir.join("config.json").exists() || deval_hub::is_unfinished(&dir)) {
         download(context, repo, &dir)?;
     }
     let inner = Embedder::load(&dir)?;

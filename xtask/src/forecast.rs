@@ -1,25 +1,29 @@
 //! `cargo xtask forecast`: tier and weight to expect in the contest.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::Context as _;
-use deval_eval::forecast::{Commit, Forecast, ForecastOptions, Leaderboard, Measured, Own, Seat, forecast};
+use deval_chain::gates::{INCENTIVE_PLACES, YOUNG_BLOCKS};
+use deval_eval::forecast::{Commit, Forecast, ForecastOptions, Leaderboard, Measured, Miner, Own, Seat, forecast};
 use deval_report::{Diagnostic, Inputs, Report, Step};
 
-use crate::{Verdict, cli::ForecastArgs, compare, context::Context, findings::Findings};
+use crate::{Verdict, chain, cli::ForecastArgs, compare, context::Context, findings::Findings};
+
+/// In the place of a file: the incentives of the subnet's miners.
+const CHAIN: &str = "chain";
 
 pub(crate) fn run(context: &Context, arguments: &ForecastArgs) -> anyhow::Result<Verdict> {
-    let path = &arguments.leaderboard;
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the leaderboard {}", path.display()))?;
-    let (board, findings) = Leaderboard::read(&path.to_string_lossy(), &text);
+    let mut inputs = Inputs::default();
+    let (board, findings) = match arguments.leaderboard.to_str() {
+        Some(CHAIN) => from_chain(context, &mut inputs)?,
+        _ => from_file(&arguments.leaderboard, &mut inputs)?,
+    };
     if findings.iter().any(Diagnostic::is_error) {
         return Err(Findings(findings).into());
     }
     let report = arguments.report.clone().unwrap_or_else(|| context.store.path(Step::Evaluate.name()));
     let evaluated = compare::read(&report)?;
-    let mut inputs = Inputs::default();
     inputs.add_need(Step::Evaluate, &evaluated.fingerprint);
-    inputs.add("leaderboard", deval_model::file_sha256(path)?);
     let evaluation = compare::evaluation(&report, evaluated)?;
     let own = own(context, arguments, Measured::by_task(&evaluation.rewards).map_err(Findings::from)?)?;
     let options =
@@ -28,6 +32,57 @@ pub(crate) fn run(context: &Context, arguments: &ForecastArgs) -> anyhow::Result
     let sections = made.sections();
     context.ui.report(&Report::<Forecast>::new("forecast", inputs, findings, Some(made)), &sections);
     Ok(Verdict::Ok)
+}
+
+fn from_file(path: &Path, inputs: &mut Inputs) -> anyhow::Result<(Leaderboard, Vec<Diagnostic>)> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the leaderboard {}", path.display()))?;
+    inputs.add("leaderboard", deval_model::file_sha256(path)?);
+    Ok(Leaderboard::read(&path.to_string_lossy(), &text))
+}
+
+/// The miners as the chain knows them, with their incentives in the place of scores.
+fn from_chain(context: &Context, inputs: &mut Inputs) -> anyhow::Result<(Leaderboard, Vec<Diagnostic>)> {
+    let chain = chain::client(context)?;
+    let netuid = context.network().netuid();
+    let (graph, commitments) = context
+        .runtime
+        .block_on(async { anyhow::Ok((chain.metagraph(netuid).await?, chain.commitments(netuid).await?)) })?;
+    let highest = graph.neurons.iter().map(|neuron| neuron.incentive).max().unwrap_or(0);
+    // Who may set weights and earns nothing as a miner is a validator.
+    let miners =
+        graph.neurons.iter().filter(|neuron| neuron.is_serving() && (!neuron.validator_permit || neuron.incentive > 0));
+    let miners = miners.map(|neuron| {
+        let committed = commitments.iter().find(|found| found.hotkey == neuron.hotkey);
+        let hash = committed.and_then(|found| found.view.model_hash.clone());
+        let young = neuron.registered_at + YOUNG_BLOCKS >= graph.block;
+        let among = graph.incentive_rank(neuron.uid).and_then(|rank| rank.is_among(INCENTIVE_PLACES));
+        Miner {
+            uid: neuron.uid.into(),
+            score: if highest > 0 { f32::from(neuron.incentive) / f32::from(highest) } else { 0.0 },
+            block: committed.map(|found| found.block.into()).filter(|block| *block > 0),
+            hotkey: Some(neuron.hotkey.clone()),
+            evaluated: hash.is_some() && (young || among == Some(true)),
+            model_hash: hash
+                .filter(|hash| hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))),
+            ..Miner::default()
+        }
+    });
+    let board = Leaderboard {
+        name: format!("{} netuid {netuid}", context.network()),
+        note: Some("incentives relative to the highest, in the place of scores".to_owned()),
+        block: Some(graph.block),
+        miners: miners.collect(),
+    };
+    inputs.add("leaderboard", format!("{} at block {} of {}", board.name, graph.block, chain.genesis_hash()));
+    let finding = Diagnostic::warning("leaderboard.incentives", "the scores are incentives, not what validators keep of the miners")
+        .found(format!("{} miners at block {}, {} with an incentive", board.miners.len(), graph.block,
+            board.miners.iter().filter(|miner| miner.score > 0.0).count()))
+        .expected("a validator's moving averages, which no chain holds")
+        .help("incentives tell who earns, in which order of tiers, since which commitment, some epochs late; they do not tell how far \
+               scores are apart, nor who leads inside a tier. Name a file with a validator's scores for numbers to rely on");
+    let mut findings: Vec<_> = board.check().into_iter().map(|(_, finding)| finding).collect();
+    findings.push(finding);
+    Ok((board, findings))
 }
 
 /// Our submission as the flags and the reports tell it.

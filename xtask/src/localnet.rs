@@ -1,6 +1,7 @@
 //! The local Hub and the local chain: built and started when the network is `local`, ended with the step that started them.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpStream},
@@ -15,7 +16,7 @@ use deval_axon::start::Companion;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use crate::{cargo, cli::LocalnetPorts, store::write_atomically, ui::Ui};
+use crate::{cargo, cli::LocalnetArgs, store::write_atomically, ui::Ui};
 
 /// A binary of its own, so that FRAME is compiled only where it is wanted.
 const PROGRAM: &str = "deval-localnet";
@@ -41,7 +42,7 @@ impl Localnet {
         if let Some(Ready { hub, chain }) = running(state_dir) {
             return Ok(Self { hub, chain, child: None });
         }
-        start(&cargo::program(PROGRAM, ui)?, state_dir, &LocalnetPorts { hub_port: 0, chain_port: 0 })
+        start(&cargo::program(PROGRAM, ui)?, state_dir, &LocalnetArgs::default())
     }
 
     /// Keeps the process, when it is ours, for the program that takes the place of this one.
@@ -64,13 +65,17 @@ impl Drop for Localnet {
 }
 
 /// `cargo xtask localnet`: runs in the foreground; steps on the same manifest find it and use it.
-pub(crate) fn run(state_dir: &Path, ports: &LocalnetPorts, ui: Ui) -> anyhow::Result<()> {
-    let mut localnet = start(&cargo::program(PROGRAM, ui)?, state_dir, ports)?;
+pub(crate) fn run(state_dir: &Path, arguments: &LocalnetArgs, ui: Ui) -> anyhow::Result<()> {
+    let mut localnet = start(&cargo::program(PROGRAM, ui)?, state_dir, arguments)?;
     let ready = Ready { hub: localnet.hub.clone(), chain: localnet.chain.clone() };
     write_atomically(&endpoints(state_dir), &serde_json::to_vec(&ready)?)?;
     ui.print(format!(
-        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.",
-        ready.hub, ready.chain
+        "hub    {}\nchain  {}\nA stand-in for tests: nothing here is the real Hub or chain. Stop with Ctrl-C.\n\
+         What no real chain offers is named `dev_…` (crates/deval-localnet/src/main.rs tells all):\n  \
+         curl {} --json '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"dev_produceBlocks\",\"params\":[1]}}'",
+        ready.hub,
+        ready.chain,
+        ready.chain.replace("ws://", "http://")
     ));
     let child = localnet.child.as_mut().context("it was just started")?;
     // Waiting would close the standard input first, and with it end the child.
@@ -94,12 +99,16 @@ fn running(state_dir: &Path) -> Option<Ready> {
     (listens(&ready.hub) && listens(&ready.chain)).then_some(ready)
 }
 
-fn start(binary: &Path, state_dir: &Path, ports: &LocalnetPorts) -> anyhow::Result<Localnet> {
+fn start(binary: &Path, state_dir: &Path, arguments: &LocalnetArgs) -> anyhow::Result<Localnet> {
     fs::create_dir_all(state_dir).with_context(|| format!("cannot create {}", state_dir.display()))?;
     let mut child = Command::new(binary)
         .arg("--state-dir")
         .arg(state_dir)
-        .args(["--hub-port", &ports.hub_port.to_string(), "--chain-port", &ports.chain_port.to_string()])
+        .args(["--hub-port", &arguments.hub_port.to_string(), "--chain-port", &arguments.chain_port.to_string()])
+        .args(arguments.block_time.iter().flat_map(|time| ["--block-time".to_owned(), time.to_string()]))
+        .args(arguments.prepare.iter().flat_map(|file| [OsStr::new("--prepare"), file.as_os_str()]))
+        .args(arguments.faults.iter().flat_map(|file| [OsStr::new("--faults"), file.as_os_str()]))
+        .args(&arguments.more)
         .arg("--exit-with-stdin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

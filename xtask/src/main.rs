@@ -4,9 +4,11 @@
 
 mod bench;
 mod cargo;
+mod chain;
 mod ci;
 mod cli;
 mod compare;
+mod confirm;
 mod context;
 mod demo;
 mod embedder;
@@ -14,10 +16,13 @@ mod examples;
 mod findings;
 mod forecast;
 mod hub;
+mod inspect;
 mod lineage;
 mod localnet;
+mod meter;
 mod oracle;
 mod python;
+mod register;
 mod schema;
 mod secrets;
 mod snapshot;
@@ -36,7 +41,7 @@ use deval_report::{Inputs, Report, Section};
 use serde::Serialize;
 
 use crate::{
-    cli::{Cli, Command, Format, ServeArgs},
+    cli::{Cli, Command, Format, ServeArgs, WalletCommand},
     context::Context,
     findings::Findings,
     steps::Pure,
@@ -55,7 +60,7 @@ pub(crate) enum Verdict {
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let ui = Ui::new(cli.global.format);
+    let ui = Ui::new(&cli.global);
     match run(&cli, ui) {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Findings) => ExitCode::from(1),
@@ -74,10 +79,12 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Compare { a, b, common, lead } => compare::run(a, b, *common, *lead, ui),
         Command::Forecast(arguments) => forecast::run(&open()?, arguments),
         Command::Examples(command) => examples::run(command, ui),
-        Command::Publish(effect) => {
-            shown(ui, steps::publish(&open()?, effect.execute)?, steps::PublishReceipt::sections)
+        Command::Publish(arguments) => shown(ui, steps::publish(&open()?, arguments)?, steps::PublishReceipt::sections),
+        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect)?, steps::CommitReceipt::sections),
+        Command::Register(flags) => {
+            shown(ui, register::register(&open()?, flags)?, register::RegisterReceipt::sections)
         }
-        Command::Commit(effect) => shown(ui, steps::commit(&open()?, effect.execute)?, steps::CommitReceipt::sections),
+        Command::Wallet(WalletCommand::Show) => shown(ui, wallet::show(&open()?)?, wallet::Addresses::sections),
         Command::Serve(ServeArgs { print: Some(keeper), .. }) => steps::print_keeper(&open()?, &cli.global, *keeper),
         Command::Serve(flags @ ServeArgs { settings_for: Some(hotkey), .. }) => {
             steps::print_settings(&open()?, flags, hotkey)
@@ -85,17 +92,19 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Serve(flags) => shown(ui, steps::serve(&open()?, &cli.global, flags)?, steps::ServeReceipt::sections),
         Command::Status(flags) => status::run(&cli.global, flags, ui),
         Command::Plan => shown(ui, views::plan(&open()?)?, views::Plan::sections),
-        Command::Verdict => shown(ui, views::verdict(&open()?)?, views::Verdict::sections),
+        Command::Verdict { online } => shown(ui, views::verdict(&open()?, *online)?, views::Verdict::sections),
         Command::Report => shown(ui, views::report(&open()?)?, views::Page::sections),
         Command::Lineage { against } => lineage::run(&open()?, against),
-        Command::Fetch { model_url, dir } => hub::fetch(&open()?, model_url, dir),
+        Command::Inspect(arguments) => shown(ui, inspect::inspect(&open()?, arguments)?, inspect::Inspection::sections),
+        Command::Fetch(arguments) => shown(ui, hub::fetch(&open()?, arguments)?, hub::Copied::sections),
         Command::Explain { gate } => views::explain(gate, ui),
         Command::Demo => demo::run(&open()?),
-        Command::Localnet(ports) => localnet::run(&open()?.out("localnet"), ports, ui).map(|()| Verdict::Ok),
+        Command::Localnet(arguments) => localnet::run(&open()?.out("localnet"), arguments, ui).map(|()| Verdict::Ok),
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
+        Command::UploadForBench(arguments) => bench::upload::upload_once(arguments, ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

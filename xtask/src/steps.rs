@@ -6,6 +6,7 @@ mod hash;
 mod package;
 mod publish;
 mod serve;
+mod transaction;
 mod validate;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -22,7 +23,7 @@ pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
 use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use serve::{ServeReceipt, ask_once, print_keeper, print_settings, serve, validator};
-pub(crate) use validate::Validate;
+pub(crate) use validate::{Validate, chat_template};
 
 use crate::{context::Context, findings::Findings};
 

@@ -1,25 +1,38 @@
 //! Talking to the user: results to standard output, everything else to standard error.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal as _, Write},
     time::Duration,
 };
 
 use deval_report::{Diagnostic, Report, Section, render};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::json;
 
-use crate::cli::Format;
+use crate::cli::{Format, Global, Progress};
 
 /// Writes in the format the user asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ui {
     format: Format,
+    progress: Progress,
+    quiet: bool,
 }
 
 impl Ui {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+    pub(crate) fn new(global: &Global) -> Self {
+        let progress = match global.progress {
+            _ if global.quiet => Progress::None,
+            Progress::Auto if !io::stderr().is_terminal() => Progress::Plain,
+            chosen => chosen,
+        };
+        Self { format: global.format, progress, quiet: global.quiet }
+    }
+
+    /// How work in progress is shown: as bars (`auto`), or as chosen.
+    pub(crate) fn progress(self) -> Progress {
+        self.progress
     }
 
     /// Whether text for people is asked for.
@@ -29,7 +42,21 @@ impl Ui {
 
     /// A remark while working.
     pub(crate) fn say(self, text: impl AsRef<str>) {
-        write(io::stderr(), &format!("{}\n", text.as_ref()));
+        match self.progress {
+            _ if self.quiet => {}
+            Progress::Json => self.event(&json!({"event": "remark", "text": text.as_ref()})),
+            _ => write(io::stderr(), &format!("{}\n", text.as_ref())),
+        }
+    }
+
+    /// One line of JSON about work in progress.
+    pub(crate) fn event(self, event: &serde_json::Value) {
+        write(io::stderr(), &format!("{event}\n"));
+    }
+
+    /// A question to the one at the terminal, which is asked even of the quiet.
+    pub(crate) fn ask(self, text: impl AsRef<str>) {
+        write(io::stderr(), text.as_ref());
     }
 
     /// Plain text that is itself the result.
@@ -64,7 +91,8 @@ impl Ui {
             Unit::Items => "{msg:24} {bar:30} {pos:>6}/{len:6} {elapsed:>5} {eta:>5} left",
         };
         let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
-        let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
+        let bar =
+            ProgressBar::with_draw_target(Some(total), self.target()).with_style(style).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
@@ -72,9 +100,13 @@ impl Ui {
     /// A spinner for work of unknown size.
     pub(crate) fn spinner(self, what: &str) -> ProgressBar {
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("well-formed");
-        let bar = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
+        let bar = ProgressBar::with_draw_target(None, self.target()).with_style(style).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+
+    fn target(self) -> ProgressDrawTarget {
+        if self.progress == Progress::Auto { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
     }
 }
 

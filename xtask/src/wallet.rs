@@ -2,23 +2,119 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
-    path::Path,
+    io::{self, IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
 };
 
-use deval_chain::{ChainError, Wallet};
+use deval_chain::{ChainError, KeyPair, Passwords, Wallet};
 use deval_model::coldkey::account;
-use deval_report::Diagnostic;
+use deval_report::{Diagnostic, Inputs, Report, Section};
+use serde::Serialize;
+use zeroize::Zeroizing;
 
-use crate::context::Context;
+use crate::{context::Context, secrets::Secrets};
 
-/// Opens the wallet that the manifest names.
+/// Passwords from the environment and `.env`, else from whoever sits at the terminal.
+struct AtTerminal<'a>(&'a Secrets);
+
+impl Passwords for AtTerminal<'_> {
+    fn stored(&self, variable: &str) -> Option<Zeroizing<String>> {
+        self.0.get(&[variable]).map(Zeroizing::new)
+    }
+
+    fn ask(&self, path: &Path) -> Option<Zeroizing<String>> {
+        let terminal = console::Term::stderr();
+        if !io::stdin().is_terminal() || !terminal.is_term() {
+            return None;
+        }
+        terminal.write_line(&format!("password of {} (nothing is shown while you type):", path.display())).ok()?;
+        terminal.read_secure_line().ok().map(Zeroizing::new)
+    }
+}
+
+/// Opens the wallet that the manifest names. The password of an encrypted hotkey is asked for where somebody sits at a terminal.
 ///
 /// # Errors
 /// Missing or unreadable key files, each named.
 pub(crate) fn open(context: &Context) -> Result<Wallet, ChainError> {
+    let (root, settings) = (root(context), &context.manifest.wallet);
+    Wallet::open_with(&root, &settings.name, &settings.hotkey, &AtTerminal(&context.secrets))
+}
+
+/// The coldkey's secret, which only a registration needs.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn coldkey_secret(context: &Context, wallet: &Wallet) -> Result<KeyPair, ChainError> {
+    wallet.coldkey_with(&AtTerminal(&context.secrets))
+}
+
+fn root(context: &Context) -> PathBuf {
+    context.path(&context.manifest.wallet.path)
+}
+
+/// A finding for each secret keyfile that others may read.
+pub(crate) fn exposed(context: &Context) -> Vec<Diagnostic> {
+    let found = Wallet::exposed(&root(context), &context.manifest.wallet.name).unwrap_or_default();
+    let finding = |file: deval_chain::Exposed| {
+        let path = file.path.strip_prefix(context.root()).unwrap_or(&file.path).display().to_string();
+        Diagnostic::warning("wallet.permissions", "others than its owner may read this secret key")
+            .in_file(&path)
+            .found(format!("mode {:04o}", file.mode))
+            .expected("mode 0600")
+            .help(format!("`chmod 600 {path}`; if it was like that on a shared machine, take a new hotkey"))
+    };
+    found.into_iter().map(finding).collect()
+}
+
+/// The addresses of the wallet that the manifest names.
+#[derive(Debug, Serialize)]
+pub(crate) struct Addresses {
+    name: String,
+    /// The hotkey that the manifest names.
+    hotkey: String,
+    coldkey: String,
+    hotkeys: Vec<Named>,
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    name: String,
+    /// Absent for an encrypted hotkey without a public keyfile beside it.
+    address: Option<String>,
+}
+
+/// `cargo xtask wallet show`: addresses, and nothing secret. No password is asked for.
+pub(crate) fn show(context: &Context) -> anyhow::Result<Report<Addresses>> {
     let settings = &context.manifest.wallet;
-    Wallet::open(&context.path(&settings.path), &settings.name, &settings.hotkey, |name| context.secrets.get(&[name]))
+    let found = Wallet::addresses(&root(context), &settings.name)?;
+    let mut diagnostics = exposed(context);
+    if !found.hotkeys.iter().any(|(name, _)| *name == settings.hotkey) {
+        let finding =
+            Diagnostic::error("wallet.hotkey", "the wallet has no hotkey of this name").found(&settings.hotkey);
+        let names: Vec<_> = found.hotkeys.iter().map(|(name, _)| name.as_str()).collect();
+        let finding = finding.expected(if names.is_empty() { "any hotkey".to_owned() } else { names.join(", ") });
+        diagnostics.push(
+            context.place(finding.help("name another under [wallet], or `btcli wallet new-hotkey`"), "wallet.hotkey"),
+        );
+    }
+    let hotkeys = found.hotkeys.into_iter().map(|(name, address)| Named { name, address }).collect();
+    let (name, hotkey) = (settings.name.clone(), settings.hotkey.clone());
+    let result = Addresses { name, hotkey, coldkey: found.coldkey, hotkeys };
+    Ok(Report::new("wallet", Inputs::default(), diagnostics, Some(result)))
+}
+
+impl Addresses {
+    pub(crate) fn sections(&self) -> Vec<Section> {
+        let shown = |named: &Named| {
+            let mark = if named.name == self.hotkey { "used" } else { "" };
+            let address =
+                named.address.clone().unwrap_or_else(|| "encrypted, and no public keyfile beside it".to_owned());
+            vec![named.name.clone(), address, mark.to_owned()]
+        };
+        let section = Section::new(format!("Wallet {}", self.name)).row("coldkey", &self.coldkey);
+        vec![section.table(&["hotkey", "address", ""], self.hotkeys.iter().map(shown).collect())]
+    }
 }
 
 /// File with the coldkey's address, in the wallet's folder.
@@ -40,11 +136,16 @@ pub(crate) fn fault(context: &Context) -> Option<Diagnostic> {
         let finding = Diagnostic::error("G31", format!("the wallet's {PUBLIC} {what}")).in_file(shown(&public));
         return Some(finding.expected("the JSON object that bittensor writes").help("`btcli wallet regen-coldkeypub`"));
     }
-    let error = open(context).err()?;
+    // An encrypted key is opened when it is needed, not to look at it.
+    let error = match Wallet::open(&root(context), &settings.name, &settings.hotkey, |_| None).err()? {
+        ChainError::PasswordMissing { .. } => return None,
+        error => error,
+    };
     let file = match &error {
         ChainError::Address { .. } => public,
         ChainError::KeyfileMissing { path, .. }
         | ChainError::KeyfileIo { path, .. }
+        | ChainError::KeyfileDenied { path }
         | ChainError::KeyfileMalformed { path, .. } => path.clone(),
         _ => dir,
     };
@@ -83,10 +184,18 @@ fn public_fault(path: &Path) -> Option<String> {
     long.then(|| "has an ss58Address longer than any address".into())
 }
 
+/// The coldkey's address; the hotkey is not needed for it.
+///
+/// # Errors
+/// A missing or unreadable public keyfile, named.
+pub(crate) fn coldkey_address(context: &Context) -> Result<String, ChainError> {
+    Wallet::coldkey_of(&root(context), &context.manifest.wallet.name)
+}
+
 /// The coldkey's address, when the wallet can be opened.
 pub(crate) fn coldkey(context: &Context) -> Option<String> {
     if fault(context).is_some() {
         return None;
     }
-    open(context).ok().map(|wallet| wallet.coldkey_ss58().to_owned())
+    coldkey_address(context).ok()
 }

@@ -68,6 +68,8 @@ pub enum HubError {
         code: String,
         /// What the Hub said, shortened.
         message: String,
+        /// How long the Hub said to wait, when it said so.
+        wait: Option<Duration>,
     },
 
     /// The Hub asks to wait, longer than this client is willing to.
@@ -102,21 +104,26 @@ pub enum HubError {
     },
 
     /// The repository moved on since the plan was made; nothing was changed by this run.
-    #[error("{repo} is at {found}, the plan was made for {planned}: somebody else changed it; make a new plan")]
+    #[error(
+        "{repo} is at {found}, the plan was made for {planned}: somebody else changed it ({changes}). Nothing was overwritten; \
+         run the step without --execute to see the new plan"
+    )]
     HeadMoved {
         /// Repository id.
         repo: String,
         /// Head the plan was made for, or `no repository`.
         planned: String,
-        /// Head found.
+        /// Head found, or `no repository`.
         found: String,
+        /// Which files differ.
+        changes: String,
     },
 
-    /// The Hub does not offer Xet for files that are too big to be sent inside a Hub commit.
+    /// The Hub wants large files in a way that this client does not speak.
     #[error(
-        "{url} offers the transfer `{transfer}` instead of `xet`; sending the weights inside the Hub commit would need several times their size in memory, so nothing was sent"
+        "{url} wants the transfer `{transfer}` and none of `xet`, `multipart`, `basic`; sending the weights inside the Hub commit would need several times their size in memory, so nothing was sent"
     )]
-    NotXet {
+    Transfer {
         /// URL of the LFS batch call.
         url: String,
         /// The transfer it chose.
@@ -157,16 +164,21 @@ pub enum HubError {
     },
 
     /// A file is not what the plan says it is.
-    #[error(
-        "`{path}` changed since it was hashed (sha256 {found} instead of {planned}); nothing was committed, run the step again"
-    )]
+    #[error("`{}` changed since it was hashed; nothing was committed, run the step again", .path.display())]
     Changed {
         /// Path on disk.
         path: PathBuf,
-        /// sha256 of the plan.
-        planned: String,
-        /// sha256 of the bytes read now.
-        found: String,
+    },
+
+    /// The Hub says that it lacks contents which its store took, or claimed to have.
+    #[error(
+        "{repo}: {message}. All contents were sent again and are still missing: the Hub's store remembers them from a repository that was deleted. Publish under another repository name, or ask the Hub's support"
+    )]
+    LostContents {
+        /// Repository id.
+        repo: String,
+        /// What the Hub said.
+        message: String,
     },
 
     /// A planned file is not in the list of local files.
@@ -176,14 +188,31 @@ pub enum HubError {
         path: String,
     },
 
-    /// A download was to go where something is already; what is there is never trusted to be part of it.
-    #[error("{} is not empty, it holds `{found}`: name a directory that is new or empty", .path.display())]
+    /// A download was to go where something else is already.
+    #[error(
+        "{} holds `{found}`, which is no file of this revision: name a directory that is new, empty, or a copy of it", .path.display()
+    )]
     NotEmpty {
         /// The directory.
         path: PathBuf,
         /// One of its entries.
         found: String,
     },
+
+    /// A file of the same name is there with other bytes, and nothing is overwritten.
+    #[error("{} is there already, with {found} instead of {expected}; nothing was changed: move it away, or name another directory", .path.display())]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// Its size, or kind and digest of its bytes.
+        found: String,
+        /// What the Hub lists.
+        expected: String,
+    },
+
+    /// A download was given up because another part of it failed, whose error is the one that is told.
+    #[error("the download was given up because another file failed")]
+    Stopped,
 
     /// What was downloaded is not what the Hub lists; it was thrown away.
     #[error("`{path}` of {repo} arrived with {found} instead of {expected}: the Hub or the way to it damages files")]
@@ -218,6 +247,13 @@ pub enum HubError {
         reason: String,
     },
 
+    /// Another process works on the same transaction.
+    #[error("{}: another run is at work on this submission; wait for its end", .path.display())]
+    Busy {
+        /// Path of the journal that it holds.
+        path: PathBuf,
+    },
+
     /// The transfer of file contents failed after its own retries.
     #[error("sending file contents to {cas} failed: {reason}; run the step again, what has arrived is not sent twice")]
     Xet {
@@ -250,6 +286,12 @@ impl HubError {
     pub(crate) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Disk { path, source }
+    }
+
+    /// Whether a Hub commit was refused because contents are not in the store.
+    pub(crate) fn misses_contents(&self) -> bool {
+        let Self::Status { status, message, .. } = self else { return false };
+        *status == StatusCode::BAD_REQUEST && message.contains("pointed to a file that does not exist")
     }
 
     /// Whether the effect of the request is unknown or none, and asking again may succeed.

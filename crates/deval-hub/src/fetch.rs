@@ -1,16 +1,51 @@
-//! The way back: a copy of a repository of which every byte was checked.
+//! The way back: a copy of a repository of which every byte was checked, and which goes on where it broke off.
+//!
+//! Files grow in `.deval-fetch` inside the directory, part by part ([`parts`]), and move to their places one by one, each when all of
+//! its bytes have the digest that the Hub lists. What is in the directory already is compared, never replaced ([`place`]).
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::path::{Component, Path, PathBuf};
+mod parts;
+mod place;
 
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::hf::HfHub;
-use crate::http::{Api, shown};
-use crate::remote::{self, Digest, RemoteFile, Snapshot, model_url};
+use futures::StreamExt as _;
+
+use self::parts::Partial;
+use crate::http::Api;
+use crate::ranges::RemoteFiles;
+use crate::remote::RemoteFile;
 use crate::{HubError, RepoId};
+
+/// Folder of what is not complete yet.
+pub(crate) const UNFINISHED: &str = ".deval-fetch";
+
+const LOCK: &str = "lock";
+
+/// Files that grow at the same time: one is digested while the next is downloaded.
+const FILES_AT_ONCE: usize = 2;
+
+/// Parts of one file on their way at the same time.
+const PARTS_AT_ONCE: usize = 3;
+
+/// What a copy is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Id of the Hub commit.
+    pub revision: String,
+    /// The wanted files, sorted by path.
+    pub files: Vec<RemoteFile>,
+    /// Bytes of files that were in the directory already.
+    pub kept: u64,
+    /// Bytes that a run before this one had downloaded of files it did not complete.
+    pub resumed: u64,
+    /// Bytes of such parts that were damaged since, and downloaded again.
+    pub damaged: u64,
+    /// Bytes of file contents that came over the network.
+    pub received: u64,
+}
 
 pub(crate) async fn fetch(
     api: &Api,
@@ -19,87 +54,166 @@ pub(crate) async fn fetch(
     dir: &Path,
     wanted: &(dyn Fn(&str) -> bool + Sync),
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Snapshot, HubError> {
-    require_empty(dir)?;
-    let mut snapshot = remote::snapshot(api, repo, revision).await?;
-    snapshot.files.retain(|file| wanted(&file.path));
-    require_inside(api, repo, &snapshot.files)?;
-    fs::create_dir_all(dir).map_err(HubError::disk(dir))?;
-    let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(dir).map_err(HubError::disk(dir))?;
-    let hub = HfHub::new(api, repo)?;
-    let total = snapshot.files.iter().map(|f| f.size).sum();
-    let mut done = 0;
-    for file in &snapshot.files {
-        hub.download(&snapshot.revision, &file.path, staging.path()).await?;
-        check(repo, file, staging.path().join(&file.path)).await?;
-        done += file.size;
-        progress(done, total);
-    }
-    move_up(staging.path(), dir).map_err(HubError::disk(dir))?;
-    Ok(snapshot)
-}
-
-fn move_up(staging: &Path, dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(staging)? {
-        let entry = entry?;
-        fs::rename(entry.path(), dir.join(entry.file_name()))?;
-    }
-    Ok(())
-}
-
-fn require_empty(dir: &Path) -> Result<(), HubError> {
-    let mut entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(HubError::disk(dir))?,
+) -> Result<Fetched, HubError> {
+    let remote = RemoteFiles::open(api, repo, revision).await?;
+    let mut files = remote.files().to_vec();
+    files.retain(|file| wanted(&file.path));
+    let (target, tree) = (dir.to_owned(), remote.files().to_vec());
+    let present = blocking(dir, move || place::survey(&target, &tree)).await?;
+    let unfinished = dir.join(UNFINISHED);
+    fs::create_dir_all(&unfinished).map_err(HubError::disk(&unfinished))?;
+    let lock = Lock::take(&unfinished)?;
+    let (here, missing): (Vec<_>, Vec<_>) = files.iter().partition(|file| present.contains(&file.path));
+    let total = files.iter().map(|file| file.size).sum();
+    let kept: u64 = here.iter().map(|file| file.size).sum();
+    let copy = Copy {
+        repo,
+        remote: &remote,
+        dir,
+        unfinished,
+        progress,
+        total,
+        done: kept.into(),
+        failed: AtomicBool::new(false),
     };
-    let Some(entry) = entries.next() else { return Ok(()) };
-    let found = entry.map_err(HubError::disk(dir))?.file_name().to_string_lossy().into_owned();
-    Err(HubError::NotEmpty { path: dir.to_owned(), found })
+    copy.advance(0);
+    let pieces = drain(&copy.failed, missing, FILES_AT_ONCE, |file| copy.file(file)).await?;
+    // What other revisions left there is of no more use either.
+    fs::remove_dir_all(&copy.unfinished).map_err(HubError::disk(&copy.unfinished))?;
+    drop(lock);
+    let (resumed, damaged) = pieces.iter().fold((0, 0), |sum, piece| (sum.0 + piece.kept, sum.1 + piece.damaged));
+    let (revision, received) = (remote.revision().to_owned(), remote.bytes_read());
+    Ok(Fetched { revision, files, kept, resumed, damaged, received })
 }
 
-/// Whoever runs the Hub must not be able to write outside the directory.
-fn require_inside(api: &Api, repo: &RepoId, files: &[RemoteFile]) -> Result<(), HubError> {
-    let inside =
-        |file: &&RemoteFile| Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_)));
-    let Some(file) = files.iter().find(|file| !inside(file)) else { return Ok(()) };
-    let what = format!("it lists {:?}, which is outside the repository", file.path);
-    Err(HubError::Answer { url: shown(&model_url(api, repo, &[])), what })
+/// Keeps a second copy out of the directory, where both would tread on each other.
+struct Lock {
+    _file: File,
+    unfinished: PathBuf,
 }
 
-async fn check(repo: &RepoId, file: &RemoteFile, path: PathBuf) -> Result<(), HubError> {
-    let (expected, disk) = (file.digest.clone(), HubError::disk(path.clone()));
-    let work = tokio::task::spawn_blocking(move || digest(&path, &expected));
-    let found = work.await.map_err(io::Error::other).flatten().map_err(disk)?;
-    if found == file.digest {
-        return Ok(());
-    }
-    let (repo, path) = (repo.to_string(), file.path.clone());
-    Err(HubError::Corrupt { repo, path, found: found.to_string(), expected: file.digest.to_string() })
-}
-
-/// The digest of a file on disk, of the same kind as `like`.
-fn digest(path: &Path, like: &Digest) -> io::Result<Digest> {
-    let file = File::open(path)?;
-    match like {
-        Digest::Sha256(_) => {
-            let mut sha256 = Sha256::new();
-            pieces(file, |piece| sha256.update(piece))?;
-            Ok(Digest::Sha256(hex::encode(sha256.finalize())))
-        }
-        Digest::GitSha1(_) => {
-            let mut sha1 = Sha1::new_with_prefix(format!("blob {}\0", file.metadata()?.len()));
-            pieces(file, |piece| sha1.update(piece))?;
-            Ok(Digest::GitSha1(hex::encode(sha1.finalize())))
+impl Lock {
+    fn take(unfinished: &Path) -> Result<Self, HubError> {
+        let path = unfinished.join(LOCK);
+        let disk = HubError::disk(&path);
+        let file = File::create(&path).map_err(HubError::disk(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file, unfinished: unfinished.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                Err(disk(io::Error::other("another download into this directory is running")))
+            }
+            Err(TryLockError::Error(error)) => Err(disk(error)),
         }
     }
 }
 
-fn pieces(mut file: File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            read => take(&buffer[..read]),
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Without parts there is nothing to go on with; the folder is kept if it holds any.
+        let _ = fs::remove_file(self.unfinished.join(LOCK));
+        let _ = fs::remove_dir(&self.unfinished);
+    }
+}
+
+/// Whether a download into this directory broke off.
+pub fn is_unfinished(dir: &Path) -> bool {
+    dir.join(UNFINISHED).exists()
+}
+
+/// A copy in the making.
+struct Copy<'a> {
+    repo: &'a RepoId,
+    remote: &'a RemoteFiles,
+    dir: &'a Path,
+    unfinished: PathBuf,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+    total: u64,
+    done: AtomicU64,
+    /// Whether something went wrong, so that nothing more is begun.
+    failed: AtomicBool,
+}
+
+/// What was there of a file.
+struct Resumed {
+    kept: u64,
+    damaged: u64,
+}
+
+impl Copy<'_> {
+    fn advance(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (self.progress)(done, self.total);
+    }
+
+    async fn file(&self, file: &RemoteFile) -> Result<Resumed, HubError> {
+        let (unfinished, wanted) = (self.unfinished.clone(), file.clone());
+        let (partial, resumed) = blocking(&self.unfinished, move || Partial::open(&unfinished, &wanted)).await?;
+        self.advance(resumed.kept);
+        let one = |part| self.part(file, &partial, part);
+        drain(&self.failed, partial.missing(), PARTS_AT_ONCE, one).await?;
+        self.finish(file, partial).await?;
+        Ok(resumed)
+    }
+
+    async fn part(&self, file: &RemoteFile, partial: &Partial, part: u64) -> Result<(), HubError> {
+        let (partial, range) = (partial.clone(), partial.range(part));
+        let bytes = self.remote.read(file, range.clone()).await?;
+        blocking(&self.unfinished, move || partial.write(part, &bytes)).await?;
+        self.advance(range.end - range.start);
+        Ok(())
+    }
+
+    /// Checks a file that is whole, and moves it to its place.
+    async fn finish(&self, file: &RemoteFile, partial: Partial) -> Result<(), HubError> {
+        let (expected, path) = (file.digest.clone(), partial.path().to_owned());
+        let found = blocking(partial.path(), move || place::digest(&path, &expected)).await?;
+        if found != file.digest {
+            partial.discard()?;
+            let (repo, path) = (self.repo.to_string(), file.path.clone());
+            return Err(HubError::Corrupt { repo, path, found: found.to_string(), expected: file.digest.to_string() });
+        }
+        let (dir, path) = (self.dir.to_owned(), file.path.clone());
+        blocking(self.dir, move || place::settle(partial, &dir, &path)).await
+    }
+}
+
+/// Does things, some of them at the same time. After a failure anywhere nothing more is begun, but what was begun comes to its end: a
+/// part that is on its way is not thrown away.
+async fn drain<I, T, F>(
+    failed: &AtomicBool,
+    things: Vec<I>,
+    at_once: usize,
+    each: impl Fn(I) -> F,
+) -> Result<Vec<T>, HubError>
+where
+    F: Future<Output = Result<T, HubError>>,
+{
+    let mut first = None;
+    let mut done = Vec::with_capacity(things.len());
+    let expected = things.len();
+    let begun = futures::stream::iter(things).take_while(|_| std::future::ready(!failed.load(Ordering::Relaxed)));
+    let mut ends = begun.map(each).buffer_unordered(at_once);
+    while let Some(end) = ends.next().await {
+        match end {
+            Ok(value) => done.push(value),
+            Err(error) => {
+                failed.store(true, Ordering::Relaxed);
+                first = first.filter(|first| !matches!(first, HubError::Stopped)).or(Some(error));
+            }
         }
     }
+    match first {
+        Some(error) => Err(error),
+        // Something else failed, which tells why; this only did not come to its end.
+        None if done.len() < expected => Err(HubError::Stopped),
+        None => Ok(done),
+    }
+}
+
+/// Work with files, where it keeps nobody waiting.
+async fn blocking<T: Send + 'static>(
+    place: &Path,
+    work: impl FnOnce() -> Result<T, HubError> + Send + 'static,
+) -> Result<T, HubError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| HubError::disk(place)(io::Error::other(error)))?
 }

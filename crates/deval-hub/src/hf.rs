@@ -2,13 +2,14 @@
 //! waiting is [`Api::repeat`]'s, because hf-hub's own does not wait as long as a 429 asks), and this crate's errors.
 
 use std::error::Error as _;
-use std::path::Path;
 
 use hf_hub::{HFClient, HFError, RepoTypeModel};
 use reqwest::redirect::Policy;
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde_json::json;
 
-use crate::http::{Api, OnPause, USER_AGENT, body_message, shown, transport};
+use crate::http::{Api, OnPause, USER_AGENT, body_message, build, copy, shown, transport};
+use crate::remote::model_url;
 use crate::{HubError, RepoId};
 
 /// Given to hf-hub when there is no token. Left without one it would take the user's from `HF_TOKEN` or a file; one that no header
@@ -28,7 +29,7 @@ impl<'a> HfHub<'a> {
         let client = HFClient::builder()
             .endpoint(endpoint.as_str())
             .token(api.token().unwrap_or(NO_TOKEN))
-            .client(transport(endpoint, redirects(endpoint))?)
+            .client(transport(endpoint, Policy::none())?)
             .user_agent(USER_AGENT)
             .cache_enabled(false)
             .retry_max_attempts(0)
@@ -37,15 +38,18 @@ impl<'a> HfHub<'a> {
         Ok(Self { api, repo, client })
     }
 
-    /// Creates the repository, private. `false` when there is one, which an earlier request with a lost answer may have made.
+    /// Creates the repository, private. `false` when there is one, which an earlier request with a lost answer may have made, or one in
+    /// the making.
     pub(crate) async fn create_private(&self, on_pause: OnPause<'_>) -> Result<bool, HubError> {
-        let id = self.repo.as_str();
-        let call = || async move {
+        let (id, name) = (self.repo.as_str(), self.repo.name());
+        let body = json!({"name": name, "organization": self.repo.namespace(), "type": "model", "private": true});
+        let same = self.api.request(Method::POST, self.api.url(["api", "repos", "create"])).json(&body);
+        let create = || async move {
             let call = self.client.create_repository().repo_id(id).repo_type(RepoTypeModel).private(true);
-            call.send().await.map_err(|error| self.error(error, Path::new("")))
+            call.send().await.map(drop)
         };
-        match self.api.repeat(on_pause, call).await {
-            Ok(_) => Ok(true),
+        match self.repeat(on_pause, create, same).await {
+            Ok(()) => Ok(true),
             Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(false),
             Err(error) => Err(error),
         }
@@ -53,28 +57,29 @@ impl<'a> HfHub<'a> {
 
     /// Asks for a visibility.
     pub(crate) async fn set_private(&self, private: bool) -> Result<(), HubError> {
+        let url = model_url(self.api, self.repo, &["settings"]);
+        let same = self.api.request(Method::PUT, url).json(&json!({"private": private}));
         let model = &self.client.model(self.repo.namespace(), self.repo.name());
-        let call = || async move {
-            model.update_settings().private(private).send().await.map_err(|error| self.error(error, Path::new("")))
-        };
-        self.api.repeat(&|_, _| {}, call).await
+        let update = || async move { model.update_settings().private(private).send().await.map(drop) };
+        self.repeat(&|_, _| {}, update, same).await
     }
 
-    /// Downloads one file to its place under `dir`, whatever stands there.
-    ///
-    /// File by file, not `snapshot_download`: that one keeps files that exist, leaves out files that answer 404, and uses hf-xet with
-    /// the user's cache. This goes through the redirects that the validator's client takes.
-    pub(crate) async fn download(&self, revision: &str, path: &str, dir: &Path) -> Result<(), HubError> {
-        let model = &self.client.model(self.repo.namespace(), self.repo.name());
-        let call = || async move {
-            let call = model.download_file().filename(path).revision(revision).local_dir(dir);
-            call.send().await.map_err(|error| self.error(error, &dir.join(path)))
+    /// hf-hub does not tell how long a 429 asks to wait by its `RateLimit` header; then the `same` request, made here, tells.
+    async fn repeat<F>(&self, on_pause: OnPause<'_>, call: impl Fn() -> F, same: RequestBuilder) -> Result<(), HubError>
+    where
+        F: Future<Output = Result<(), HFError>>,
+    {
+        let (call, same) = (&call, &build(same)?);
+        let once = || async move {
+            match call().await.map_err(|error| self.error(error)) {
+                Err(HubError::RateLimited { wait: None, .. }) => self.api.once(copy(same)).await.map(drop),
+                told => told,
+            }
         };
-        self.api.repeat(&|_, _| {}, call).await.map(drop)
+        self.api.repeat(on_pause, once).await
     }
 
-    /// `path` is the file that the call writes.
-    fn error(&self, error: HFError, path: &Path) -> HubError {
+    fn error(&self, error: HFError) -> HubError {
         match error {
             HFError::RateLimited { retry_after, context } => {
                 HubError::RateLimited { url: shown(&self.url(Some(&context.url))), wait: retry_after }
@@ -90,9 +95,9 @@ impl<'a> HfHub<'a> {
                 status: context.status,
                 message: context.server_message.unwrap_or_else(|| body_message(context.body.as_bytes())),
                 code: context.error_code.unwrap_or_default(),
+                wait: None,
             },
             HFError::Request { source, url } => self.broken(&source, url.as_deref()),
-            HFError::Io(source) => HubError::Disk { path: path.to_owned(), source },
             other => HubError::Answer { url: shown(self.api.endpoint()), what: without_queries(&other.to_string()) },
         }
     }
@@ -110,18 +115,6 @@ impl<'a> HfHub<'a> {
     fn url(&self, url: Option<&str>) -> Url {
         url.and_then(|url| Url::parse(url).ok()).unwrap_or_else(|| self.api.endpoint().clone())
     }
-}
-
-/// Downloads are redirected; a redirect of an API call would reach into another repository.
-fn redirects(endpoint: &Url) -> Policy {
-    let api = format!("{}/api/", endpoint.path().trim_end_matches('/'));
-    Policy::custom(move |attempt| {
-        let first = attempt.previous().first();
-        if first.is_some_and(|url| url.path().starts_with(&api)) {
-            return attempt.stop();
-        }
-        if attempt.previous().len() > 10 { attempt.error("more than 10 redirects") } else { attempt.follow() }
-    })
 }
 
 /// Presigned URLs keep their secret in the query.

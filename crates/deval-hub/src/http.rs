@@ -1,7 +1,7 @@
 //! Requests to the Hub: one connection pool, one retry policy, errors that say where.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -45,15 +45,24 @@ impl Tries {
     /// How long to pause before the next try, or `None` when there is no point in another one.
     pub(crate) fn pause(&mut self, error: &HubError) -> Option<Duration> {
         match error {
-            HubError::RateLimited { wait: Some(wait), .. } => {
-                self.waited += *wait;
-                (self.waited <= self.policy.patience).then_some(*wait)
+            HubError::RateLimited { wait: Some(wait), .. } => self.as_asked(*wait),
+            HubError::Status { wait: Some(wait), .. } if error.is_transient() => {
+                self.failed += 1;
+                if self.failed < self.policy.tries { self.as_asked(*wait) } else { None }
             }
             // Nobody listens: two more tries bridge a restart, and the miner is told within seconds.
             HubError::Down { .. } => self.backoff(self.policy.tries.min(3)),
             error if error.is_transient() => self.backoff(self.policy.tries),
             _ => None,
         }
+    }
+
+    /// What the Hub asked for, while all such waits together stay within the patience. A Hub that asks for no time at all is not
+    /// asked again at once.
+    fn as_asked(&mut self, wait: Duration) -> Option<Duration> {
+        let wait = wait.max(self.policy.base);
+        self.waited += wait;
+        (self.waited <= self.policy.patience).then_some(wait)
     }
 
     /// The next growing pause, or `None` after `tries` failures.
@@ -264,15 +273,22 @@ pub(crate) fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: 
         message if message.is_empty() => body_message(body),
         message => message,
     };
-    HubError::Status { url, status, code: header("x-error-code"), message }
+    HubError::Status { url, status, code: header("x-error-code"), message, wait: retry_after(headers) }
 }
 
-/// How long a 429 asks to wait: `t` of the `RateLimit` header, or `Retry-After` in seconds.
+/// How long a 429 asks to wait: the longest of what `t` of the `RateLimit` headers and `Retry-After` say.
 fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let reset = text("ratelimit").and_then(|v| v.split(';').find_map(|p| p.trim().strip_prefix("t=")));
-    let after = text(RETRY_AFTER.as_str());
-    reset.or(after)?.trim().parse().ok().map(Duration::from_secs)
+    let limits = headers.get_all("ratelimit").into_iter().filter_map(|v: &HeaderValue| v.to_str().ok());
+    let resets = limits.flat_map(|v| v.split([';', ',']).filter_map(|part| part.trim().strip_prefix("t=")));
+    let resets = resets.filter_map(|seconds| seconds.trim().parse().ok().map(Duration::from_secs));
+    resets.chain(retry_after(headers)).max()
+}
+
+/// `Retry-After`: seconds, or a date of HTTP.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let date = || Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default());
+    text.parse().ok().map(Duration::from_secs).or_else(date)
 }
 
 /// What the body of a refusal says, shortened.
@@ -311,6 +327,36 @@ mod tests {
         assert_eq!(asked_wait(&headers), Some(Duration::from_secs(7)));
         headers.insert("ratelimit", HeaderValue::from_static("\"api\";r=0;t=23"));
         assert_eq!(asked_wait(&headers), Some(Duration::from_secs(23)));
+        headers.insert("ratelimit", HeaderValue::from_static("\"api\";r=9;t=3, \"pages\";r=0;t=5"));
+        assert_eq!(asked_wait(&headers), Some(Duration::from_secs(7)), "the longest, or the next try is refused too");
+    }
+
+    #[test]
+    fn a_date_in_retry_after_is_a_wait_too() {
+        let mut headers = HeaderMap::new();
+        let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(90));
+        headers.insert("retry-after", HeaderValue::from_str(&later).unwrap());
+        let wait = asked_wait(&headers).unwrap();
+        assert!((85..=90).contains(&wait.as_secs()), "{wait:?}");
+        headers.insert("retry-after", HeaderValue::from_static("Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!(asked_wait(&headers), Some(Duration::ZERO), "a date that is over");
+        headers.insert("retry-after", HeaderValue::from_static("soon"));
+        assert_eq!(asked_wait(&headers), None);
+    }
+
+    #[test]
+    fn a_wait_of_nothing_is_no_busy_loop_and_an_overloaded_hub_is_given_up() {
+        let policy = Retry { tries: 3, base: Duration::from_millis(100), patience: Duration::from_millis(250) };
+        let mut tries = Tries::new(policy);
+        let limited = HubError::RateLimited { url: String::new(), wait: Some(Duration::ZERO) };
+        let pauses: Vec<_> = std::iter::from_fn(|| tries.pause(&limited)).collect();
+        assert_eq!(pauses, [policy.base; 2]);
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", HeaderValue::from_static("0"));
+        let url = Url::parse("http://h/x").unwrap();
+        let overloaded = refused(&url, StatusCode::SERVICE_UNAVAILABLE, &headers, b"");
+        let mut tries = Tries::new(Retry { patience: Duration::from_secs(9), ..policy });
+        assert_eq!(std::iter::from_fn(|| tries.pause(&overloaded)).count(), 2, "three tries in all");
     }
 
     #[test]

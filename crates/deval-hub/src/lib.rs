@@ -7,19 +7,22 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 creates the repository, changes its visibility and downloads. hf-xet, the engine of Hugging Face's own clients, sends
-//! file contents. Reading back and the Hub commit are requests made here, because hf-hub cannot read a remote sha256, cannot repeat
+//! hf-hub 1.0.0 creates the repository and changes its visibility. hf-xet, the engine of Hugging Face's own clients, sends file
+//! contents; to a Hub without Xet they go by Git LFS. The other requests are made here, because hf-hub cannot read a remote sha256, cannot repeat
 //! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
 //! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet honours its tuning variables (`HF_XET_*`).
 
+mod commit;
 mod error;
 mod fetch;
 mod hf;
 mod http;
 mod journal;
+mod lfs;
+mod names;
 mod plan;
 mod ranges;
 mod remote;
@@ -31,22 +34,25 @@ mod upload;
 mod verify;
 mod xet;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use deval_report::Diagnostic;
 use sha2::Digest as _;
 
 pub use crate::error::HubError;
+pub use crate::fetch::{Fetched, is_unfinished};
 use crate::hf::HfHub;
 use crate::http::Api;
-pub use crate::journal::{Journal, Phase, Record};
-pub use crate::plan::{LocalFile, PlannedAdd, UploadPlan, listing_digest};
+pub use crate::journal::{Effect, Journal, Phase, Record, Subject};
+pub use crate::plan::{Half, LocalFile, PlannedAdd, Stamp, UploadPlan, listing_digest};
 pub use crate::ranges::RemoteFiles;
-pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState, Snapshot};
+pub use crate::remote::{Digest, RemoteCommit, RemoteFile, RemoteRepo, RemoteState};
 pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
 pub use crate::upload::{UploadEvent, UploadOutcome};
+pub use crate::verify::{Expected, Verified};
 pub use crate::xet::Transferred;
 
 /// A client of one Hub. Cheap to clone; needs a tokio runtime.
@@ -74,9 +80,14 @@ impl HubClient {
         remote::state(&self.api, repo).await
     }
 
-    /// What has to change so that the remote tree equals `local`. Pure.
-    pub fn plan(local: &[LocalFile], remote: &RemoteState) -> UploadPlan {
-        plan::plan(local, remote)
+    /// What has to change so that the remote tree equals `local`, or, with a half, so that this half does. Pure.
+    pub fn plan(local: &[LocalFile], remote: &RemoteState, half: Option<Half>) -> UploadPlan {
+        plan::plan(local, remote, half)
+    }
+
+    /// The endpoint, without anything secret in it.
+    pub fn endpoint(&self) -> String {
+        http::shown(self.api.endpoint())
     }
 
     /// Carries a plan out: creates the repository private if it is missing, sends contents by Xet, makes one Hub commit.
@@ -99,23 +110,45 @@ impl HubClient {
         Upload { api: &self.api, repo, local, journal, progress, cache }.run(plan).await
     }
 
-    /// Reads `main` back and compares it with `local`: set of files, sizes, digests, head, and that contents can be fetched.
+    /// Reads `main` back and compares it with what is expected: set of files, sizes, digests, head, that contents can be fetched, and
+    /// the hosts that LFS files redirect to (gates 12–14, 16, 23).
     ///
-    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled, and the
-    /// hosts that LFS files redirect to (gates 10, 12–14, 16, 23, 24). The size gate (15) is [`RemoteRepo::total_size`] against
-    /// the network's limits and is left to the caller.
+    /// With `anonymous` no token is sent, and what a validator needs is checked too: public, not gated, not disabled (gates 10, 24). The
+    /// size gate (15) is [`RemoteRepo::total_size`] against the network's limits and is left to the caller.
     ///
     /// # Errors
-    /// Request errors. Anything wrong with the repository is a [`Diagnostic`].
-    pub async fn verify(
-        &self,
-        repo: &RepoId,
-        revision: &str,
-        local: &[LocalFile],
-        anonymous: bool,
-    ) -> Result<Vec<Diagnostic>, HubError> {
+    /// Request errors. Anything wrong with the repository is a finding.
+    pub async fn verify(&self, repo: &RepoId, expected: Expected<'_>, anonymous: bool) -> Result<Verified, HubError> {
         let api = if anonymous { self.api.anonymous() } else { self.api.clone() };
-        verify::verify(&api, repo, revision, local, anonymous).await
+        verify::verify(&api, repo, expected, anonymous).await
+    }
+
+    /// How many of three reads in a row, without a token and without a second try, the Hub answers (GATES 11).
+    ///
+    /// # Errors
+    /// When a request cannot even be built.
+    pub async fn three_answers(&self, repo: &RepoId) -> Result<usize, HubError> {
+        verify::three_answers(&self.api.anonymous(), repo).await
+    }
+
+    /// The hosts that the bytes of the files come from, with their number, and a warning for every host that the firewall of the
+    /// validator's container does not let through (GATES 23).
+    ///
+    /// # Errors
+    /// Request errors.
+    pub async fn hosts(&self, files: &RemoteFiles) -> Result<(BTreeMap<String, usize>, Vec<Diagnostic>), HubError> {
+        let mut hosts = BTreeMap::new();
+        for file in files.files().iter().filter(|file| matches!(file.digest, Digest::Sha256(_)) && file.size > 0) {
+            *hosts.entry(files.host(file).await?).or_default() += 1;
+        }
+        let findings = verify::check_hosts(&self.api, &hosts);
+        Ok((hosts, findings))
+    }
+
+    /// A client that sends no token.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        Self { api: self.api.anonymous(), work_dir: self.work_dir.clone() }
     }
 
     /// Makes a repository private or public, and reads it back. No Hub commit is made, so its date does not move (GATES 33).
@@ -130,14 +163,15 @@ impl HubClient {
         }
     }
 
-    /// Downloads the wanted files of a revision (branch, tag or Hub commit) into `dir`, which must be empty or new, and compares every file
-    /// with the sha256 or git sha1 that the Hub lists. `wanted` is asked with each path; `progress` hears the bytes of the files that
-    /// have passed and of all.
+    /// Downloads the wanted files of a revision (branch, tag or Hub commit) into `dir` and compares every file with the sha256 or git
+    /// sha1 that the Hub lists. `wanted` is asked with each path; `progress` hears the bytes that are there and those of all files.
     ///
-    /// Files move into `dir` when all have passed; after an error it is empty.
+    /// `dir` may hold files of this revision already; they are compared and kept. Anything else in it is refused, and nothing in it is
+    /// replaced. Each file appears when all of its bytes have passed; of a run that broke off the parts stay in `.deval-fetch`, and
+    /// the next run asks for the missing ones only.
     ///
     /// # Errors
-    /// [`HubError::NotEmpty`], [`HubError::Corrupt`], [`HubError::Disk`], request errors.
+    /// [`HubError::NotEmpty`], [`HubError::Differs`], [`HubError::Corrupt`], [`HubError::Disk`], request errors.
     pub async fn fetch(
         &self,
         repo: &RepoId,
@@ -145,7 +179,7 @@ impl HubClient {
         dir: &Path,
         wanted: &(dyn Fn(&str) -> bool + Sync),
         progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Snapshot, HubError> {
+    ) -> Result<Fetched, HubError> {
         fetch::fetch(&self.api, repo, revision, dir, wanted, progress).await
     }
 

@@ -5,15 +5,23 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::http::{Api, refused, shown};
+use crate::names;
 use crate::remote::{self, RemoteFile, Snapshot};
 use crate::{HubError, RepoId};
 
 /// Redirects that are followed from `resolve` to the bytes.
 const HOPS: usize = 5;
+
+/// Bytes of one part of a stream.
+const PIECE: usize = 8 << 20;
+
+/// Parts of a stream that are asked for at the same time.
+const AHEAD: usize = 4;
 
 /// The files of one revision, read in ranges.
 ///
@@ -30,7 +38,39 @@ pub struct RemoteFiles {
 impl RemoteFiles {
     pub(crate) async fn open(api: &Api, repo: &RepoId, revision: &str) -> Result<Self, HubError> {
         let snapshot = remote::snapshot(api, repo, revision).await?;
+        names::check(api, repo, &snapshot.files)?;
         Ok(Self { api: api.clone(), repo: repo.clone(), snapshot, targets: Mutex::default(), read: AtomicU64::new(0) })
+    }
+
+    /// Hands the bytes of a file on in their order, while the next parts are on their way: at most [`AHEAD`] parts of [`PIECE`] bytes
+    /// are in memory.
+    ///
+    /// # Errors
+    /// As [`RemoteFiles::read`].
+    pub async fn stream(&self, file: &RemoteFile, mut take: impl FnMut(&[u8])) -> Result<(), HubError> {
+        let starts = (0..file.size).step_by(PIECE);
+        let ranges = starts.map(|start| start..file.size.min(start + PIECE as u64));
+        let mut parts = futures::stream::iter(ranges).map(|range| self.read(file, range)).buffered(AHEAD);
+        while let Some(part) = parts.try_next().await? {
+            take(&part);
+        }
+        Ok(())
+    }
+
+    /// The host that gives the bytes of a file: the one that `resolve` redirects to, which for LFS is another than the Hub's own.
+    ///
+    /// # Errors
+    /// Request errors; a redirect that leads nowhere.
+    pub async fn host(&self, file: &RemoteFile) -> Result<String, HubError> {
+        let url = self.resolve_url(file);
+        let head = self.api.peek(self.api.request(Method::HEAD, url.clone())).await?;
+        let status = head.status();
+        let target = match status {
+            _ if status.is_redirection() => self.next(&url, &head)?,
+            _ if status.is_success() => url,
+            _ => return Err(refused(&url, status, head.headers(), &[])),
+        };
+        Ok(target.host_str().unwrap_or_default().to_owned())
     }
 
     /// The Hub commit that is read.
@@ -48,7 +88,8 @@ impl RemoteFiles {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// The bytes of a file in this range, which must lie within it.
+    /// The bytes of a file in this range, which must lie within it. A whole file is asked for without naming a range, because not
+    /// everything that serves small files knows ranges.
     ///
     /// # Errors
     /// [`HubError::NoRange`] when the answer is not this range of a file of the listed size; request errors.
@@ -68,7 +109,7 @@ impl RemoteFiles {
             None => (self.resolve_url(file), false),
         };
         for _ in 0..=HOPS {
-            let response = self.ask(&url, range).await?;
+            let response = self.ask(&url, file, range).await?;
             let status = response.status();
             if status.is_redirection() {
                 url = self.next(&url, &response)?;
@@ -95,10 +136,13 @@ impl RemoteFiles {
         self.api.url(ids.into_iter().chain(file.path.split('/')))
     }
 
-    async fn ask(&self, url: &Url, range: &Range<u64>) -> Result<Response, HubError> {
-        let header = format!("bytes={}-{}", range.start, range.end - 1);
+    async fn ask(&self, url: &Url, file: &RemoteFile, range: &Range<u64>) -> Result<Response, HubError> {
+        let mut request = self.api.request(Method::GET, url.clone());
+        if *range != (0..file.size) {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        }
         // Retries are the caller's, so that they cover the body too.
-        self.api.headers_of(self.api.request(Method::GET, url.clone()).header(RANGE, header)).await
+        self.api.headers_of(request).await
     }
 
     /// Where a redirect leads; never from an encrypted address to an open one.
@@ -128,18 +172,27 @@ async fn checked(
     }
     let wanted = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
     let found = headers.get(CONTENT_RANGE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let length = response.content_length();
     let no_range = |found: String| HubError::NoRange { url: shown(url), wanted: wanted.clone(), found };
-    if status != StatusCode::PARTIAL_CONTENT || found.as_ref() != Some(&wanted) {
+    let is_whole = status == StatusCode::OK && *range == (0..file.size);
+    if !is_whole && (status != StatusCode::PARTIAL_CONTENT || found.as_ref() != Some(&wanted)) {
         return Err(no_range(format!("{status}, {}", found.unwrap_or_else(|| "no Content-Range".to_owned()))));
     }
     let size = range.end - range.start;
-    if length.is_some_and(|length| length != size) {
-        return Err(no_range(format!("a body of {} bytes", length.unwrap_or_default())));
+    match response.content_length() {
+        Some(length) if length != size => Err(no_range(format!("a body of {length} bytes"))),
+        _ => body(api, url, response, size).await?.map_err(|length| no_range(format!("a body of {length} bytes"))),
     }
-    let bytes = response.bytes().await.map_err(|error| api.broken(url, &error))?;
-    if bytes.len() as u64 != size {
-        return Err(no_range(format!("a body of {} bytes", bytes.len())));
+}
+
+/// A body of this many bytes; else how many bytes were taken of it, never many more than promised.
+async fn body(api: &Api, url: &Url, mut response: Response, size: u64) -> Result<Result<Vec<u8>, u64>, HubError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    while let Some(piece) = response.chunk().await.map_err(|error| api.broken(url, &error))? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() as u64 > size {
+            break;
+        }
     }
-    Ok(bytes.to_vec())
+    let taken = bytes.len() as u64;
+    Ok(if taken == size { Ok(bytes) } else { Err(taken) })
 }

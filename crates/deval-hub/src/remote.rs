@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use reqwest::{StatusCode, Url};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http::{Api, next_page, shown};
 use crate::{HubError, RepoId};
 
 /// The digest the Hub keeps of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Digest {
     /// sha256 of the bytes, for files in LFS or Xet; lower-case hex.
     Sha256(String),
@@ -29,7 +31,7 @@ impl fmt::Display for Digest {
 }
 
 /// One file of the remote tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteFile {
     /// Path in the repository, `/` as separator.
     pub path: String,
@@ -71,6 +73,14 @@ pub struct RemoteRepo {
     pub last_commit: Option<RemoteCommit>,
 }
 
+impl RemoteCommit {
+    /// How long ago it was made; zero for one of the future, `None` for a date that is none.
+    pub fn age(&self) -> Option<Duration> {
+        let date = humantime::parse_rfc3339_weak(&self.date).ok()?;
+        Some(SystemTime::now().duration_since(date).unwrap_or_default())
+    }
+}
+
 impl RemoteRepo {
     /// Sum of all file sizes in bytes, `.gitattributes` included: what the validator measures (GATES 15).
     pub fn total_size(&self) -> u64 {
@@ -80,11 +90,11 @@ impl RemoteRepo {
 
 /// One revision of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Id of the Hub commit.
-    pub revision: String,
+    pub(crate) revision: String,
     /// Its tree, sorted by path, without directories.
-    pub files: Vec<RemoteFile>,
+    pub(crate) files: Vec<RemoteFile>,
 }
 
 /// What stands behind a repository id.

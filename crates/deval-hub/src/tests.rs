@@ -3,6 +3,7 @@
 mod fake;
 mod fetch;
 mod localnet;
+mod matrix;
 mod ranges;
 
 use std::sync::Mutex;
@@ -36,7 +37,7 @@ impl Bench {
     async fn new() -> Self {
         let hub = FakeHub::start().await;
         let client = client(&hub, true);
-        let journal = Journal::open(&hub.dir.path().join("journal")).unwrap();
+        let journal = journal(&hub);
         let weights: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let mut bench = Self { hub, client, repo: repo(), journal, files: Vec::new(), events: Mutex::default() };
         bench.put("model.safetensors", &weights);
@@ -52,15 +53,16 @@ impl Bench {
         self.files.retain(|f| f.path != path);
         self.files.push(LocalFile {
             path: path.to_owned(),
-            source,
             size: bytes.len() as u64,
             sha256: hex::encode(Sha256::digest(bytes)),
             git_sha1: git_sha1(bytes),
+            stamp: Stamp::of(&source).unwrap(),
+            source,
         });
     }
 
     async fn plan(&self) -> UploadPlan {
-        HubClient::plan(&self.files, &self.client.remote_state(&self.repo).await.unwrap())
+        HubClient::plan(&self.files, &self.client.remote_state(&self.repo).await.unwrap(), None)
     }
 
     async fn carry_out(&self, plan: &UploadPlan) -> Result<UploadOutcome, HubError> {
@@ -72,9 +74,15 @@ impl Bench {
         self.carry_out(&self.plan().await).await
     }
 
+    async fn verify(&self, revision: &str, anonymous: bool) -> Verified {
+        let expected = Expected { revision, local: &self.files, kept: &[] };
+        self.client.verify(&self.repo, expected, anonymous).await.unwrap()
+    }
+
     async fn findings(&self, revision: &str, anonymous: bool) -> Vec<String> {
-        let found = self.client.verify(&self.repo, revision, &self.files, anonymous).await.unwrap();
+        let found = self.verify(revision, anonymous).await;
         found
+            .findings
             .iter()
             .map(|d| format!("{} {}", d.code, d.place.as_ref().map_or("", |p| &p.file)).trim().to_owned())
             .collect()
@@ -86,6 +94,16 @@ impl Bench {
         assert_eq!(self.findings(&outcome.revision, false).await, [""; 0]);
         assert!(self.plan().await.is_empty());
     }
+}
+
+fn journal(hub: &FakeHub) -> Journal {
+    let subject = Subject {
+        hub: hub.url.clone(),
+        repo: "me/m".to_owned(),
+        chain: "local/202".to_owned(),
+        listing: "of the test".to_owned(),
+    };
+    Journal::open(&hub.dir.path().join("journal"), subject).unwrap()
 }
 
 fn repo() -> RepoId {
@@ -113,9 +131,9 @@ async fn publishes_privately_once_and_then_has_nothing_to_do() {
     assert!(bench.hub.lock().repo.as_ref().unwrap().private);
     bench.assert_published(&outcome).await;
     assert!(bench.events.lock().unwrap().contains(&UploadEvent::Committing));
-    let steps: Vec<_> = bench.journal.records().iter().map(|r| (r.step.clone(), r.phase)).collect();
-    let both = |step: &str| [(step.to_owned(), Phase::Intent), (step.to_owned(), Phase::Outcome)];
-    assert_eq!(steps, [both("create"), both("transfer"), both("commit")].concat());
+    let steps: Vec<_> = bench.journal.records().iter().map(|r| (r.effect, r.phase)).collect();
+    let both = |effect| [(effect, Phase::Intent), (effect, Phase::Outcome)];
+    assert_eq!(steps, [both(Effect::Create), both(Effect::Transfer), both(Effect::HubCommit)].concat());
 
     let plan = bench.plan().await;
     let before = bench.hub.count("");
@@ -147,7 +165,7 @@ async fn a_lost_answer_never_makes_a_second_commit() {
         let outcome = bench.upload().await.unwrap();
         bench.assert_published(&outcome).await;
         assert_eq!(bench.hub.count("/commit/main"), 1, "the tree told that it had succeeded");
-        assert_eq!(bench.journal.pending("commit"), None);
+        assert_eq!(bench.journal.pending(Effect::HubCommit), None);
     }
 }
 
@@ -195,7 +213,7 @@ async fn endless_failure_ends() {
     (0..20).for_each(|_| bench.hub.fault("/commit/main", Fault::Refuse(503, vec![])));
     let error = bench.upload().await.unwrap_err();
     assert_eq!((error.status().unwrap().as_u16(), bench.hub.count("/commit/main")), (503, 6));
-    assert!(bench.journal.pending("commit").is_some());
+    assert!(bench.journal.pending(Effect::HubCommit).is_some());
     bench.hub.lock().faults.clear();
     let outcome = bench.upload().await.unwrap();
     bench.assert_published(&outcome).await;
@@ -206,10 +224,10 @@ async fn a_run_killed_after_the_commit_finds_it_done() {
     let bench = Bench::new().await;
     bench.hub.fault("/commit/main", Fault::DoThenAnswer(400));
     bench.upload().await.unwrap_err();
-    assert!(bench.journal.pending("commit").is_some());
+    assert!(bench.journal.pending(Effect::HubCommit).is_some());
     let outcome = bench.upload().await.unwrap();
     assert!(outcome.nothing_to_do);
-    assert_eq!(bench.journal.pending("commit"), None);
+    assert_eq!(bench.journal.pending(Effect::HubCommit), None);
     bench.assert_published(&outcome).await;
 }
 
@@ -232,11 +250,12 @@ async fn stopped_at_any_request_and_run_again_it_makes_one_commit() {
         }
         stopped += 1;
         bench.hub.lock().hang = None;
-        bench.client = client(&bench.hub, true);
-        bench.journal = Journal::open(&bench.hub.dir.path().join("journal")).unwrap();
+        let Bench { hub, client: _, repo, journal: old, files, events } = bench;
+        drop(old);
+        bench = Bench { client: client(&hub, true), journal: journal(&hub), hub, repo, files, events };
         let outcome = bench.upload().await.unwrap();
         bench.assert_published(&outcome).await;
-        assert!(bench.journal.pending("commit").is_none() && bench.hub.lock().repo.as_ref().unwrap().private);
+        assert!(bench.journal.pending(Effect::HubCommit).is_none() && bench.hub.lock().repo.as_ref().unwrap().private);
     }
     assert_eq!(stopped, 2 * 9, "state, create, state (3), preupload, LFS batch, Xet token, Hub commit");
 }
@@ -249,6 +268,8 @@ async fn somebody_elses_commit_stops_the_upload() {
     bench.hub.seed(true, &[("theirs.bin", entry(5000))]);
     let error = bench.carry_out(&plan).await.unwrap_err();
     assert!(matches!(&error, HubError::HeadMoved { found, .. } if found == "seeded"), "{error}");
+    assert!(error.to_string().contains("`theirs.bin` is new"), "{error}");
+    assert_eq!(bench.hub.commits(), 1, "theirs stands");
 
     let bench = Bench::new().await;
     let plan = bench.plan().await;
@@ -267,6 +288,101 @@ async fn somebody_elses_commit_stops_the_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_moved_without_changing_a_file_is_built_upon() {
+    let bench = Bench::new().await;
+    bench.hub.seed(true, &[]);
+    let plan = bench.plan().await;
+    let same = bench.hub.lock().repo.as_ref().unwrap().commits[0].1.clone();
+    bench.hub.lock().repo.as_mut().unwrap().commits.push(("theirs".to_owned(), same));
+    let outcome = bench.carry_out(&plan).await.unwrap();
+    assert_eq!(
+        (bench.hub.commits(), bench.hub.count("/xet-write-token/")),
+        (2, 1),
+        "theirs and ours; nothing sent twice"
+    );
+    assert_eq!(bench.findings(&outcome.revision, false).await, [""; 0]);
+}
+
+/// A Hub that creates asynchronously, or another client that creates at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_in_the_making_is_waited_for() {
+    let bench = Bench::new().await;
+    bench.hub.fault(
+        "/repos/create",
+        Fault::Refuse(409, vec![("x-error-message", "a conflicting operation is in progress")]),
+    );
+    let outcome = bench.upload().await.unwrap();
+    bench.assert_published(&outcome).await;
+    let bench = Bench::new().await;
+    bench.hub.fault("/repos/create", Fault::Refuse(429, vec![("ratelimit", "\"api\";r=0;t=1")]));
+    let begin = Instant::now();
+    bench.assert_published(&bench.upload().await.unwrap()).await;
+    assert!(begin.elapsed() >= Duration::from_secs(1), "the wait that the Hub asks for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_xet_gets_the_weights_by_lfs() {
+    for transfer in ["basic", "multipart"] {
+        let bench = Bench::new().await;
+        bench.hub.lock().transfer = transfer;
+        bench.hub.fault("PUT /lfs/", Fault::Refuse(503, vec![]));
+        bench.hub.fault("PUT /lfs/", Fault::DoThenBreak);
+        let outcome = bench.upload().await.unwrap();
+        bench.assert_published(&outcome).await;
+        assert_eq!((outcome.transferred.total, outcome.transferred.sent), (800_000, 800_000));
+        let puts = if transfer == "basic" { 1 } else { 3 };
+        assert_eq!((bench.hub.count("PUT /lfs/"), bench.hub.count("/verify")), (puts + 2, 1), "{transfer}");
+        assert_eq!(bench.hub.count("/complete"), usize::from(transfer == "multipart"));
+        assert_eq!(bench.hub.count("/xet-write-token/"), 0);
+
+        let mut again = bench;
+        again.put("config.json", b"{\"a\":1}");
+        again.hub.lock().repo.as_mut().unwrap().commits.truncate(1);
+        let outcome = again.upload().await.unwrap();
+        assert_eq!((outcome.transferred.sent, again.hub.count("PUT /lfs/")), (0, puts + 2), "the store has it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_that_the_store_lost_are_sent_once_more_and_then_told() {
+    let message = "LFS pointer pointed to a file that does not exist: model.safetensors";
+    let refuse = || Fault::Refuse(400, vec![("x-error-message", message)]);
+    let bench = Bench::new().await;
+    bench.hub.fault("/commit/main", refuse());
+    let outcome = bench.upload().await.unwrap();
+    bench.assert_published(&outcome).await;
+    assert!(bench.events.lock().unwrap().contains(&UploadEvent::SendingAgain));
+    assert_eq!(bench.hub.count("/xet-write-token/"), 2);
+
+    let bench = Bench::new().await;
+    (0..2).for_each(|_| bench.hub.fault("/commit/main", refuse()));
+    let error = bench.upload().await.unwrap_err();
+    assert!(matches!(error, HubError::LostContents { .. }), "{error}");
+    assert!(error.to_string().contains("another repository name"), "{error}");
+    assert_eq!((bench.hub.count("/commit/main"), bench.hub.commits()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_half_is_published_and_the_other_stays() {
+    let mut bench = Bench::new().await;
+    bench.put("model/pipeline.py", b"v1");
+    bench.upload().await.unwrap();
+    bench.put("model/pipeline.py", b"v2");
+    bench.put("config.json", b"{\"not\":\"sent\"}");
+    let state = bench.client.remote_state(&bench.repo).await.unwrap();
+    let plan = HubClient::plan(&bench.files, &state, Some(Half::Pipeline));
+    assert_eq!(plan.adds.iter().map(|add| add.path.as_str()).collect::<Vec<_>>(), ["model/pipeline.py"]);
+    let half: Vec<LocalFile> = bench.files.iter().filter(|f| Half::Pipeline.owns(&f.path)).cloned().collect();
+    let outcome = bench.client.upload(&bench.repo, &plan, &half, &bench.journal, &|_| {}).await.unwrap();
+    let expected = Expected { revision: &outcome.revision, local: &half, kept: &plan.kept };
+    assert_eq!(bench.client.verify(&bench.repo, expected, false).await.unwrap().findings, []);
+    assert_eq!(bench.findings(&outcome.revision, false).await, ["hub.size config.json"]);
+    bench.hub.lock().repo.as_mut().unwrap().commits.last_mut().unwrap().1.remove("model.safetensors");
+    let verified = bench.client.verify(&bench.repo, expected, false).await.unwrap();
+    assert_eq!(verified.findings[0].code, "hub.other-half");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_to_create_is_no_error() {
     let bench = Bench::new().await;
     bench.hub.fault("/repos/create", Fault::DoThenBreak);
@@ -277,13 +393,11 @@ async fn a_lost_answer_to_create_is_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_are_never_sent_inside_the_commit() {
-    for transfer in ["basic", "multipart"] {
-        let bench = Bench::new().await;
-        bench.hub.lock().transfer = transfer;
-        let error = bench.upload().await.unwrap_err();
-        assert!(matches!(&error, HubError::NotXet { transfer: t, .. } if t == transfer), "{error}");
-        assert_eq!((bench.hub.count("/commit/main"), bench.hub.count("/xet-write-token/")), (0, 0));
-    }
+    let bench = Bench::new().await;
+    bench.hub.lock().transfer = "carrier-pigeon";
+    let error = bench.upload().await.unwrap_err();
+    assert!(matches!(&error, HubError::Transfer { transfer: t, .. } if t == "carrier-pigeon"), "{error}");
+    assert_eq!((bench.hub.count("/commit/main"), bench.hub.count("/xet-write-token/")), (0, 0));
     let mut bench = Bench::new().await;
     bench.hub.lock().lfs_from = u64::MAX;
     bench.put("big.bin", &vec![1; 10_000_001]);
@@ -300,7 +414,7 @@ async fn what_changed_after_hashing_is_not_committed() {
         bytes[1] ^= 1;
         std::fs::write(bench.hub.dir.path().join(name), bytes).unwrap();
         let error = bench.upload().await.unwrap_err();
-        assert!(matches!(&error, HubError::Changed { path, .. } if path.ends_with(name)), "{error}");
+        assert!(matches!(&error, HubError::Changed { path } if path.ends_with(name)), "{error}");
         assert_eq!(bench.hub.commits(), 0);
     }
     let mut bench = Bench::new().await;
@@ -352,10 +466,11 @@ async fn foreign_redirect_hosts_are_named_and_get_no_token() {
     other.lock().bytes = bench.hub.lock().bytes.clone();
     let base = format!("{}/cdn/", other.url.replace("127.0.0.1", "localhost"));
     bench.hub.lock().cdn = Some(base.leak());
-    let found = bench.client.verify(&bench.repo, &revision, &bench.files, true).await.unwrap();
+    let verified = bench.verify(&revision, true).await;
+    let found = &verified.findings;
     assert_eq!((found.len(), found[0].code.as_str(), found[0].found.as_deref()), (1, "G23", Some("localhost")));
-    assert!(!found[0].is_error());
-    bench.client.verify(&bench.repo, &revision, &bench.files, false).await.unwrap();
+    assert!(verified.is_ok() && verified.hosts.keys().eq(["localhost"]));
+    bench.verify(&revision, false).await;
     assert_eq!((other.count("GET /cdn/"), other.lock().tokens.iter().flatten().count()), (2, 0));
 }
 

@@ -1,7 +1,4 @@
 //! Carrying a plan out: create private, send contents, ONE Hub commit.
-//!
-//! The Hub commit names its parent. A lost answer can therefore be asked for again: the repeated request is refused with 412, the
-//! head is read, and if its tree is ours the first request had succeeded.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -9,18 +6,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
+use crate::commit::LOCK_TRIES;
 use crate::hf::HfHub;
-use crate::http::{Answer, Api, Tries, build, copy, shown};
-use crate::journal::{Journal, Phase, Record};
-use crate::plan::{LocalFile, UploadPlan, listing_digest, plan};
-use crate::remote::{self, RemoteState, model_url};
+use crate::http::{Answer, Api, Tries, shown};
+use crate::journal::{Effect, Journal};
+use crate::lfs;
+use crate::plan::{LocalFile, UploadPlan, plan};
+use crate::remote::{self, RemoteRepo, RemoteState, model_url};
 use crate::xet::{self, Transferred};
 use crate::{HubError, RepoId};
 
@@ -28,14 +25,8 @@ use crate::{HubError, RepoId};
 const INLINE_LIMIT: u64 = 10_000_000;
 /// Most files the Hub takes in one preupload call.
 const PREUPLOAD_BATCH: usize = 256;
-/// Objects of one LFS batch call.
-const LFS_BATCH: usize = 100;
 /// Bytes of a file the Hub wants to see to tell text from binary.
 const SAMPLE: u64 = 512;
-/// Tries while another Hub commit holds the repository's lock (409).
-const LOCK_TRIES: u32 = 12;
-/// Tries while the Hub says the head moved (412) but still shows the old one: its caches lag.
-const LAG_TRIES: u32 = 5;
 
 /// What an upload is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +42,8 @@ pub enum UploadEvent {
         total: u64,
         /// Bytes sent so far.
         sent: u64,
+        /// Share of the bytes dealt with that need not be sent, because the content store knows them; 0 to 1.
+        known: f64,
         /// Bytes dealt with per second, once known.
         rate: Option<f64>,
     },
@@ -61,6 +54,8 @@ pub enum UploadEvent {
         /// For how long.
         pause: Duration,
     },
+    /// The content store promised contents that it does not have; everything is sent again.
+    SendingAgain,
     /// The Hub commit is being made.
     Committing,
 }
@@ -85,8 +80,10 @@ pub struct UploadOutcome {
     pub revision: String,
     /// Whether this run created the repository.
     pub created: bool,
-    /// Whether the tree was right already, so that no Hub commit was made.
+    /// Whether the tree was right already, so that this run made no Hub commit.
     pub nothing_to_do: bool,
+    /// Whether it was right because a run that was interrupted had made the Hub commit.
+    pub resumed: bool,
     /// Bytes of the contents that went to the content store.
     pub transferred: Transferred,
 }
@@ -112,33 +109,6 @@ struct PreuploadFile {
     should_ignore: bool,
 }
 
-#[derive(Deserialize)]
-struct Batch {
-    transfer: Option<String>,
-    #[serde(default)]
-    objects: Vec<BatchObject>,
-}
-
-#[derive(Deserialize)]
-struct BatchObject {
-    oid: String,
-    error: Option<BatchError>,
-}
-
-#[derive(Deserialize)]
-struct BatchError {
-    #[serde(default)]
-    code: i64,
-    #[serde(default)]
-    message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Committed {
-    commit_oid: Option<String>,
-}
-
 /// One upload.
 pub(crate) struct Upload<'a> {
     pub(crate) api: &'a Api,
@@ -152,54 +122,89 @@ pub(crate) struct Upload<'a> {
 
 impl Upload<'_> {
     pub(crate) async fn run(&self, planned: &UploadPlan) -> Result<UploadOutcome, HubError> {
-        let (plan, created) = if planned.creates { self.create().await? } else { (planned.clone(), false) };
+        let (plan, created) = if planned.creates { self.create(planned).await? } else { (planned.clone(), false) };
         if plan.is_empty() {
-            let revision = plan.parent.ok_or_else(|| self.unexpected("an empty repository has no revision"))?;
-            if self.journal.pending("commit").is_some() {
-                self.note("commit", Phase::Outcome, Some(&revision))?;
-            }
-            let transferred = Transferred::default();
-            return Ok(UploadOutcome { revision, created, nothing_to_do: true, transferred });
+            return self.nothing(plan, created);
         }
         let adds = self.adds(&plan)?;
         let modes = self.modes(&adds).await?;
         let (lfs, git): (Vec<_>, Vec<_>) = adds.into_iter().partition(|file| modes[&file.path] == Mode::Lfs);
         let inline = self.inline(&git).await?;
-        let transferred = self.transfer(&lfs).await?;
-        let revision = self.commit(&plan, self.body(&plan, &lfs, inline)).await?;
-        Ok(UploadOutcome { revision, created, nothing_to_do: false, transferred })
+        let mut transferred = self.transfer(&lfs).await?;
+        let revision = match self.commit(plan.clone(), &lfs, &inline).await {
+            // What this machine remembers of the content store, or the store itself, promised contents that are gone.
+            Err(error) if error.misses_contents() => {
+                (self.progress)(UploadEvent::SendingAgain);
+                self.forget()?;
+                let again = self.transfer(&lfs).await?;
+                transferred.sent += again.sent;
+                self.commit(plan, &lfs, &inline).await.map_err(|error| self.lost(error))?
+            }
+            result => result?,
+        };
+        Ok(UploadOutcome { revision, created, nothing_to_do: false, resumed: false, transferred })
+    }
+
+    fn nothing(&self, plan: UploadPlan, created: bool) -> Result<UploadOutcome, HubError> {
+        let revision = plan.parent.ok_or_else(|| self.unexpected("an empty repository has no revision"))?;
+        let resumed = self.journal.pending(Effect::HubCommit).is_some();
+        if resumed {
+            self.journal.done(Effect::HubCommit, Some(&revision))?;
+        }
+        let transferred = Transferred::default();
+        Ok(UploadOutcome { revision, created, nothing_to_do: true, resumed, transferred })
     }
 
     /// Creates the repository and makes the plan that fits it. The second value tells whether it was new.
-    async fn create(&self) -> Result<(UploadPlan, bool), HubError> {
+    async fn create(&self, planned: &UploadPlan) -> Result<(UploadPlan, bool), HubError> {
         (self.progress)(UploadEvent::Creating);
-        self.note("create", Phase::Intent, None)?;
+        self.journal.intend(Effect::Create, None)?;
         // hf-xet's record of an earlier repository of this name may promise contents that are gone with it.
-        match std::fs::remove_dir_all(&self.cache) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(HubError::disk(&self.cache)(e)),
-            _ => {}
-        }
-        let hub = HfHub::new(self.api, self.repo)?;
-        let created = hub.create_private(&|error, pause| self.waiting(error, pause)).await?;
-        let plan = self.plan_for_new().await?;
-        self.note("create", Phase::Outcome, plan.parent.as_deref())?;
+        self.forget()?;
+        let (found, created) = self.create_and_see().await?;
+        let plan = self.plan_for_new(found, planned)?;
+        self.journal.done(Effect::Create, plan.parent.as_deref())?;
         Ok((plan, created))
     }
 
-    /// The plan for a repository that the miner was told would be new: it must be private and hold nothing foreign.
-    async fn plan_for_new(&self) -> Result<UploadPlan, HubError> {
-        let state = remote::state(self.api, self.repo).await?;
-        let RemoteState::Present(found) = &state else {
-            return Err(self.unexpected("the repository was created, but cannot be seen"));
-        };
-        let plan = plan(self.local, &state);
-        if !plan.deletes.is_empty() {
-            return Err(self.moved("no repository", found.head.as_deref()));
+    /// Creates until the repository can be seen: a conflict may mean that it exists, or that another request is creating it, and
+    /// a read right after may be behind.
+    async fn create_and_see(&self) -> Result<(RemoteRepo, bool), HubError> {
+        let mut tries = Tries::new(self.api.retry);
+        let mut created = false;
+        loop {
+            created |=
+                HfHub::new(self.api, self.repo)?.create_private(&|error, pause| self.waiting(error, pause)).await?;
+            if let RemoteState::Present(found) = remote::state(self.api, self.repo).await? {
+                return Ok((found, created));
+            }
+            let error = self.unexpected("the repository was created, but cannot be seen");
+            let Some(pause) = tries.backoff(LOCK_TRIES) else { return Err(error) };
+            self.waiting(&error, pause);
+            tokio::time::sleep(pause).await;
         }
-        if !found.private {
+    }
+
+    /// The plan for a repository that the miner was told would be new: it must be private and hold nothing foreign.
+    fn plan_for_new(&self, found: RemoteRepo, planned: &UploadPlan) -> Result<UploadPlan, HubError> {
+        let private = found.private;
+        let state = RemoteState::Present(found);
+        let plan = plan(self.local, &state, planned.half);
+        if !plan.deletes.is_empty() {
+            return Err(self.moved(planned, &plan));
+        }
+        if !private {
             return Err(HubError::Visibility { repo: self.repo.to_string(), private: true });
         }
         Ok(plan)
+    }
+
+    /// Drops hf-xet's record of what the content store has.
+    fn forget(&self) -> Result<(), HubError> {
+        match std::fs::remove_dir_all(&self.cache) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(HubError::disk(&self.cache)(e)),
+            _ => Ok(()),
+        }
     }
 
     fn adds(&self, plan: &UploadPlan) -> Result<Vec<&LocalFile>, HubError> {
@@ -247,159 +252,52 @@ impl Upload<'_> {
         Ok(answer.json::<Preupload>()?.files)
     }
 
-    /// Lines of the Hub commit for files kept in git, content included.
-    async fn inline(&self, files: &[&LocalFile]) -> Result<Vec<Value>, HubError> {
-        let mut lines = Vec::with_capacity(files.len());
-        for file in files {
-            let bytes = tokio::fs::read(&file.source).await.map_err(HubError::disk(&file.source))?;
-            let found = hex::encode(Sha256::digest(&bytes));
-            if found != file.sha256 {
-                return Err(HubError::Changed { path: file.source.clone(), planned: file.sha256.clone(), found });
-            }
-            let value = json!({"path": file.path, "content": BASE64.encode(bytes), "encoding": "base64"});
-            lines.push(json!({"key": "file", "value": value}));
-        }
-        Ok(lines)
-    }
-
-    /// Sends the contents of LFS files; refuses before the first byte when the Hub has no Xet.
+    /// Sends the contents of LFS files in the way that the Hub asks for, never inside the Hub commit.
     async fn transfer(&self, files: &[&LocalFile]) -> Result<Transferred, HubError> {
         if files.is_empty() {
             return Ok(Transferred::default());
         }
-        for batch in files.chunks(LFS_BATCH) {
-            self.probe(batch).await?;
-        }
         // The same content under two names is one object.
         let mut known = HashSet::new();
         let distinct: Vec<&LocalFile> = files.iter().copied().filter(|f| known.insert(&f.sha256)).collect();
-        self.note("transfer", Phase::Intent, None)?;
-        let transferred = xet::transfer(self.api, self.repo, &distinct, &self.cache, self.progress).await?;
-        self.note("transfer", Phase::Outcome, None)?;
+        let batches = lfs::ask(self, &distinct).await?;
+        self.journal.intend(Effect::Transfer, None)?;
+        require_unchanged(&distinct)?;
+        let transferred = match batches {
+            None => xet::transfer(self.api, self.repo, &distinct, &self.cache, self.progress).await?,
+            Some(objects) => lfs::send(self, &distinct, objects).await?,
+        };
+        // Their digests come from the hash step, so what was sent must still be what was hashed.
+        require_unchanged(&distinct)?;
+        self.journal.done(Effect::Transfer, None)?;
         Ok(transferred)
     }
 
-    async fn probe(&self, files: &[&LocalFile]) -> Result<(), HubError> {
-        const LFS_JSON: &str = "application/vnd.git-lfs+json";
-        let name = format!("{}.git", self.repo.name());
-        let url = self.api.url([self.repo.namespace(), &name, "info", "lfs", "objects", "batch"]);
-        let objects: Vec<Value> = files.iter().map(|f| json!({"oid": f.sha256, "size": f.size})).collect();
-        let body = json!({
-            "operation": "upload", "transfers": ["basic", "multipart", "xet"], "objects": objects,
-            "hash_algo": "sha256", "ref": {"name": "main"},
-        });
-        let request = self.api.request(Method::POST, url.clone()).json(&body);
-        let answer: Batch = self.send(request.header(ACCEPT, LFS_JSON).header(CONTENT_TYPE, LFS_JSON)).await?.json()?;
-        for object in answer.objects {
-            if let Some(BatchError { code, message }) = object.error {
-                let path = files.iter().find(|f| f.sha256 == object.oid).map_or(object.oid, |f| f.path.clone());
-                return Err(HubError::Lfs { path, code, message });
-            }
-        }
-        match answer.transfer.as_deref() {
-            Some("xet") => Ok(()),
-            other => Err(HubError::NotXet { url: shown(&url), transfer: other.unwrap_or("basic").to_owned() }),
-        }
-    }
-
-    /// The Hub commit as newline-delimited JSON. Deletes come first, so that a file may become a directory.
-    fn body(&self, plan: &UploadPlan, lfs: &[&LocalFile], inline: Vec<Value>) -> Vec<u8> {
-        let listing = listing_digest(self.local);
-        let mut header = json!({"summary": format!("De-Val submission {}", &listing[..12]), "description": listing});
-        if let Some(parent) = &plan.parent {
-            header["parentCommit"] = json!(parent);
-        }
-        let deletes = plan.deletes.iter().map(|path| json!({"key": "deletedFile", "value": {"path": path}}));
-        let lfs = lfs.iter().map(
-            |f| json!({"key": "lfsFile", "value": {"path": f.path, "algo": "sha256", "oid": f.sha256, "size": f.size}}),
-        );
-        let header = json!({"key": "header", "value": header});
-        let lines = std::iter::once(header).chain(deletes).chain(inline).chain(lfs);
-        lines.flat_map(|line| format!("{line}\n").into_bytes()).collect()
-    }
-
-    /// Makes the one Hub commit, whatever happens to its answer.
-    async fn commit(&self, plan: &UploadPlan, body: Vec<u8>) -> Result<String, HubError> {
-        (self.progress)(UploadEvent::Committing);
-        self.note("commit", Phase::Intent, plan.parent.as_deref())?;
-        let url = model_url(self.api, self.repo, &["commit", "main"]);
-        let request = self.api.request(Method::POST, url).header(CONTENT_TYPE, "application/x-ndjson").body(body);
-        let request = build(request)?;
-        let mut tries = Tries::new(self.api.retry);
-        let revision = loop {
-            let error = match self.api.once(copy(&request)).await {
-                Ok(answer) => break self.committed(plan, &answer).await?,
-                Err(error) => error,
-            };
-            let Some(pause) = commit_pause(&mut tries, &error) else { return Err(error) };
-            self.waiting(&error, pause);
-            tokio::time::sleep(pause).await;
-            if let Some(revision) = self.landed(plan).await? {
-                break revision;
-            }
-        };
-        self.note("commit", Phase::Outcome, Some(&revision))?;
-        Ok(revision)
-    }
-
-    async fn committed(&self, plan: &UploadPlan, answer: &Answer) -> Result<String, HubError> {
-        if let Some(revision) = answer.json::<Committed>()?.commit_oid {
-            return Ok(revision);
-        }
-        let revision = self.landed(plan).await?;
-        revision.ok_or_else(|| self.unexpected("the Hub commit was accepted, but the head did not move"))
-    }
-
-    /// The head if its tree is the submission, `None` if it is still the parent.
-    async fn landed(&self, planned: &UploadPlan) -> Result<Option<String>, HubError> {
-        let state = remote::state(self.api, self.repo).await?;
-        let now = plan(self.local, &state);
-        if now.is_empty() {
-            return Ok(now.parent);
-        }
-        if now.parent == planned.parent {
-            return Ok(None);
-        }
-        Err(self.moved(planned.parent.as_deref().unwrap_or("an empty repository"), now.parent.as_deref()))
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HubError> {
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, HubError> {
         self.api.send(request, &|error, pause| self.waiting(error, pause)).await
     }
 
-    fn waiting(&self, error: &HubError, pause: Duration) {
+    pub(crate) fn waiting(&self, error: &HubError, pause: Duration) {
         (self.progress)(UploadEvent::Waiting { reason: error.to_string(), pause });
     }
 
-    fn note(&self, step: &str, phase: Phase, revision: Option<&str>) -> Result<(), HubError> {
-        self.journal.write(Record {
-            step: step.to_owned(),
-            phase,
-            target: self.repo.to_string(),
-            revision: revision.map(str::to_owned),
-            listing: listing_digest(self.local),
-        })
-    }
-
-    fn moved(&self, planned: &str, found: Option<&str>) -> HubError {
-        HubError::HeadMoved {
-            repo: self.repo.to_string(),
-            planned: planned.to_owned(),
-            found: found.unwrap_or("no Hub commit").to_owned(),
-        }
-    }
-
-    fn unexpected(&self, what: &str) -> HubError {
+    pub(crate) fn unexpected(&self, what: &str) -> HubError {
         HubError::Answer { url: shown(&model_url(self.api, self.repo, &[])), what: what.to_owned() }
+    }
+
+    /// The contents are missing although they were just sent.
+    fn lost(&self, error: HubError) -> HubError {
+        match error {
+            HubError::Status { message, .. } if message.contains("does not exist") => {
+                HubError::LostContents { repo: self.repo.to_string(), message }
+            }
+            other => other,
+        }
     }
 }
 
-fn commit_pause(tries: &mut Tries, error: &HubError) -> Option<Duration> {
-    match error.status() {
-        Some(StatusCode::CONFLICT) => tries.backoff(LOCK_TRIES),
-        Some(StatusCode::PRECONDITION_FAILED) => tries.backoff(LAG_TRIES),
-        _ => tries.pause(error),
-    }
+fn require_unchanged(files: &[&LocalFile]) -> Result<(), HubError> {
+    files.iter().try_for_each(|file| file.require_unchanged())
 }
 
 async fn read_start(file: &LocalFile) -> Result<Vec<u8>, HubError> {

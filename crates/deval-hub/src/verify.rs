@@ -6,7 +6,7 @@ use deval_report::Diagnostic;
 use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Method, Url};
 
-use crate::http::{Api, shown};
+use crate::http::{Api, build, shown};
 use crate::plan::{GIT_ATTRIBUTES, LocalFile};
 use crate::remote::{self, Digest, RemoteFile, RemoteRepo, RemoteState};
 use crate::{HubError, RepoId};
@@ -14,18 +14,52 @@ use crate::{HubError, RepoId};
 /// Hosts that the validator's container may reach (upstream `deval/api/docker_init.sh`).
 const CONTAINER_HOSTS: [&str; 4] = ["huggingface.co", "cdn-lfs-us-1.hf.co", "cdn-lfs-eu-1.hf.co", "cdn-lfs.hf.co"];
 
+/// What a repository must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Revision that `main` stands at.
+    pub revision: &'a str,
+    /// Files that were published.
+    pub local: &'a [LocalFile],
+    /// Files that stood there before and were not to be touched.
+    pub kept: &'a [RemoteFile],
+}
+
+/// What was read, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// Everything that is not as expected.
+    pub findings: Vec<Diagnostic>,
+    /// The repository; none when it could not be read.
+    pub found: Option<RemoteRepo>,
+    /// The hosts that LFS files are downloaded from, with the number of files.
+    pub hosts: BTreeMap<String, usize>,
+}
+
+impl Verified {
+    /// Whether nothing that was found is an error.
+    pub fn is_ok(&self) -> bool {
+        !self.findings.iter().any(Diagnostic::is_error)
+    }
+
+    fn unreadable(repo: &RepoId, anonymous: bool, why: &str) -> Self {
+        Self { findings: vec![unreadable(repo, anonymous, why)], found: None, hosts: BTreeMap::new() }
+    }
+}
+
+const FIRST_BYTE: &str = "bytes=0-0";
+
 pub(crate) async fn verify(
     api: &Api,
     repo: &RepoId,
-    revision: &str,
-    local: &[LocalFile],
+    expected: Expected<'_>,
     anonymous: bool,
-) -> Result<Vec<Diagnostic>, HubError> {
+) -> Result<Verified, HubError> {
     let found = match remote::state(api, repo).await {
         Ok(RemoteState::Present(found)) => found,
-        Ok(RemoteState::Missing) => return Ok(vec![unreadable(repo, anonymous, "it is missing or private")]),
+        Ok(RemoteState::Missing) => return Ok(Verified::unreadable(repo, anonymous, "it is missing or private")),
         Err(HubError::Status { status, message, .. }) if anonymous && matches!(status.as_u16(), 401 | 403) => {
-            return Ok(vec![unreadable(repo, anonymous, &message)]);
+            return Ok(Verified::unreadable(repo, anonymous, &message));
         }
         Err(error) => return Err(error),
     };
@@ -33,15 +67,23 @@ pub(crate) async fn verify(
     if anonymous {
         findings.extend(check_visibility(repo, &found));
     }
-    findings.extend(check_head(repo, revision, &found));
-    findings.extend(check_files(local, &found.files));
+    findings.extend(check_head(repo, expected.revision, &found));
+    findings.extend(check_files(expected, &found.files));
     findings.extend(check_weights(&found.files));
-    let head = found.head.as_deref().unwrap_or(revision);
+    let head = found.head.as_deref().unwrap_or(expected.revision);
     let hosts = check_contents(api, repo, head, &found.files, &mut findings).await?;
-    if anonymous {
-        findings.extend(check_hosts(api, &hosts));
+    findings.extend(check_hosts(api, &hosts));
+    Ok(Verified { findings, found: Some(found), hosts })
+}
+
+/// GATES 11: upstream asks three times and believes the last answer. How many of three questions in a row were answered.
+pub(crate) async fn three_answers(api: &Api, repo: &RepoId) -> Result<usize, HubError> {
+    let mut answered = 0;
+    for _ in 0..3 {
+        let url = remote::model_url(api, repo, &[]);
+        answered += usize::from(api.once(build(api.request(Method::GET, url))?).await.is_ok());
     }
-    Ok(findings)
+    Ok(answered)
 }
 
 fn unreadable(repo: &RepoId, anonymous: bool, why: &str) -> Diagnostic {
@@ -85,7 +127,7 @@ fn check_head(repo: &RepoId, revision: &str, found: &RemoteRepo) -> Option<Diagn
 }
 
 /// Set equality, sizes and digests (GATES 16, 27).
-fn check_files(local: &[LocalFile], remote: &[RemoteFile]) -> Vec<Diagnostic> {
+fn check_files(Expected { local, kept, .. }: Expected<'_>, remote: &[RemoteFile]) -> Vec<Diagnostic> {
     let mut rest: BTreeMap<&str, &RemoteFile> = remote.iter().map(|f| (f.path.as_str(), f)).collect();
     let mut wanted: Vec<&LocalFile> = local.iter().collect();
     wanted.sort_by(|a, b| a.path.cmp(&b.path));
@@ -97,6 +139,7 @@ fn check_files(local: &[LocalFile], remote: &[RemoteFile]) -> Vec<Diagnostic> {
         })
         .collect();
     rest.remove(GIT_ATTRIBUTES);
+    findings.extend(kept.iter().filter_map(|kept| check_kept(kept, rest.remove(kept.path.as_str()))));
     findings.extend(rest.into_values().map(|file| {
         Diagnostic::error("G16", "a file that is not part of the submission is on the Hub")
             .in_file(&file.path)
@@ -104,6 +147,17 @@ fn check_files(local: &[LocalFile], remote: &[RemoteFile]) -> Vec<Diagnostic> {
             .help("publish again: leftovers are deleted in the same Hub commit")
     }));
     findings
+}
+
+/// The half that was not published.
+fn check_kept(kept: &RemoteFile, now: Option<&RemoteFile>) -> Option<Diagnostic> {
+    if now.is_some_and(|now| now.size == kept.size && now.digest == kept.digest) {
+        return None;
+    }
+    let finding = Diagnostic::error("hub.other-half", "a file that was to stay as it is has changed");
+    let found = now.map_or_else(|| "nothing".to_owned(), |now| now.digest.to_string());
+    let help = "somebody else changes this repository; look at its history on the Hub";
+    Some(finding.in_file(&kept.path).found(found).expected(kept.digest.to_string()).help(help))
 }
 
 fn check_file(local: &LocalFile, remote: &RemoteFile) -> Option<Diagnostic> {
@@ -149,46 +203,50 @@ async fn check_contents(
     revision: &str,
     files: &[RemoteFile],
     findings: &mut Vec<Diagnostic>,
-) -> Result<BTreeMap<String, Vec<String>>, HubError> {
-    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+) -> Result<BTreeMap<String, usize>, HubError> {
+    let mut hosts: BTreeMap<String, usize> = BTreeMap::new();
     for file in files.iter().filter(|f| matches!(f.digest, Digest::Sha256(_)) && f.size > 0) {
         let ids = [repo.namespace(), repo.name(), "resolve", revision];
         let url = api.url(ids.into_iter().chain(file.path.split('/')));
-        let head = api.peek(api.request(Method::HEAD, url.clone())).await?;
-        let location = head.headers().get(LOCATION).and_then(|v| v.to_str().ok());
-        let target = match location.map(|l| url.join(l)) {
-            Some(Ok(target)) => target,
-            Some(Err(e)) => {
-                return Err(HubError::Answer { url: shown(&url), what: format!("redirects to no URL: {e}") });
-            }
-            None => url,
-        };
+        let target = located(api, url).await?;
         if let Some(finding) = fetch_byte(api, file, &target).await? {
             findings.push(finding);
         }
-        hosts.entry(target.host_str().unwrap_or_default().to_owned()).or_default().push(file.path.clone());
+        *hosts.entry(target.host_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
     Ok(hosts)
 }
 
+/// Where the validator's client is sent for a file: the redirect of `HEAD`, else that of `GET`, else nowhere else.
+async fn located(api: &Api, url: Url) -> Result<Url, HubError> {
+    for method in [Method::HEAD, Method::GET] {
+        let answer = api.peek(api.request(method, url.clone()).header(RANGE, FIRST_BYTE)).await?;
+        if let Some(location) = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok()) {
+            let no_url = |e| HubError::Answer { url: shown(&url), what: format!("redirects to no URL: {e}") };
+            return url.join(location).map_err(no_url);
+        }
+    }
+    Ok(url)
+}
+
 async fn fetch_byte(api: &Api, file: &RemoteFile, target: &Url) -> Result<Option<Diagnostic>, HubError> {
-    let answer = api.peek(api.request(Method::GET, target.clone()).header(RANGE, "bytes=0-0")).await?;
+    let answer = api.peek(api.request(Method::GET, target.clone()).header(RANGE, FIRST_BYTE)).await?;
     let status = answer.status();
     Ok((!status.is_success()).then(|| {
         Diagnostic::error("hub.unreadable", "the Hub lists the file, but its content cannot be fetched")
             .in_file(&file.path)
             .found(format!("{status} from {}", shown(target)))
-            .help("publish to a repository of another name, or ask the Hub's support")
+            .help("the Hub's store took the Hub commit without the content, as after a repository was deleted and made again: publish under another repository name, or ask the Hub's support")
     }))
 }
 
 /// GATES 23: the container's firewall knows upstream's hosts, the endpoint is reachable by definition.
-fn check_hosts(api: &Api, hosts: &BTreeMap<String, Vec<String>>) -> Vec<Diagnostic> {
+pub(crate) fn check_hosts(api: &Api, hosts: &BTreeMap<String, usize>) -> Vec<Diagnostic> {
     let own = api.endpoint().host_str().unwrap_or_default();
     let foreign = hosts.iter().filter(|(host, _)| *host != own && !CONTAINER_HOSTS.contains(&host.as_str()));
     foreign
         .map(|(host, files)| {
-            Diagnostic::warning("G23", format!("{} files are served from `{host}`", files.len()))
+            Diagnostic::warning("G23", format!("{files} files are served from `{host}`"))
                 .found(host.clone())
                 .expected(CONTAINER_HOSTS.join(", "))
                 .help("upstream's container drops connections to other hosts, so a validator with upstream's firewall rules cannot download them")

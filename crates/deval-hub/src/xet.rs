@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use xet::XetError;
-use xet::xet_session::{
-    Sha256Policy, XetCommitReport, XetConfig, XetFileUpload, XetSession, XetSessionBuilder, XetUploadCommit,
-};
+use xet::xet_session::{Sha256Policy, XetCommitReport, XetConfig, XetSession, XetSessionBuilder, XetUploadCommit};
 
 use crate::http::Api;
 use crate::remote::model_url;
@@ -44,7 +42,7 @@ pub struct Transferred {
     pub sent: u64,
 }
 
-/// Sends files, in the given order, and checks that what was sent has the planned sha256.
+/// Sends files, in the given order, under the digests of the hash step: hf-xet does not compute them again.
 ///
 /// `cache` holds hf-xet's record of what the content store knows. It must be dropped when the repository is new, because a record
 /// that outlives its store makes hf-xet send nothing.
@@ -67,13 +65,12 @@ pub(crate) async fn transfer(
         .build()
         .await
         .map_err(failed)?;
-    let mut uploads = Vec::with_capacity(files.len());
     for file in files {
-        uploads.push(commit.upload_from_path(file.source.clone(), Sha256Policy::Compute).await.map_err(failed)?);
+        let digest = Sha256Policy::from_hex(&file.sha256);
+        commit.upload_from_path(file.source.clone(), digest).await.map_err(failed)?;
     }
     let total = files.iter().map(|f| f.size).sum();
     let report = finish(&commit, total, progress).await.map_err(failed)?;
-    check_digests(files, &uploads, &report)?;
     Ok(Transferred { total, sent: report.dedup_metrics.total_bytes_uploaded })
 }
 
@@ -94,27 +91,13 @@ async fn finish(commit: &XetUploadCommit, total: u64, progress: OnProgress<'_>) 
             _ = tick.tick() => None,
         };
         let now = commit.progress();
-        progress(UploadEvent::Transfer {
-            done: now.total_bytes_completed.min(total),
-            total,
-            sent: now.total_transfer_bytes_completed,
-            rate: now.total_bytes_completion_rate,
-        });
+        let (done, sent) = (now.total_bytes_completed.min(total), now.total_transfer_bytes_completed);
+        let known = if done == 0 { 0.0 } else { 1.0 - (now.total_transfer_bytes as f64 / done as f64).min(1.0) };
+        progress(UploadEvent::Transfer { done, total, sent, known, rate: now.total_bytes_completion_rate });
         if let Some(result) = result {
             return result;
         }
     }
-}
-
-/// hf-xet hashed exactly the bytes it sent, so a file that changed after the hash step is caught before the Hub commit.
-fn check_digests(files: &[&LocalFile], uploads: &[XetFileUpload], report: &XetCommitReport) -> Result<(), HubError> {
-    for (file, upload) in files.iter().zip(uploads) {
-        let found = report.uploads.get(&upload.task_id()).and_then(|m| m.xet_info.sha256.clone()).unwrap_or_default();
-        if found != file.sha256 {
-            return Err(HubError::Changed { path: file.source.clone(), planned: file.sha256.clone(), found });
-        }
-    }
-    Ok(())
 }
 
 /// The store's address without anything secret in it.

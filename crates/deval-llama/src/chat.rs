@@ -4,26 +4,27 @@
 //! `tojson` that escapes nothing for HTML, `raise_exception`, `strftime_now`, Python's methods on strings, lists, maps.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, Serializer};
 
 use crate::LlamaError;
-use crate::files::read_json_if_present;
+use crate::special::TokenizerSettings;
 
 const NAME: &str = "chat";
-const SPECIAL_TOKENS: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Most steps of the template engine for one conversation; templates of models take some thousands. One without an end stops there.
+const MOST_STEPS: u64 = 1_000_000;
 
 /// The chat template of a model directory.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    special_tokens: BTreeMap<String, String>,
+    variables: BTreeMap<String, Value>,
 }
 
 /// One turn of a conversation.
@@ -36,48 +37,44 @@ pub struct Message<'a> {
 }
 
 impl ChatTemplate {
-    /// Finds and compiles the template: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a
-    /// text, or a list of `{name, template}` of which `default` is taken). `None` when there is none.
+    /// Finds and compiles the template: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json` (a text, or several by
+    /// name, of which `default` is taken). `None` when there is none.
     ///
     /// # Errors
-    /// Unreadable files, a template that does not compile.
+    /// Unreadable files, several templates without a default, a template that does not compile.
     pub fn load(dir: &Path) -> Result<Option<Self>, LlamaError> {
-        let path = dir.join("tokenizer_config.json");
-        let config: serde_json::Value = read_json_if_present(&path)?.unwrap_or_default();
+        let settings = TokenizerSettings::load(dir)?;
         let file = dir.join("chat_template.jinja");
         let source = if file.exists() {
             Some(std::fs::read_to_string(&file).map_err(LlamaError::io(&file))?)
         } else {
-            template_text(&config["chat_template"]).map(str::to_owned)
+            settings.chat_template().map_err(|message| LlamaError::Template { message })?
         };
-        source.map(|source| Self::compile(source, special_tokens(&config))).transpose()
+        source.map(|source| Self::compile(source, variables(&settings))).transpose()
     }
 
-    /// The template of `tokenizer_config.json` alone, which is all that the validator's transformers 4.47.1 reads. `None` when there is
-    /// none.
-    ///
-    /// # Errors
-    /// As of [`ChatTemplate::load`].
-    pub fn of_tokenizer_config(dir: &Path) -> Result<Option<Self>, LlamaError> {
-        let config: serde_json::Value = read_json_if_present(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
-        let source = template_text(&config["chat_template"]).map(str::to_owned);
-        source.map(|source| Self::compile(source, special_tokens(&config))).transpose()
-    }
-
-    /// Compiles a template; `special_tokens` (`bos_token`, …) become variables of it.
+    /// Compiles a template; `variables` (`bos_token`, …) can be used in it.
     ///
     /// # Errors
     /// A syntax error.
-    pub fn compile(source: String, special_tokens: BTreeMap<String, String>) -> Result<Self, LlamaError> {
+    pub fn compile(source: String, variables: BTreeMap<String, Value>) -> Result<Self, LlamaError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MOST_STEPS));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, SystemTime::now()));
         environment.add_template_owned(NAME, without_marks(&source)).map_err(template_error)?;
-        Ok(Self { environment, special_tokens })
+        Ok(Self { environment, variables })
+    }
+
+    /// The same template with one more variable, such as the `date_string` of Llama 3's templates.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.into());
+        self
     }
 
     /// Renders a conversation; with `generation_prompt` it ends where the assistant's answer starts.
@@ -85,25 +82,25 @@ impl ChatTemplate {
     /// # Errors
     /// What the template raises.
     pub fn render(&self, messages: &[Message<'_>], generation_prompt: bool) -> Result<String, LlamaError> {
-        #[derive(Serialize)]
-        struct Context<'a> {
-            messages: &'a [Message<'a>],
-            add_generation_prompt: bool,
-            tools: (),
-            documents: (),
-            #[serde(flatten)]
-            special_tokens: &'a BTreeMap<String, String>,
+        let mut variables = self.variables.clone();
+        variables.insert("messages".to_owned(), Value::from(Serde(messages)));
+        variables.insert("add_generation_prompt".to_owned(), generation_prompt.into());
+        for absent in ["tools", "documents"] {
+            variables.entry(absent.to_owned()).or_insert(Value::from(()));
         }
-        let context = Context {
-            messages,
-            add_generation_prompt: generation_prompt,
-            tools: (),
-            documents: (),
-            special_tokens: &self.special_tokens,
-        };
         let template = self.environment.get_template(NAME).map_err(template_error)?;
-        template.render(Value::from(Serde(context))).map_err(template_error)
+        template.render(variables).map_err(template_error)
     }
+}
+
+/// The special tokens as variables of the template.
+fn variables(settings: &TokenizerSettings) -> BTreeMap<String, Value> {
+    let roles = settings.roles.iter().map(|(role, token)| (role.clone(), Value::from(token.as_str())));
+    let mut variables: BTreeMap<String, Value> = roles.collect();
+    if !settings.additional.is_empty() {
+        variables.insert("additional_special_tokens".to_owned(), Value::from(Serde(settings.additional.clone())));
+    }
+    variables
 }
 
 /// `{% generation %}` marks the assistant's text for training (transformers' own tag); it renders what is within it.
@@ -129,62 +126,127 @@ fn template_error(error: Error) -> LlamaError {
     LlamaError::Template { message: error.to_string() }
 }
 
-fn template_text(value: &serde_json::Value) -> Option<&str> {
-    let named = |name: &str| value.as_array()?.iter().find(|entry| entry["name"] == name)?["template"].as_str();
-    value.as_str().or_else(|| named("default"))
-}
-
-fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
-    let text = |key: &str| config[key].as_str().or_else(|| config[key]["content"].as_str());
-    SPECIAL_TOKENS.iter().filter_map(|key| Some(((*key).to_owned(), text(key)?.to_owned()))).collect()
-}
-
 fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// `json.dumps` as transformers calls it: not ASCII only, not HTML-safe, `", "` and `": "` between items.
-fn tojson(value: Value, options: Kwargs) -> Result<Value, Error> {
+/// `json.dumps` as transformers calls it: not ASCII only unless asked, not HTML-safe, `", "` and `": "` between items.
+fn tojson(value: Value, ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
+    let ascii = ascii.or(options.get("ensure_ascii")?).unwrap_or(false);
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    let separators: Option<(String, String)> = options.get::<Option<Vec<String>>>("separators")?.and_then(pair);
     options.assert_all_used()?;
-    let text = match indent {
-        Some(width) => serialize(&value, PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
-        None => serialize(&value, Spaced),
-    };
     let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    Ok(Value::from_safe_string(text.map_err(failed)?))
+    let mut value = serde_json::to_value(&value).map_err(failed)?;
+    if sorted {
+        value.sort_all_objects();
+    }
+    let (between, colon) =
+        separators.unwrap_or_else(|| (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()));
+    let text = serialize(&value, Python { indent, between, colon, depth: 0, filled: false }).map_err(failed)?;
+    Ok(Value::from(if ascii { escaped(&text) } else { text }))
 }
 
-fn serialize(value: &Value, formatter: impl Formatter) -> serde_json::Result<String> {
+fn pair(list: Vec<String>) -> Option<(String, String)> {
+    let [between, colon] = <[String; 2]>::try_from(list).ok()?;
+    Some((between, colon))
+}
+
+/// Everything beyond ASCII as `\uXXXX`, surrogates in pairs.
+fn escaped(text: &str) -> String {
+    let mut units = [0; 2];
+    let escape = |letter: char| match letter.is_ascii() {
+        true => letter.to_string(),
+        false => letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    text.chars().map(escape).collect()
+}
+
+fn serialize(value: &serde_json::Value, formatter: impl Formatter) -> serde_json::Result<String> {
     let mut text = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut text, formatter))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Python's default separators.
-struct Spaced;
+/// Python's layout of JSON.
+struct Python {
+    indent: Option<usize>,
+    between: String,
+    colon: String,
+    depth: usize,
+    filled: bool,
+}
 
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+impl Python {
+    fn open<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        (self.depth, self.filled) = (self.depth + 1, false);
+        writer.write_all(bracket)
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+    fn item<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(self.between.as_bytes())?;
+        }
+        self.line(writer)
     }
 
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
+    fn close<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if std::mem::replace(&mut self.filled, true) {
+            self.line(writer)?;
+        }
+        writer.write_all(bracket)
+    }
+
+    fn line<W: ?Sized + Write>(&self, writer: &mut W) -> io::Result<()> {
+        self.indent.map_or(Ok(()), |width| write!(writer, "\n{:1$}", "", width * self.depth))
+    }
+}
+
+impl Formatter for Python {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.filled = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.colon.as_bytes())
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.filled = true;
+        Ok(())
     }
 }
 
 /// `strftime` in UTC, the directives that chat templates use.
 fn strftime(format: &str, now: SystemTime) -> Result<String, Error> {
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil_date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let month_name = MONTHS[month as usize - 1];
     let mut text = String::new();
     let mut rest = format.chars();
     while let Some(letter) = rest.next() {
@@ -192,25 +254,63 @@ fn strftime(format: &str, now: SystemTime) -> Result<String, Error> {
             text.push(letter);
             continue;
         }
-        match rest.next() {
-            Some('d') => text += &format!("{day:02}"),
-            Some('m') => text += &format!("{month:02}"),
-            Some('Y') => text += &year.to_string(),
-            Some('y') => text += &format!("{:02}", year % 100),
-            Some('B') => text += month_name,
-            Some('b') => text += &month_name[..3],
-            Some('H') => text += &format!("{hour:02}"),
-            Some('M') => text += &format!("{minute:02}"),
-            Some('S') => text += &format!("{second:02}"),
-            Some('%') => text.push('%'),
-            other => {
-                let message = format!("strftime_now: directive {other:?} of {format:?} is not supported");
-                return Err(Error::new(ErrorKind::InvalidOperation, message));
-            }
-        }
+        let directive = rest.next();
+        let (directive, bare) = if directive == Some('-') { (rest.next(), true) } else { (directive, false) };
+        let written = directive.and_then(|directive| written(directive, seconds)).ok_or_else(|| {
+            let message = format!("strftime_now: directive {directive:?} of {format:?} is not supported");
+            Error::new(ErrorKind::InvalidOperation, message)
+        })?;
+        let digits = written.trim_start_matches(['0', ' ']);
+        text += if !bare {
+            &written
+        } else if digits.is_empty() {
+            "0"
+        } else {
+            digits
+        };
     }
     Ok(text)
 }
+
+/// One directive in the C locale; `None` for one that is not known.
+fn written(directive: char, seconds: u64) -> Option<String> {
+    let days = seconds / 86_400;
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let month_name = MONTHS[month as usize - 1];
+    let weekday = WEEKDAYS[(days % 7) as usize];
+    let all = |format: &str| strftime(format, UNIX_EPOCH + Duration::from_secs(seconds)).ok();
+    Some(match directive {
+        'd' => format!("{day:02}"),
+        'e' => format!("{day:2}"),
+        'm' => format!("{month:02}"),
+        'Y' => year.to_string(),
+        'y' => format!("{:02}", year % 100),
+        'B' => month_name.to_owned(),
+        'b' | 'h' => month_name[..3].to_owned(),
+        'A' => weekday.to_owned(),
+        'a' => weekday[..3].to_owned(),
+        'j' => format!("{:03}", days - days_before(year) + 1),
+        'H' => format!("{hour:02}"),
+        'I' => format!("{:02}", (hour + 11) % 12 + 1),
+        'p' => if hour < 12 { "AM" } else { "PM" }.to_owned(),
+        'M' => format!("{minute:02}"),
+        'S' => format!("{second:02}"),
+        'F' => return all("%Y-%m-%d"),
+        'T' => return all("%H:%M:%S"),
+        'Z' => String::new(),
+        '%' => "%".to_owned(),
+        _ => return None,
+    })
+}
+
+/// Days from 1970-01-01 to the first day of a year from then on.
+fn days_before(year: u64) -> u64 {
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969)
+}
+
+const WEEKDAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
 const MONTHS: [&str; 12] = [
     "January",

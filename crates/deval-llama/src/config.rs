@@ -98,12 +98,17 @@ struct RawConfig {
 
 #[derive(Debug, Deserialize)]
 struct RawRope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older spelling, which transformers prefers where both stand.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
+    attention_factor: Option<f64>,
+    beta_fast: Option<f64>,
+    beta_slow: Option<f64>,
     original_max_position_embeddings: Option<usize>,
     partial_rotary_factor: Option<f64>,
 }
@@ -117,6 +122,8 @@ impl RawConfig {
         self.refuse_unsupported()?;
         let heads = dimension("num_attention_heads", self.num_attention_heads)?;
         let hidden_size = dimension("hidden_size", self.hidden_size)?;
+        let head_dim = dimension("head_dim", self.head_dim.unwrap_or(hidden_size / heads))?;
+        let max_positions = dimension("max_position_embeddings", self.max_position_embeddings.unwrap_or(2048))?;
         let config = LlamaConfig {
             hidden_size,
             intermediate_size: dimension("intermediate_size", self.intermediate_size)?,
@@ -124,10 +131,10 @@ impl RawConfig {
             layers: bounded("num_hidden_layers", self.num_hidden_layers, LARGEST_LAYER_COUNT)?,
             heads,
             kv_heads: dimension("num_key_value_heads", self.num_key_value_heads.unwrap_or(heads))?,
-            head_dim: dimension("head_dim", self.head_dim.unwrap_or(hidden_size / heads))?,
+            head_dim,
             rms_norm_eps: positive("rms_norm_eps", self.rms_norm_eps.unwrap_or(1e-6))?,
-            max_positions: dimension("max_position_embeddings", self.max_position_embeddings.unwrap_or(2048))?,
-            rope: self.rope()?,
+            max_positions,
+            rope: self.rope(max_positions, head_dim)?,
             tied: self.tie_word_embeddings.unwrap_or(false),
             eos: self.eos_token_id.map(TokenIds::into_vec).unwrap_or_default(),
         };
@@ -161,25 +168,58 @@ impl RawConfig {
         }
     }
 
-    fn rope(&self) -> Result<Rope, String> {
+    fn rope(&self, context: usize, head_dim: usize) -> Result<Rope, String> {
         let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
         let theta = parameters.and_then(|raw| raw.rope_theta).or(self.rope_theta).unwrap_or(10_000.0);
-        let scaling = parameters.map_or(Ok(RopeScaling::Default), RawRope::scaling)?;
-        Ok(Rope { theta: positive("rope_theta", theta)? as f32, scaling })
+        let scaling = parameters.map_or(Ok(RopeScaling::Default), |raw| raw.scaling(context))?;
+        let (newer, scales) = (self.rope_parameters.is_some(), &scaling);
+        match scales {
+            // transformers 5 computes both otherwise than 4.47, and only its spelling tells which is meant.
+            RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } if newer => {
+                return Err("rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling".into());
+            }
+            RopeScaling::Dynamic { .. } if head_dim <= 2 => {
+                return Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"));
+            }
+            RopeScaling::Yarn { .. } if theta == 1.0 => {
+                return Err("rope type \"yarn\" needs another rope_theta than 1".into());
+            }
+            _ => {}
+        }
+        Ok(Rope { theta: positive("rope_theta", theta)?, scaling })
     }
 }
 
 impl RawRope {
-    fn scaling(&self) -> Result<RopeScaling, String> {
+    fn scaling(&self, context: usize) -> Result<RopeScaling, String> {
         if let Some(part) = self.partial_rotary_factor.filter(|part| *part != 1.0) {
             return Err(format!("partial_rotary_factor {part} is not supported, expected 1"));
         }
-        match self.rope_type.as_deref().unwrap_or("default") {
+        let name = self.older_type.as_deref().or(self.rope_type.as_deref()).unwrap_or("default");
+        match name {
             "default" => Ok(RopeScaling::Default),
             "linear" => Ok(RopeScaling::Linear { factor: self.factor()? }),
+            "dynamic" => Ok(RopeScaling::Dynamic { factor: self.factor()?, context }),
+            "yarn" => self.yarn(context),
             "llama3" => self.llama3(),
-            other => Err(format!("rope type {other:?} is not supported, expected default, linear or llama3")),
+            other => {
+                Err(format!("rope type {other:?} is not supported, expected default, linear, dynamic, yarn or llama3"))
+            }
         }
+    }
+
+    fn yarn(&self, context: usize) -> Result<RopeScaling, String> {
+        let factor = self.factor()?;
+        // As `value or default` in Python: 0 stands for the default too.
+        let given = |value: Option<f64>, default: f64| value.filter(|value| *value != 0.0).unwrap_or(default);
+        let attention_factor = self.attention_factor.unwrap_or(0.1 * factor.ln() + 1.0);
+        Ok(RopeScaling::Yarn {
+            factor,
+            attention_factor: positive("attention_factor", attention_factor)?,
+            beta_fast: positive("beta_fast", given(self.beta_fast, 32.0))?,
+            beta_slow: positive("beta_slow", given(self.beta_slow, 1.0))?,
+            context,
+        })
     }
 
     fn llama3(&self) -> Result<RopeScaling, String> {
@@ -193,16 +233,16 @@ impl RawRope {
             self.original_max_position_embeddings.ok_or_else(|| missing("original_max_position_embeddings"))?;
         Ok(RopeScaling::Llama3 {
             factor: self.factor()?,
-            low_freq_factor: low as f32,
-            high_freq_factor: high as f32,
+            low_freq_factor: low,
+            high_freq_factor: high,
             original_context: dimension("original_max_position_embeddings", context)?,
         })
     }
 
-    fn factor(&self) -> Result<f32, String> {
+    fn factor(&self) -> Result<f64, String> {
         let factor = self.factor.ok_or("the rope scaling lacks `factor`")?;
         if factor.is_finite() && factor >= 1.0 {
-            Ok(factor as f32)
+            Ok(factor)
         } else {
             Err(format!("rope factor {factor} is not at least 1"))
         }
@@ -292,10 +332,35 @@ mod tests {
     }
 
     #[test]
+    fn rope_scaling_has_the_defaults_of_transformers() {
+        let scaling = |numbers: Value| {
+            with(json!({"max_position_embeddings": 64, "rope_scaling": numbers})).unwrap().rope.scaling
+        };
+        // transformers 4.47 writes both names of the type when it saves a model.
+        let dynamic = scaling(json!({"type": "dynamic", "rope_type": "dynamic", "factor": 2}));
+        assert_eq!(dynamic, RopeScaling::Dynamic { factor: 2.0, context: 64 });
+        let yarn = scaling(
+            json!({"rope_type": "yarn", "factor": 4.0, "beta_fast": 0, "original_max_position_embeddings": 16}),
+        );
+        let expected = RopeScaling::Yarn {
+            factor: 4.0,
+            attention_factor: 0.1 * 4f64.ln() + 1.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            context: 64,
+        };
+        assert_eq!(yarn, expected);
+    }
+
+    #[test]
     fn what_would_change_the_numbers_is_refused_by_name() {
         let cases = [
             (json!({"architectures": ["MistralForCausalLM"]}), "MistralForCausalLM"),
-            (json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}), "yarn"),
+            (json!({"rope_scaling": {"type": "longrope", "factor": 2.0}}), "longrope"),
+            (json!({"rope_scaling": {"type": "yarn"}}), "factor"),
+            (json!({"rope_scaling": {"type": "dynamic", "factor": 0.5}}), "at least 1"),
+            (json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "head_dim": 2}), "head_dim over 2"),
+            (json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}), "expected rope_scaling"),
             (json!({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}), "low_freq_factor"),
             (json!({"rope_parameters": {"partial_rotary_factor": 0.5}}), "partial_rotary_factor"),
             (json!({"hidden_act": "gelu"}), "gelu"),

@@ -1,15 +1,19 @@
-//! `tokenizer.json` of a model directory.
+//! `tokenizer.json` of a model directory, as transformers loads it.
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::LlamaError;
+use crate::special::TokenizerSettings;
 
 /// A tokenizer without truncation and padding.
 pub(crate) struct TextCodec {
     path: PathBuf,
     tokenizer: Tokenizer,
+    unknown: Option<u32>,
+    end: Option<u32>,
 }
 
 /// A text as tokens.
@@ -24,21 +28,37 @@ impl TextCodec {
     pub(crate) fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("tokenizer.json");
         let text = std::fs::read(&path).map_err(LlamaError::io(&path))?;
-        let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| LlamaError::tokenizer(&path, error))?;
+        let settings = TokenizerSettings::load(dir)?;
+        let failed = |error| LlamaError::tokenizer(&path, error);
+        let mut tokenizer = Tokenizer::from_bytes(text).map_err(failed)?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| LlamaError::tokenizer(&path, error))?;
-        Ok(Self { path, tokenizer })
+        tokenizer.with_truncation(None).map_err(failed)?;
+        tokenizer.set_encode_special_tokens(settings.flag("split_special_tokens", false));
+        add_tokens(&mut tokenizer, &settings).map_err(failed)?;
+        if settings.is_llama {
+            let processor =
+                llama_processor(&tokenizer, &settings).map_err(|error| LlamaError::tokenizer(&path, error))?;
+            tokenizer.with_post_processor(Some(processor));
+        }
+        let id = |role: &str| tokenizer.token_to_id(settings.roles.get(role)?);
+        let (unknown, end) = (id("unk_token"), id("eos_token"));
+        Ok(Self { path, tokenizer, unknown, end })
     }
 
-    /// The tokens of a text. A text that starts with a special token is a rendered chat and taken as it stands, as
-    /// transformers' `apply_chat_template` does; any other text gets the tokenizer's own leading tokens (BOS), as
-    /// `tokenizer(text)` does. So no BOS is ever doubled. Trailing tokens of the tokenizer (EOS) are left out: a prompt
-    /// is to be continued.
-    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, LlamaError> {
-        let failed = |error| LlamaError::tokenizer(&self.path, error);
-        let plain = self.tokenizer.encode(text, false).map_err(failed)?;
-        let special = plain.get_ids().first().is_some_and(|first| self.is_special(*first));
-        let encoding = if special { plain } else { self.tokenizer.encode(text, true).map_err(failed)? };
+    /// The tokens of a rendered chat, taken as it stands: transformers' `apply_chat_template` adds nothing to it, so that no BOS is ever
+    /// doubled.
+    pub(crate) fn encode_chat(&self, text: &str) -> Result<Encoded, LlamaError> {
+        let encoding = self.tokenizer.encode(text, false).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            ends: encoding.get_offsets().iter().map(|(_, end)| *end).collect(),
+        })
+    }
+
+    /// The tokens of a text with the tokenizer's own leading tokens (BOS), as `tokenizer(text)` has them. Trailing ones (EOS) are left
+    /// out: a prompt is to be continued.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Encoded, LlamaError> {
+        let encoding = self.tokenizer.encode(text, true).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
         let mut ids = encoding.get_ids().to_vec();
         let mut ends: Vec<usize> = encoding.get_offsets().iter().map(|(_, end)| *end).collect();
         let own = ends.iter().rposition(|end| *end > 0).map_or(0, |last| last + 1);
@@ -47,6 +67,14 @@ impl TextCodec {
             ends.truncate(own);
         }
         Ok(Encoded { ids, ends })
+    }
+
+    /// The tokens of a text that may be a rendered chat: one that starts with a special token is taken as it stands, any other as running
+    /// text.
+    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, LlamaError> {
+        let plain = self.encode_chat(text)?;
+        let special = plain.ids.first().is_some_and(|first| self.is_special(*first));
+        if special { Ok(plain) } else { self.encode_plain(text) }
     }
 
     /// The text of tokens, special ones left out.
@@ -58,6 +86,16 @@ impl TextCodec {
         self.tokenizer.token_to_id(token)
     }
 
+    /// As transformers' `convert_tokens_to_ids`: a name that is no token is the unknown token, if there is one.
+    pub(crate) fn token_id_or_unknown(&self, token: &str) -> Option<u32> {
+        self.token_id(token).or(self.unknown)
+    }
+
+    /// The tokenizer's `eos_token`.
+    pub(crate) fn end_token(&self) -> Option<u32> {
+        self.end
+    }
+
     #[cfg(test)]
     pub(crate) fn token_name(&self, id: u32) -> String {
         self.tokenizer.id_to_token(id).unwrap()
@@ -66,4 +104,51 @@ impl TextCodec {
     fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
+}
+
+/// Loads the tokenizer of a model directory as transformers would, and tries it.
+///
+/// # Errors
+/// A file that is absent, unreadable or refused, or a tokenizer that fails on a plain text.
+pub fn check_tokenizer(dir: &Path) -> Result<(), LlamaError> {
+    let codec = TextCodec::load(dir)?;
+    let tokens = codec.encode_plain("Response: 0.5")?;
+    codec.decode(&tokens.ids).map(|_| ())
+}
+
+/// What transformers adds to the vocabulary: listed tokens that `tokenizer.json` does not have so, then special ones it lacks.
+fn add_tokens(tokenizer: &mut Tokenizer, settings: &TokenizerSettings) -> tokenizers::Result<()> {
+    let there = tokenizer.get_added_tokens_decoder();
+    let mut added = settings.added_tokens(|id| there.get(&id).cloned());
+    for token in settings.special() {
+        let known = there.values().chain(&added).any(|known| known.content == *token);
+        if !known {
+            added.push(AddedToken::from(token.clone(), true));
+        }
+    }
+    tokenizer.add_tokens(added)?;
+    Ok(())
+}
+
+/// `LlamaTokenizerFast.update_post_processor`.
+fn llama_processor(tokenizer: &Tokenizer, settings: &TokenizerSettings) -> Result<TemplateProcessing, String> {
+    let wanted =
+        [("bos_token", settings.flag("add_bos_token", true)), ("eos_token", settings.flag("add_eos_token", false))];
+    let mut special = Vec::new();
+    let mut piece = |(role, wanted): (&str, bool)| -> Result<String, String> {
+        if !wanted {
+            return Ok(String::new());
+        }
+        let token = settings
+            .roles
+            .get(role)
+            .ok_or_else(|| format!("tokenizer_config.json adds a {role} that it does not name"))?;
+        let id = tokenizer.token_to_id(token).ok_or_else(|| format!("{role} {token:?} is not in the vocabulary"))?;
+        special.push((token.clone(), id));
+        Ok(format!("{token}:0"))
+    };
+    let [front, back] = wanted.map(&mut piece);
+    let single = [front?, "$A:0".to_owned(), back?].into_iter().filter(|piece| !piece.is_empty()).collect::<Vec<_>>();
+    let template = TemplateProcessing::builder().try_single(single)?.special_tokens(special).build();
+    template.map_err(|error| error.to_string())
 }

@@ -21,21 +21,25 @@
 //! Every file appears by rename, `main` last: a process killed at any point leaves the state before or after a commit.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 
 mod answer;
 mod commit;
 mod date;
 mod download;
+mod faults;
 mod info;
+mod lfs;
 mod observe;
+mod quota;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -43,20 +47,42 @@ mod tree;
 mod upload;
 mod xet;
 
-pub(crate) use observe::Fault;
+pub(crate) use faults::Fault;
 
-use observe::{FaultScript, Journal};
+use faults::FaultScript;
+use lfs::Transfer;
+use observe::Journal;
+use quota::Quota;
 use store::Store;
 use xet::Cas;
 
 /// Regular files travel inside the commit request, base64, all at once.
 const MAX_BODY: usize = 512 << 20;
 
+/// How this Hub differs from what it is by itself.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct HubOptions {
+    /// The best way that the Hub offers to send LFS files.
+    #[arg(long = "hub-transfer", value_enum, default_value = "xet")]
+    transfer: Transfer,
+    /// Host that LFS files are redirected to, such as `localhost`, which is not the Hub's own `127.0.0.1`; the Hub's own without this.
+    #[arg(long = "hub-cdn-host", value_name = "HOST")]
+    cdn_host: Option<String>,
+    /// Entries on a page of a list, in the place of the Hub's 1000, 50 and 50.
+    #[arg(long = "hub-page-size", value_name = "N")]
+    page_size: Option<NonZeroUsize>,
+    /// API requests of one caller in five seconds; no limit without this.
+    #[arg(long = "hub-quota", value_name = "N")]
+    quota: Option<u32>,
+}
+
 /// Where the Hub keeps its state, and what it is told to do wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct HubConfig {
     /// Directory of all state; created if missing. Give it to one Hub at a time.
     pub(crate) state_dir: PathBuf,
+    /// How this Hub differs from what it is by itself.
+    pub(crate) options: HubOptions,
     /// Applied in order: a request meets the first fault that matches it and is not used up.
     pub(crate) faults: Vec<Fault>,
 }
@@ -102,11 +128,13 @@ struct Hub {
     cas: Cas,
     journal: Journal,
     faults: FaultScript,
+    quota: Quota,
+    options: HubOptions,
 }
 
 impl Hub {
     fn open(config: HubConfig) -> Result<Self, HubError> {
-        let HubConfig { state_dir, faults } = config;
+        let HubConfig { state_dir, options, faults } = config;
         std::fs::create_dir_all(&state_dir).map_err(HubError::io(&state_dir))?;
         // Clients in other working directories get this path as `casUrl`.
         let root = state_dir.canonicalize().map_err(HubError::io(&state_dir))?;
@@ -115,6 +143,8 @@ impl Hub {
             cas: Cas::open(root.join("cas"))?,
             journal: Journal::open(root.join("journal.jsonl"))?,
             faults: FaultScript::new(faults),
+            quota: Quota::new(options.quota),
+            options,
         })
     }
 }
@@ -137,14 +167,25 @@ pub(crate) fn router(config: HubConfig) -> Result<Router, HubError> {
         .route("/api/whoami-v2", get(info::whoami))
         .route("/api/validate-yaml", post(info::validate_yaml))
         .route("/api/repos/create", post(info::create))
+        .route("/api/repos/delete", delete(info::delete))
         .nest("/api/models/{ns}/{name}", model_routes())
-        .route("/{ns}/{name}/info/lfs/objects/batch", post(upload::lfs_batch))
+        .route("/{ns}/{name}/info/lfs/objects/batch", post(lfs::batch))
+        .route("/{ns}/{name}/info/lfs/objects/verify", post(lfs::verify))
+        .route("/_lfs/{oid}", put(lfs::put))
+        .route("/_lfs/{oid}/{part}", put(lfs::put_part))
+        .route("/_lfs/{oid}/complete", post(lfs::complete))
         .route("/{ns}/{name}/resolve/{rev}/{*path}", get(download::resolve))
         .route("/cdn/{oid}", get(download::cdn))
         .fallback(answer::no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(hub.clone(), observe::observe))
+        .route("/_localnet/faults", put(observe::replace_faults))
         .with_state(hub))
+}
+
+/// Whether this is the name of an LFS file: 64 lower-case hex digits.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn model_routes() -> Router<Arc<Hub>> {

@@ -42,7 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use chain::{Chain, ChainConfig, ChainError};
-use hub::{HubConfig, HubError};
+use hub::{HubConfig, HubError, HubOptions};
 
 /// How long the state directory may stay taken by an instance that is ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,9 +60,11 @@ struct Options {
     /// Port of the chain; 0 is any free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     chain_port: u16,
-    /// JSON list of what the Hub shall do wrong.
+    /// JSON list of what the Hub shall do wrong; the documentation of `hub::faults` tells its form.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubOptions,
     /// Milliseconds between two blocks (the real chain: 12000). Without it each extrinsic gets a block at once, and one on
     /// top that makes it final.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -124,7 +126,7 @@ async fn serve(options: Options) -> Result<(), LocalnetError> {
     let preparation = read_list(options.prepare.as_deref(), "calls")?;
     let hub = listen(options.hub_port, "--hub-port").await?;
     let chain = listen(options.chain_port, "--chain-port").await?;
-    let hub_config = HubConfig { state_dir: options.state_dir.join("hub"), faults };
+    let hub_config = HubConfig { state_dir: options.state_dir.join("hub"), options: options.hub, faults };
     let chain_config = ChainConfig {
         state_dir: options.state_dir.join("chain"),
         serving_rate_limit: options.serving_rate_limit,

@@ -29,4 +29,4 @@ pub use digest::{
 pub use error::ModelError;
 pub use outline::{file_sha256, outline};
 pub use package::{Copied, Obfuscated, Package, PackageFile, PackagePlan, Proof, shipped, stage};
-pub use validate::{Findings, Submission, validate};
+pub use validate::{Findings, Submission, judge, validate};

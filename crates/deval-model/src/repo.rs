@@ -1,6 +1,7 @@
 //! The repository as a name and a size: gates G06, G15 and G19.
 
-use deval_report::gates;
+use deval_eval::submission;
+use deval_report::gates::{self, GateVerdict, Unit};
 use deval_report::{Diagnostic, Network};
 
 /// Smallest and largest repository that validators evaluate, in decimal gigabytes (upstream `deval/model/model_state.py`).
@@ -13,16 +14,13 @@ pub const COMMITMENT_LIMIT: usize = 128;
 const COMPACT_OVERHEAD: usize = 96;
 const PYTHON_OVERHEAD: usize = 99;
 
-/// The size of a repository in gigabytes as the validator computes it: `bytes · 1e-9`, added in listing order (upstream
-/// `deval/model/model_state.py`, `_get_repo_size`). Listing order is the code point order of the paths.
-pub fn size_gb(sizes: impl IntoIterator<Item = u64>) -> f64 {
-    // Not `sum()`: it starts from -0.0, and the order of additions is part of the result.
-    sizes.into_iter().fold(0.0, |total, bytes| total + bytes as f64 * 1e-9)
-}
+/// The size of a repository in gigabytes as the validator computes it. Listing order is the code point order of the paths.
+pub use deval_eval::submission::repo_size_gb as size_gb;
 
 /// Whether a validator evaluates a repository of this size.
 pub fn size_accepted(gb: f64) -> bool {
-    (SIZE_LIMITS_GB.0..=SIZE_LIMITS_GB.1).contains(&gb)
+    let (min, max) = SIZE_LIMITS_GB;
+    submission::size_accepted(gb, min, max)
 }
 
 /// The smallest distance that is told in gigabytes.
@@ -47,7 +45,7 @@ fn size(gb: f64) -> String {
 }
 
 /// What the size costs, if anything. On the local network the limits are only told.
-pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
+pub fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
     let (min, max) = SIZE_LIMITS_GB;
     let finding = if gb < min {
         let help = "validators never evaluate a smaller model; submit an 8B model in 16 bits";
@@ -64,6 +62,22 @@ pub(crate) fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
         return None;
     };
     Some(finding.found(format!("{gb} GB")).expected("12 to 18 GB"))
+}
+
+/// A verdict of gate G15 with the distance from the nearer limit.
+pub fn with_margin(verdict: GateVerdict, gb: f64) -> GateVerdict {
+    let (min, max) = SIZE_LIMITS_GB;
+    let room = (gb - min).min(max - gb);
+    let limit = if gb - min <= max - gb { min } else { max };
+    let side = if gb < min {
+        "too small"
+    } else if gb > max {
+        "too large"
+    } else {
+        "from the nearer limit"
+    };
+    let words = format!("{} ({:.1} %) {side}", margin(room.abs()), 100.0 * room.abs() / limit);
+    verdict.margin(words).distance(room, Unit::Gigabytes)
 }
 
 /// Bytes left in the commitment for this repository name: written as Python does, and compact.

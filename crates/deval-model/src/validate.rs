@@ -9,6 +9,7 @@ use deval_report::{Diagnostic, Network};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::gates::judge;
 use crate::files::{self, Label};
 use crate::package::{self, PackagePlan};
 use crate::python_source::{self, Sources};

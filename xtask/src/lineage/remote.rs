@@ -11,9 +11,6 @@ use tokio::runtime::Handle;
 
 use crate::{context::Context, hub};
 
-/// The longest header that loaders accept.
-const LONGEST: u64 = 100_000_000;
-
 /// The weights of a repository.
 pub(super) struct HubModel {
     name: String,
@@ -48,14 +45,8 @@ impl HubModel {
         self.files.bytes_read()
     }
 
-    /// The length first, then exactly the header, so that no byte of the data comes along.
     fn header(&self, file: &RemoteFile) -> anyhow::Result<Shard> {
-        let read = |range| self.runtime.block_on(self.files.read(file, range));
-        let mut start = read(0..file.size.min(8))?;
-        let length = start.first_chunk().map_or(0, |prefix| u64::from_le_bytes(*prefix));
-        if length <= LONGEST && length + 8 <= file.size {
-            start.extend(read(8..8 + length)?);
-        }
+        let start = self.runtime.block_on(hub::header(&self.files, file))?;
         read_header_bytes(&start, &file.path, file.size).map_err(|finding| anyhow!("{}", finding.message))
     }
 }

@@ -132,7 +132,7 @@ async fn on_hub(endpoint: &str, context: &Context, repo: &RepoId, files: &[Local
     let differences = match files {
         [] => Vec::new(),
         files => {
-            let plan = HubClient::plan(files, &state);
+            let plan = HubClient::plan(files, &state, None);
             let other =
                 plan.adds.iter().map(|add| format!("{} {}", if add.replaces { "other" } else { "missing" }, add.path));
             other.chain(plan.deletes.iter().map(|path| format!("foreign {path}"))).collect()

@@ -1,21 +1,31 @@
 //! `commit`: the model hash on chain, read back; then the repository is made public and verified as a stranger sees it.
 
+mod before;
+
 use anyhow::Context as _;
-use deval_chain::{Client, CommitmentPayload, parse_as_validator};
+use deval_chain::{Client, CommitOutcome, CommitmentPayload, Wallet, parse_as_validator};
+use deval_hub::{Effect, Expected, Half, Journal, RemoteRepo};
 use deval_report::{
-    Diagnostic, Inputs, Report, Section, Step,
+    Diagnostic, Inputs, Network, Report, Section, Step,
     gates::{GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{PublishReceipt, Watch, need, result_of};
-use crate::{context::Context, findings::Findings, hub, wallet};
+use self::before::Before;
+use super::{
+    PublishReceipt, Watch, need, result_of,
+    transaction::{Transaction, gates::verdicts},
+};
+use crate::{chain, cli, confirm::confirm, context::Context, findings::Findings, wallet};
 
 /// What was committed on chain, or would be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CommitReceipt {
     /// False when this is only the plan.
     pub(crate) executed: bool,
+    pub(crate) network: Network,
+    /// Hash of the chain's first block, which tells chains apart.
+    pub(crate) genesis: String,
     pub(crate) netuid: u16,
     pub(crate) hotkey: String,
     pub(crate) model_hash: String,
@@ -27,74 +37,135 @@ pub(crate) struct CommitReceipt {
     pub(crate) extrinsic: Option<String>,
     /// Whether the repository is public and was verified without a token.
     pub(crate) public: bool,
+    /// How the chain stood before.
+    pub(crate) before: Before,
     pub(crate) gates: Vec<GateVerdict>,
 }
 
 /// Shows the plan; with `execute`, commits unless the chain holds the same commitment, reads back, and makes the repository public.
-pub(crate) fn commit(context: &Context, execute: bool) -> anyhow::Result<Report<CommitReceipt>> {
+pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<Report<CommitReceipt>> {
     let mut inputs = Inputs::default();
     inputs.add_need(Step::Publish, &need(context, Step::Publish)?);
     let watch = Watch::start();
-    let published = published(context)?;
+    let (published, transaction) = published(context)?;
     let wallet = wallet::open(context)?;
     let payload = CommitmentPayload::encode(&published.model_url, &published.model_hash)?;
+    let chain = chain::client(context)?;
+    let (netuid, hotkey) = (context.network().netuid(), wallet.hotkey_ss58());
+    let before = context.runtime.block_on(Before::read(&chain, netuid, &hotkey, &payload))?;
+    let mut diagnostics = wallet::exposed(context);
     let mut receipt = CommitReceipt {
         executed: false,
-        netuid: context.network().netuid(),
-        hotkey: wallet.hotkey_ss58(),
+        network: context.network(),
+        genesis: chain.genesis_hash(),
+        netuid,
+        hotkey,
         model_hash: published.model_hash.clone(),
         payload: payload.as_str().to_owned(),
-        block: None,
+        block: before.block,
         extrinsic: None,
         public: false,
+        before,
         gates: Vec::new(),
     };
-    let endpoint = context.chain_endpoint()?;
-    let chain = context.runtime.block_on(Client::connect(&endpoint, context.network()))?;
-    let mut diagnostics = Vec::new();
-    if execute {
-        let outcome = context.runtime.block_on(chain.commit(receipt.netuid, &wallet, &payload))?;
+    let refused = receipt.before.refused(netuid);
+    if effect.execute {
+        refused.map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
+        let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
+        let expected = Expected { revision, local: &transaction.files, kept: &published.kept };
+        let remote = still_there(&transaction, expected)?;
+        if receipt.block.is_none() || remote.private {
+            confirm(context, effect, &receipt.sections(), transaction.repo.as_str())?;
+        }
+        let journal = transaction.journal()?;
+        let outcome = on_chain(context, &chain, &wallet, &payload, &journal, &receipt)?;
         receipt.executed = true;
         receipt.block = Some(outcome.block_number);
         receipt.extrinsic = outcome.submitted.map(|submitted| submitted.extrinsic_hash);
         receipt.gates = chain_gates(&published, &outcome.read_back, outcome.block_number);
-        diagnostics = make_public(context, &published)?;
-        receipt.public = !diagnostics.iter().any(Diagnostic::is_error);
-        receipt.gates.extend(hub_gates(&diagnostics));
+        transaction.set_private(&journal, remote.private, false)?;
+        let (verified, answered) = transaction.verify_public(&journal, expected)?;
+        receipt.public = verified.is_ok();
+        receipt.gates.extend(verdicts(&verified, context.network(), Some(answered)));
+        diagnostics.extend(verified.findings);
     } else {
-        let found = context.runtime.block_on(chain.commitment(receipt.netuid, &receipt.hotkey))?;
-        receipt.block = found.filter(|found| found.payload == payload.as_bytes()).map(|found| found.block.into());
+        diagnostics.extend(refused);
     }
     let mut report = Report::new(Step::Commit.name(), inputs, diagnostics, Some(receipt));
     report.run = watch.stop(Vec::new(), serde_json::Value::Null);
-    if execute {
+    if effect.execute {
         context.store.write(&report)?;
+        // The commitment stands whether or not the chain can be looked at once more.
+        if let Err(error) = chain::look(context) {
+            context.ui.say(format!("chain     not read for the verdict: {error:#}"));
+        }
     }
     Ok(report)
 }
 
-/// The publish receipt, if it is of the tree that is staged now.
-fn published(context: &Context) -> anyhow::Result<PublishReceipt> {
+/// The publish receipt, if it is of the tree that is staged now, with the transaction that it belongs to.
+fn published(context: &Context) -> anyhow::Result<(PublishReceipt, Transaction<'_>)> {
     let published: PublishReceipt = result_of(context, Step::Publish)?;
     need(context, Step::Package)?;
-    let staged = deval_hub::listing_digest(&hub::files(context)?);
-    if staged == published.listing && published.model_url == context.manifest.submission.model_url {
-        return Ok(published);
+    let transaction = Transaction::new(context, published.only)?;
+    let staged = transaction.listing();
+    // A receipt of another network, or of another state of the submission, was made from another `validate`.
+    let validated = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
+    let validated = validated.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned));
+    let same = validated == Some(need(context, Step::Validate)?);
+    if !same || staged != published.listing || published.model_url != context.manifest.submission.model_url {
+        let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
+            .found(format!("published {} with listing {}", published.model_url, published.listing))
+            .expected(format!("{} with listing {staged}", context.manifest.submission.model_url));
+        return Err(Findings::from(finding.help("run `cargo xtask publish --execute` again")).into());
     }
-    let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
-        .found(format!("published {} with listing {}", published.model_url, published.listing))
-        .expected(format!("{} with listing {staged}", context.manifest.submission.model_url))
-        .help("run `cargo xtask publish --execute` again");
-    Err(Findings::from(finding).into())
+    if !published.weights {
+        let half = if published.only == Some(Half::Pipeline) { "the pipeline" } else { "what" };
+        let message = format!("{half} was published beside other weights than those of the hash");
+        let finding = Diagnostic::error("commit.other-weights", message).expected(&published.model_hash);
+        let help = "publish the model too: `cargo xtask publish --execute` without --only";
+        return Err(Findings::from(finding.help(help)).into());
+    }
+    Ok((published, transaction))
 }
 
-fn make_public(context: &Context, published: &PublishReceipt) -> anyhow::Result<Vec<Diagnostic>> {
-    let (client, repo, files) = (hub::client(context)?, hub::repo(context)?, hub::files(context)?);
-    let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
-    context.runtime.block_on(async {
-        client.set_private(&repo, false).await?;
-        Ok(client.verify(&repo, revision, &files, true).await?)
-    })
+/// The repository still is what was published: what goes on chain is about what stands there, not about what stood there once.
+///
+/// # Errors
+/// [`Findings`] of everything that has changed; nothing was sent to the chain.
+fn still_there(transaction: &Transaction<'_>, expected: Expected<'_>) -> anyhow::Result<RemoteRepo> {
+    let verified = transaction.verify(expected, false)?;
+    let ok = verified.is_ok();
+    match verified.found {
+        Some(found) if ok => Ok(found),
+        _ => {
+            let message = "the repository is not what was published; nothing was committed on chain";
+            let finding =
+                Diagnostic::error("commit.hub-changed", message).help("run `cargo xtask publish` to see what differs");
+            let errors = verified.findings.into_iter().filter(Diagnostic::is_error);
+            Err(Findings(errors.chain([finding]).collect()).into())
+        }
+    }
+}
+
+/// The commitment, with its intent in the journal before anything is sent.
+fn on_chain(
+    context: &Context,
+    chain: &Client,
+    wallet: &Wallet,
+    payload: &CommitmentPayload,
+    journal: &Journal,
+    receipt: &CommitReceipt,
+) -> anyhow::Result<CommitOutcome> {
+    let pending = journal.pending(Effect::ChainCommitment).is_some();
+    if receipt.block.is_none() && !pending {
+        journal.intend(Effect::ChainCommitment, Some(&receipt.hotkey))?;
+    }
+    let outcome = context.runtime.block_on(chain.commit(receipt.netuid, wallet, payload))?;
+    if receipt.block.is_none() || pending {
+        journal.done(Effect::ChainCommitment, Some(&outcome.block_number.to_string()))?;
+    }
+    Ok(outcome)
 }
 
 /// The gates that the commitment read back decides, by the validator's own parse.
@@ -119,25 +190,15 @@ fn chain_gates(published: &PublishReceipt, read_back: &[u8], block: u64) -> Vec<
     ]
 }
 
-/// The gates that a read of the public repository without a token decides.
-fn hub_gates(diagnostics: &[Diagnostic]) -> Vec<GateVerdict> {
-    let decided = ["G10", "G12", "G13", "G14", "G16", "G23", "G24"].into_iter();
-    let verdict = |code| match diagnostics.iter().find(|finding| finding.code == code) {
-        None => GateVerdict::new(code, GateStatus::Pass, "read on the Hub without a token"),
-        Some(finding) => {
-            let status = if finding.is_error() { GateStatus::Fail } else { GateStatus::Warn };
-            GateVerdict { next: finding.help.clone(), ..GateVerdict::new(code, status, &finding.message) }
-        }
-    };
-    decided.map(verdict).collect()
-}
-
 impl CommitReceipt {
     pub(crate) fn sections(&self) -> Vec<Section> {
         let mut section = Section::new(if self.executed { "Committed on chain" } else { "Plan of commit" })
             .row("netuid", self.netuid)
             .row("hotkey", &self.hotkey)
             .row("payload", format!("{} ({} bytes)", self.payload, self.payload.len()));
+        if !self.executed {
+            section = self.before.rows(section);
+        }
         if let Some(block) = self.block {
             let how = match (&self.extrinsic, self.executed) {
                 (Some(hash), _) => format!("extrinsic {hash}"),

@@ -14,7 +14,7 @@ use deval_eval::{
 };
 use deval_examples::generate_set;
 use deval_llama::Engine;
-use deval_report::{Diagnostic, Inputs, Report, Section, Step};
+use deval_report::{Diagnostic, Inputs, Report, Section, Step, gates::GateVerdict};
 use indicatif::ProgressBar;
 
 use super::{Outcome, Pure, ensure};
@@ -86,7 +86,8 @@ impl Pure for Evaluate {
         bar.finish_and_clear();
         gates::complete(&mut evaluation, context.network());
         let mut diagnostics = evaluation.findings.clone();
-        diagnostics.extend(evaluation.gates.iter().filter_map(container::finding));
+        let told = |gate: &&GateVerdict| !container::is_told(&evaluation, &gate.code);
+        diagnostics.extend(evaluation.gates.iter().filter(told).filter_map(container::finding));
         let timing = timing(&evaluation).context("timing is plain data")?;
         Ok(Outcome { diagnostics, result: Some(evaluation), timing })
     }

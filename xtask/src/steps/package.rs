@@ -38,7 +38,7 @@ impl Pure for Package {
         let plan = PackagePlan {
             model_dir: context.model_dir(),
             pipeline_dir: context.pipeline_dir(),
-            coldkey_ss58: wallet::open(context)?.coldkey_ss58().to_owned(),
+            coldkey_ss58: wallet::coldkey_address(context)?,
             out_dir: tree(context),
             ignore: context.manifest.package.ignore.clone(),
             model_url: context.manifest.submission.model_url.clone(),

@@ -2,6 +2,10 @@
 
 mod template;
 
+use std::path::Path;
+
+pub(crate) use template::check as chat_template;
+
 use deval_model::{Findings, Submission};
 use deval_report::{
     Diagnostic, Inputs, Section, Step,
@@ -23,6 +27,15 @@ pub(crate) struct Validation {
 
 fn is_in(finding: &Diagnostic, name: &str) -> bool {
     finding.place.as_ref().is_some_and(|place| place.file.ends_with(name))
+}
+
+/// What only the library itself finds when it loads `tokenizer.json`; its structure was checked before.
+fn tokenizer(model_dir: &Path, label: &str) -> Option<Diagnostic> {
+    let error = deval_llama::check_tokenizer(model_dir).err()?;
+    let finding = Diagnostic::error("model.tokenizer", "the tokenizers library cannot load tokenizer.json");
+    let finding = finding.in_file(format!("{label}/tokenizer.json")).found(error.to_string());
+    let help = "save it with `tokenizer.save_pretrained(…)` from a fast tokenizer";
+    Some(finding.expected("a file as the tokenizers library saves it").help(help))
 }
 
 /// Without a chat template no prompt can be put together, and the pipeline raises at each question.
@@ -68,9 +81,14 @@ impl Pure for Validate {
             network: submission.network,
             ignore: context.manifest.package.ignore.clone(),
         })?;
-        let settings = format!("{}/tokenizer_config.json", submission.model_dir.trim_end_matches('/'));
-        if !diagnostics.iter().any(|finding| finding.is_error() && is_in(finding, "tokenizer_config.json")) {
-            diagnostics.extend(template::check(&context.model_dir(), &settings));
+        let label = submission.model_dir.trim_end_matches('/');
+        let sound =
+            |name: &str, found: &[Diagnostic]| !found.iter().any(|finding| finding.is_error() && is_in(finding, name));
+        if sound("tokenizer_config.json", &diagnostics) {
+            diagnostics.extend(template::check(&context.model_dir(), label));
+            if sound("tokenizer.json", &diagnostics) {
+                diagnostics.extend(tokenizer(&context.model_dir(), label));
+            }
         }
         gates.extend(raises(&diagnostics));
         gates.sort_by(|a, b| a.code.cmp(&b.code));

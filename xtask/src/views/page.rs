@@ -37,7 +37,7 @@ pub(crate) fn report(context: &Context) -> anyhow::Result<Report<Page>> {
     page.add(context, Step::Publish, PublishReceipt::sections);
     page.add(context, Step::Commit, CommitReceipt::sections);
     page.add(context, Step::Serve, ServeReceipt::sections);
-    let verdict = super::verdict(context)?;
+    let verdict = super::verdict(context, false)?;
     page.sections.extend(verdict.result.iter().flat_map(super::Verdict::sections));
     let title = format!("De-Val submission {}", context.manifest.submission.model_url);
     let html = render::html(&title, &page.sections, &page.diagnostics);

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use deval_eval::{Evaluation, Timing};
 use deval_report::{
-    Diagnostic, Inputs, Network, Report, Section, Severity, Step,
+    Diagnostic, Inputs, Kind, Network, Report, Section, Severity, Step,
     gates::{self, GATES, Gate, GateStatus, GateVerdict},
 };
 use serde::{Deserialize, Serialize};
 
 use super::plan;
-use crate::{context::Context, steps::with_margins, ui::Ui};
+use crate::{
+    chain::{self, ChainSeen},
+    context::Context,
+    steps::with_margins,
+    ui::Ui,
+};
 
 /// How every gate stands, as far as the reports tell.
 #[derive(Debug, Serialize)]
@@ -39,10 +44,16 @@ struct Known {
     findings: Vec<Diagnostic>,
     /// Reports that no longer stand, with the reason.
     stale: Vec<(Step, String)>,
+    /// Why the last look at the chain no longer stands.
+    old_look: Option<String>,
 }
 
-pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
+/// From the reports alone; with `online`, the chain is read first.
+pub(crate) fn verdict(context: &Context, online: bool) -> anyhow::Result<Report<Verdict>> {
     let network = context.network();
+    if online {
+        chain::look(context)?;
+    }
     let known = Known::read(context);
     let gates: Vec<_> = GATES.iter().map(|gate| known.gate(gate)).collect();
     let (of_gates, mut diagnostics): (Vec<_>, Vec<_>) =
@@ -50,6 +61,11 @@ pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
     let beyond = diagnostics.iter().filter(|finding| finding.is_error()).count();
     diagnostics.extend(gates.iter().flat_map(|gate| findings_of(gate, &of_gates, network)));
     diagnostics.extend(known.stale.iter().map(|(step, reason)| outdated(*step, reason)));
+    diagnostics.extend(known.old_look.iter().map(|reason| {
+        let finding =
+            Diagnostic::note("verdict.outdated", format!("the last look at the chain is left aside: {reason}"));
+        finding.help("`cargo xtask verdict --online` looks again")
+    }));
     let stale = known.stale.into_iter().map(|(step, _)| step).collect();
     let result = Verdict { network, gates, stale, beyond };
     Ok(Report::new("verdict", known.inputs, diagnostics, Some(result)))
@@ -58,6 +74,7 @@ pub(crate) fn verdict(context: &Context) -> anyhow::Result<Report<Verdict>> {
 impl Known {
     fn read(context: &Context) -> Self {
         let mut known = Self::default();
+        let mut look = known.look(context);
         for step in Step::ALL {
             if step == Step::Evaluate {
                 let made = context.store.evaluations(&known.inputs);
@@ -69,13 +86,33 @@ impl Known {
                 continue;
             }
             known.inputs.add_need(step, &report.fingerprint);
+            // What was done after the look has the last word.
+            if let Some(look) = look.take_if(|look| {
+                let effect = matches!(step.kind(), Kind::Effect | Kind::LongRunning);
+                effect && look.run.started_unix <= report.run.started_unix
+            }) {
+                known.add(decided(look));
+            }
             known.findings.extend(report.diagnostics.iter().cloned());
             if step == Step::Evaluate {
                 known.add(of_evaluation(context, step.name()));
             }
             known.add(decided(report));
         }
+        known.add(look.map(decided).unwrap_or_default());
         known
+    }
+
+    /// The last look at the chain, if it still stands.
+    fn look(&mut self, context: &Context) -> Option<Report<Decided>> {
+        let look = context.store.read::<ChainSeen>(chain::REPORT)?;
+        self.old_look = chain::outdated(context, &look);
+        let Report { result, inputs, run, .. } = look;
+        let result = result.filter(|_| self.old_look.is_none())?;
+        self.inputs.add(chain::REPORT, format!("block {}", result.block));
+        let mut decided = Report::new(chain::REPORT, inputs, Vec::new(), Some(Decided { gates: result.gates }));
+        decided.run = run;
+        Some(decided)
     }
 
     fn outdated_steps(&self) -> Vec<Step> {

@@ -83,17 +83,17 @@ impl Client {
         payload: &CommitmentPayload,
     ) -> Result<CommitOutcome, ChainError> {
         let (hotkey, wanted) = (wallet.hotkey(), payload.as_bytes());
-        let call = calls::set_commitment(netuid, wanted);
-        let there = async |at: &AtBlock| {
-            let found = self.commitment_at(at, netuid, hotkey.public()).await?;
+        let call = &calls::set_commitment(netuid, wanted);
+        let there = |at: AtBlock| async move {
+            let found = self.commitment_at(&at, netuid, hotkey.public()).await?;
             if found.as_ref().is_some_and(|found| found.payload == wanted) {
                 return Ok(found);
             }
-            self.require_registered(at, netuid, hotkey, &call, "Commitments.AccountNotAllowedCommit")
+            self.require_registered(&at, netuid, hotkey, call, "Commitments.AccountNotAllowedCommit")
                 .await
                 .map(|()| None)
         };
-        let (submitted, at) = match self.once(&call, hotkey, there).await {
+        let (submitted, at) = match self.once(call, hotkey, there).await {
             Ok(Once::There(found)) => {
                 let (block_number, read_back) = (found.block.into(), found.payload);
                 return Ok(CommitOutcome { already_there: true, submitted: None, block_number, read_back });
@@ -110,7 +110,7 @@ impl Client {
                 submitted: Some(submitted),
             }),
             found => Err(ChainError::ReadBack {
-                call: name(&call),
+                call: name(call),
                 block: submitted.block_number,
                 expected: payload.as_str().to_owned(),
                 found: found.map_or("nothing".to_owned(), |f| String::from_utf8_lossy(&f.payload).into_owned()),
@@ -153,7 +153,8 @@ impl Client {
             let same_place = axon.ip == ip && axon.port == port;
             same_place && axon.version == BITTENSOR_VERSION && axon.protocol == AXON_PROTOCOL
         };
-        let there = async |at: &AtBlock| Ok(self.axon_at(at, netuid, hotkey.public()).await?.filter(wanted));
+        let account = hotkey.public();
+        let there = |at: AtBlock| async move { Ok(self.axon_at(&at, netuid, account).await?.filter(wanted)) };
         let (submitted, at) = match self.once(&call, hotkey, there).await {
             Ok(Once::There(axon)) => return Ok(ServeOutcome { already_there: true, submitted: None, axon }),
             Ok(Once::Sent(submitted, at)) => (submitted, at),
@@ -212,24 +213,24 @@ impl Client {
         limit: u64,
     ) -> Result<RegisterOutcome, ChainError> {
         let account = parse_ss58(hotkey)?;
-        let (call, _) = registration(&self.at().await?, netuid, &account, limit);
-        let there = async |at: &AtBlock| {
-            let uid: Option<u16> = self.fetch(at, "SubtensorModule", "Uids", (netuid, account)).await?;
-            let burn: u64 = self.of_subnet(at, "Burn", netuid).await?;
+        let (call, _) = &registration(&self.at().await?, netuid, &account, limit);
+        let there = |at: AtBlock| async move {
+            let uid: Option<u16> = self.fetch(&at, "SubtensorModule", "Uids", (netuid, account)).await?;
+            let burn: u64 = self.of_subnet(&at, "Burn", netuid).await?;
             if uid.is_none() && burn > limit {
                 let error = format!("RegistrationPriceLimitExceeded: it costs {burn} rao and the limit is {limit}");
-                return Err(refused(&name(&call), error));
+                return Err(refused(&name(call), error));
             }
             Ok(uid)
         };
-        let (submitted, at) = match self.once(&call, coldkey, there).await? {
+        let (submitted, at) = match self.once(call, coldkey, there).await? {
             Once::There(uid) => return Ok(RegisterOutcome { already_there: true, submitted: None, uid }),
             Once::Sent(submitted, at) => (submitted, at),
         };
         match self.fetch(&at, "SubtensorModule", "Uids", (netuid, account)).await? {
             Some(uid) => Ok(RegisterOutcome { already_there: false, submitted: Some(submitted), uid }),
             None => Err(ChainError::ReadBack {
-                call: name(&call),
+                call: name(call),
                 block: submitted.block_number,
                 expected: format!("a uid for {hotkey}"),
                 found: "none".to_owned(),
@@ -258,7 +259,7 @@ impl Client {
     pub async fn fund_from_alice(&self, destination: &str, rao: u64) -> Result<Submitted, ChainError> {
         self.require_local().await?;
         let call = calls::transfer(&parse_ss58(destination)?, rao);
-        let never = async |_: &AtBlock| Ok(None::<Submitted>);
+        let never = |_: AtBlock| std::future::ready(Ok(None::<Submitted>));
         match self.once(&call, &dev::alice(), never).await? {
             Once::There(submitted) | Once::Sent(submitted, _) => Ok(submitted),
         }

@@ -4,9 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use deval_report::Network;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::testing::skip;
 use crate::{ChainError, Client, CommitmentPayload, KeyPair, Wallet, parse_as_validator};
@@ -70,6 +74,28 @@ async fn register(client: &Client, wallet: &Wallet) -> u16 {
 
 fn payload(url: &str) -> CommitmentPayload {
     CommitmentPayload::encode(url, HASH).unwrap()
+}
+
+#[tokio::test]
+async fn a_registration_costs_what_the_plan_said() {
+    let Some(net) = Localnet::start() else { return };
+    let (client, wallet) = (net.client().await, net.wallet("miner"));
+    let (cold, hot) = (wallet.coldkey_ss58().to_owned(), wallet.hotkey_ss58());
+    client.fund_from_alice(&cold, 10 * TAO).await.unwrap();
+    let plan = client.registration_plan(NETUID, &cold, &hot).await.unwrap();
+    assert_eq!((plan.uid, plan.balance, plan.other_owner), (None, 10 * TAO, None));
+    let fee = plan.fee.expect("the local chain tells its fees");
+    assert!(fee > 0 && fee < TAO, "{fee}");
+    let key = wallet.coldkey(|_| None).unwrap();
+    let cheap = client.register(NETUID, &key, &hot, plan.subnet.burn - 1).await.unwrap_err().to_string();
+    assert!(cheap.contains("the limit is"), "{cheap}");
+    assert!(!client.register(NETUID, &key, &hot, plan.subnet.burn).await.unwrap().already_there);
+    assert_eq!(client.balance(&cold).await.unwrap(), 10 * TAO - plan.subnet.burn - fee);
+    let graph = client.metagraph(NETUID).await.unwrap();
+    let own = graph.neuron(&hot).unwrap();
+    assert_eq!((own.coldkey.as_str(), own.is_serving(), own.validator_permit), (cold.as_str(), false, false));
+    assert!(client.register(NETUID, &key, &hot, 0).await.unwrap().already_there, "nothing to pay");
+    client.total_stake(NETUID, own.uid).await.unwrap();
 }
 
 #[tokio::test]
@@ -173,6 +199,91 @@ async fn alices_money_is_for_the_local_network_only() {
     let client = Client::connect(&net.endpoint, Network::Test).await.unwrap();
     let error = client.fund_from_alice(&net.wallet("w").hotkey_ss58(), TAO).await.unwrap_err();
     assert!(matches!(error, ChainError::WrongChain { .. }), "{error}");
+}
+
+/// Passes on what client and chain say, and cuts the connection instead of passing on a certain answer, once.
+struct Proxy {
+    endpoint: String,
+    cut_at: Arc<Mutex<Option<&'static str>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn before(chain: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("ws://{}", listener.local_addr().unwrap());
+        let (cut_at, connections) = (Arc::new(Mutex::new(None)), Arc::new(AtomicUsize::new(0)));
+        let (chain, cut, count) = (chain.trim_start_matches("ws://").to_owned(), cut_at.clone(), connections.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Relaxed);
+                let server = TcpStream::connect(&chain).await.unwrap();
+                tokio::spawn(pass(client, server, cut.clone()));
+            }
+        });
+        Self { endpoint, cut_at, connections }
+    }
+
+    fn cut_at(&self, words: &'static str) {
+        *self.cut_at.lock().unwrap() = Some(words);
+    }
+
+    fn was_cut(&self) -> bool {
+        self.cut_at.lock().unwrap().is_none() && self.connections.load(Relaxed) > 1
+    }
+}
+
+async fn pass(client: TcpStream, server: TcpStream, cut_at: Arc<Mutex<Option<&'static str>>>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asking = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(|_| ()) };
+    let answering = async {
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            let read = from_server.read(&mut bytes).await?;
+            let said = String::from_utf8_lossy(&bytes[..read]).into_owned();
+            let cut = cut_at.lock().unwrap().take_if(|words| said.contains(*words)).is_some();
+            if read == 0 || cut {
+                return Ok(());
+            }
+            to_client.write_all(&bytes[..read]).await?;
+        }
+    };
+    let answering: std::pin::Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = Box::pin(answering);
+    tokio::select! { _ = asking => (), _ = answering => () }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_while_reading_is_made_anew() {
+    let Some(net) = Localnet::start() else { return };
+    let proxy = Proxy::before(&net.endpoint).await;
+    let client = Client::connect(&proxy.endpoint, Network::Local).await.unwrap();
+    let before = client.burn(NETUID).await.unwrap();
+    proxy.cut_at("result");
+    assert_eq!(client.burn(NETUID).await.unwrap(), before);
+    assert!(proxy.was_cut());
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_after_a_submission_sends_no_second_extrinsic() {
+    let Some(net) = Localnet::start() else { return };
+    let direct = net.client().await;
+    let proxy = Proxy::before(&net.endpoint).await;
+    let mut client = Client::connect(&proxy.endpoint, Network::Local).await.unwrap();
+    client.limits.pause = std::time::Duration::from_millis(50);
+    let wallet = net.wallet("miner");
+    register(&direct, &wallet).await;
+    let start = direct.block_number().await.unwrap();
+    proxy.cut_at("author_extrinsicUpdate");
+    let done = client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap();
+    assert!(proxy.was_cut());
+    let sent = done.submitted.expect("it was sent");
+    assert_eq!((done.already_there, sent.block_number), (false, done.block_number));
+    assert!(sent.block_number > start);
+    let crate::Allowance::Space { used, .. } = direct.allowance(NETUID, &wallet.hotkey_ss58()).await.unwrap() else {
+        panic!("the local chain has a quota")
+    };
+    assert_eq!(used, payload("me/model").as_bytes().len() as u64, "one commitment");
 }
 
 #[tokio::test]

@@ -52,17 +52,20 @@ struct Sent<'a> {
 impl Client {
     /// Sends a call once, unless `found` sees on the chain what it is for. Waits until it is finalised and known to have succeeded.
     /// While another extrinsic of the same key is on its way, that one is waited for, and the chain is looked at again.
-    pub(super) async fn once<T>(
+    pub(super) async fn once<T, F>(
         &self,
         call: &Call,
         signer: &impl Signer<SubstrateConfig>,
-        found: impl AsyncFn(&AtBlock) -> Result<Option<T>, ChainError>,
-    ) -> Result<Once<T>, ChainError> {
+        found: impl Fn(AtBlock) -> F,
+    ) -> Result<Once<T>, ChainError>
+    where
+        F: Future<Output = Result<Option<T>, ChainError>>,
+    {
         let started = Instant::now();
         loop {
             self.require_same_chain().await?;
             let at = self.at().await?;
-            if let Some(there) = found(&at).await? {
+            if let Some(there) = found(at.clone()).await? {
                 return Ok(Once::There(there));
             }
             match self.attempt(call, signer, &at).await? {
@@ -137,7 +140,6 @@ impl Client {
     }
 
     /// One look at the blocks that were finalised since; `next` is moved past them.
-    #[expect(clippy::type_complexity, reason = "an error of the look, nothing found, or what the extrinsic came to")]
     async fn look_from(
         &self,
         sent: &Sent<'_>,

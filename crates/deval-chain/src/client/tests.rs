@@ -12,7 +12,7 @@ use super::fake::{Offline, runtimes};
 use super::refusal::{pool_error, remedy};
 use super::{Client, FINNEY_GENESIS, reads};
 use crate::testing::{bytes, json};
-use crate::{ChainError, KeyPair};
+use crate::{ChainError, CommitmentPayload, KeyPair, Wallet};
 
 fn encoded(at: &Offline, call: &Call) -> Vec<u8> {
     at.tx().call_data(call).unwrap()
@@ -197,6 +197,15 @@ async fn finney_is_told_by_its_genesis() {
         assert!(matches!(error, ChainError::WrongChain { .. }), "{error}");
         assert!(error.to_string().contains(&network.to_string()));
     }
+}
+
+/// The axon looks at the chain in a task of its own.
+#[test]
+fn effects_can_run_in_a_task() {
+    fn sendable<T: Send>(_: impl FnOnce(Client, Wallet, CommitmentPayload) -> T) {}
+    sendable(|client, wallet, payload| async move { client.commit(202, &wallet, &payload).await });
+    sendable(|client, wallet, _| async move { client.serve_axon(202, &wallet, [192, 0, 2, 1].into(), 8091).await });
+    sendable(|client, wallet, _| async move { client.register(202, wallet.hotkey(), "", 0).await });
 }
 
 #[test]

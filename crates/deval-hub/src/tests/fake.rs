@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use serde_json::{Value, json};
+use sha2::Digest as _;
 use tokio::sync::Notify;
 
 use crate::plan::GIT_ATTRIBUTES;
@@ -57,8 +58,13 @@ pub(super) struct Hub {
     pub(super) contents: bool,
     /// The contents, by path: nothing is looked up in hf-xet's store.
     pub(super) bytes: BTreeMap<String, Vec<u8>>,
+    /// What came by LFS, by sha256; parts of it by number.
+    pub(super) lfs: BTreeMap<String, BTreeMap<usize, Vec<u8>>>,
     /// Whether `/cdn/` answers ranges; it sends whole files otherwise.
     pub(super) ranges: bool,
+    /// A range that `/cdn/` does not have.
+    pub(super) refuse_range: Option<&'static str>,
+    pub(super) asked_ranges: Vec<String>,
     /// The request, counted from 1, that is never answered, and whether it is carried out.
     pub(super) hang: Option<(usize, bool)>,
     /// Told when that request has come.
@@ -86,7 +92,10 @@ impl FakeHub {
             cdn: None,
             contents: true,
             bytes: BTreeMap::from([(GIT_ATTRIBUTES.to_owned(), ATTRIBUTES.to_vec())]),
+            lfs: BTreeMap::new(),
             ranges: true,
+            refuse_range: None,
+            asked_ranges: Vec::new(),
             hang: None,
             hung: Arc::default(),
             store: dir.path().join("store"),
@@ -140,6 +149,13 @@ async fn handle(State(state): State<Arc<Mutex<Hub>>>, request: Request) -> Respo
     let response = state.lock().unwrap().take(&parts.method, parts.uri.path(), auth, &body);
     let range = parts.headers.get(header::RANGE).filter(|_| parts.uri.path().starts_with("/cdn/"));
     let range = range.filter(|_| state.lock().unwrap().ranges).map(|range| range.to_str().unwrap().to_owned());
+    if let Some(range) = &range {
+        let mut hub = state.lock().unwrap();
+        hub.asked_ranges.push(range.clone());
+        if hub.refuse_range == Some(range.as_str()) {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+    }
     match (response, range) {
         (Some(response), Some(range)) if response.status() == StatusCode::OK => part(response, &range).await,
         (Some(response), _) => response,
@@ -206,9 +222,13 @@ impl Hub {
                 Some(bytes) => bytes.clone().into_response(),
                 None => StatusCode::NOT_FOUND.into_response(),
             },
-            ("POST", [_, _, "info", "lfs", "objects", "batch"]) => {
-                ok(&json!({"transfer": self.transfer, "objects": []}))
+            ("POST", [_, _, "info", "lfs", "objects", "batch"]) => ok(&self.batch(body)),
+            ("PUT", ["lfs", oid, part]) => {
+                let number = part.parse().unwrap();
+                self.lfs.entry((*oid).to_owned()).or_default().insert(number, body.to_vec());
+                ([(header::ETAG, format!("etag-{number}"))], "").into_response()
             }
+            ("POST", ["lfs", oid, "complete" | "verify"]) => self.check(oid, body),
             _ if self.repo.as_ref().is_none_or(|r| r.private && !known) => {
                 let status = if known { StatusCode::NOT_FOUND } else { StatusCode::UNAUTHORIZED };
                 (status, [("x-error-code", "RepoNotFound")]).into_response()
@@ -227,6 +247,45 @@ impl Hub {
             }
             _ => StatusCode::NOT_FOUND.into_response(),
         }
+    }
+
+    /// Parts of 300 kB where the transfer is `multipart`; objects that are here need no action.
+    fn batch(&self, body: &[u8]) -> Value {
+        const PART: u64 = 300_000;
+        let asked: Value = serde_json::from_slice(body).unwrap();
+        let object = |object: &Value| {
+            let (oid, size) = (object["oid"].as_str().unwrap(), object["size"].as_u64().unwrap());
+            let url = |what: &str| format!("/lfs/{oid}/{what}");
+            let verify = json!({"href": url("verify"), "header": {"X-Asked": "yes"}});
+            let upload = match self.transfer {
+                "xet" => return json!({"oid": oid, "size": size}),
+                _ if self.lfs.contains_key(oid) => return json!({"oid": oid, "size": size}),
+                "multipart" => {
+                    let mut header = json!({"chunk_size": PART.to_string()});
+                    (1..=size.div_ceil(PART)).for_each(|n| header[format!("{n:05}")] = json!(url(&n.to_string())));
+                    json!({"href": url("complete"), "header": header})
+                }
+                _ => json!({"href": url("1")}),
+            };
+            json!({"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}})
+        };
+        let objects: Vec<Value> = asked["objects"].as_array().unwrap().iter().map(object).collect();
+        json!({"transfer": self.transfer, "objects": objects})
+    }
+
+    /// What came must be what was announced; the completion names every part.
+    fn check(&self, oid: &str, body: &[u8]) -> Response {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let parts = self.lfs.get(oid).cloned().unwrap_or_default();
+        let whole = parts.values().flatten().copied().collect::<Vec<u8>>();
+        let named =
+            |(number, part): (&usize, &Value)| *part == json!({"partNumber": number, "etag": format!("etag-{number}")});
+        let right = match body["parts"].as_array() {
+            Some(named_parts) => named_parts.len() == parts.len() && parts.keys().zip(named_parts).all(named),
+            None => body["size"] == whole.len(),
+        };
+        let right = right && hex::encode(sha2::Sha256::digest(&whole)) == oid && body["oid"] == oid;
+        if right { ok(&json!({})) } else { StatusCode::UNPROCESSABLE_ENTITY.into_response() }
     }
 
     fn create(&mut self, body: &[u8]) -> Response {

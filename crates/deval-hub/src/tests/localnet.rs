@@ -1,12 +1,13 @@
-//! The client against the local Hub: real contents, through hf-xet's store and back through hf-hub.
+//! The client against the local Hub: real contents, through hf-xet's store and back.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use super::fetch::contents;
 use super::*;
+use crate::hf::HfHub;
 
-struct Localnet(Child);
+pub(super) struct Localnet(Child);
 
 impl Drop for Localnet {
     fn drop(&mut self) {
@@ -16,7 +17,7 @@ impl Drop for Localnet {
 }
 
 /// The Hub's address; `None`, with a message, when the binary was not built beside this test.
-fn start(state: &Path) -> Option<(Localnet, String)> {
+pub(super) fn start(state: &Path) -> Option<(Localnet, String)> {
     let own = std::env::current_exe().unwrap();
     let binary = own.parent().unwrap().parent().unwrap().join("deval-localnet");
     if !binary.is_file() {
@@ -42,7 +43,7 @@ async fn there_and_back_again() {
         HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
     let stranger = HubClient::new(&url, None, &bench.hub.dir.path().join("work")).unwrap();
 
-    let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap());
+    let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
     let outcome = owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap();
     assert!(outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
     let RemoteState::Present(found) = owner.remote_state(&bench.repo).await.unwrap() else { panic!("not there") };
@@ -57,10 +58,87 @@ async fn there_and_back_again() {
     assert!(copy.remove(".gitattributes").is_some(), "the Hub's own");
     bench.hub.lock().bytes.remove(".gitattributes");
     assert!(copy == bench.hub.lock().bytes, "{:?}", copy.keys());
-    assert!(stranger.verify(&bench.repo, &outcome.revision, &bench.files, true).await.unwrap().is_empty());
+    let expected = Expected { revision: &outcome.revision, local: &bench.files, kept: &[] };
+    assert_eq!(stranger.verify(&bench.repo, expected, true).await.unwrap().findings, []);
+    assert_eq!(stranger.three_answers(&bench.repo).await.unwrap(), 3);
 
     let files = stranger.open(&bench.repo, "main").await.unwrap();
     let weights = files.files().iter().find(|file| file.path == "model.safetensors").unwrap();
     let part = files.read(weights, 1000..600_000).await.unwrap();
     assert!(part == copy["model.safetensors"][1000..600_000] && files.bytes_read() == 599_000);
+}
+
+/// Three of four shards stay as they are, and a part of the fourth.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_changed_in_one_of_four_shards_is_sent() {
+    const SHARD: usize = 6_000_000;
+    let mut bench = Bench::new().await;
+    let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
+    let owner =
+        HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let noise = |seed: u64| -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33).to_le_bytes()[0]
+        };
+        (0..SHARD).map(|_| next()).collect()
+    };
+    bench.files.clear();
+    let shard = |number: usize| format!("model-{number:05}-of-00004.safetensors");
+    (1..=4).for_each(|number| bench.put(&shard(number), &noise(number as u64)));
+    let publish = async |bench: &Bench| {
+        let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+        let outcome = owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap();
+        (plan, outcome.transferred)
+    };
+    let (_, first) = publish(&bench).await;
+    assert!(first.total == 4 * SHARD as u64 && first.sent >= first.total, "{first:?}");
+
+    bench.put(&shard(3), &noise(33));
+    let (plan, second) = publish(&bench).await;
+    assert_eq!((plan.unchanged.len(), plan.bytes), (3, SHARD as u64));
+    assert!((SHARD as u64..SHARD as u64 * 21 / 20).contains(&second.sent), "{second:?}");
+
+    let mut bytes = noise(33);
+    bytes[SHARD / 2..SHARD / 2 + 1000].fill(1);
+    bench.put(&shard(3), &bytes);
+    let (plan, third) = publish(&bench).await;
+    assert_eq!(plan.bytes, SHARD as u64, "the plan tells the most that can be");
+    assert!(third.sent < SHARD as u64 / 10, "of a shard with 1000 new bytes only the chunks around them go: {third:?}");
+
+    let (plan, fourth) = publish(&bench).await;
+    assert!(plan.is_empty() && fourth == Transferred::default());
+    eprintln!(
+        "24 MB in four shards: {} bytes sent; one shard new: {}; 1000 bytes new: {}",
+        first.sent, second.sent, third.sent
+    );
+}
+
+/// The repository was deleted and made again by hand, and the Hub's store with it: what this machine remembers is worth nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_outlived_its_store_is_dropped() {
+    let bench = Bench::new().await;
+    let (net, work) = (bench.hub.dir.path().join("net"), bench.hub.dir.path().join("work"));
+    let Some((localnet, url)) = start(&net) else { return };
+    let owner = |url: &str| HubClient::new(url, Some(Token::new("hf_localnet").unwrap()), &work).unwrap();
+    let publish = async |client: &HubClient| {
+        let plan = HubClient::plan(&bench.files, &client.remote_state(&bench.repo).await.unwrap(), None);
+        let hear = |event| bench.events.lock().unwrap().push(event);
+        client.upload(&bench.repo, &plan, &bench.files, &bench.journal, &hear).await.unwrap()
+    };
+    publish(&owner(&url)).await;
+    drop(localnet);
+    std::fs::remove_dir_all(net.join("hub")).unwrap();
+    let (_localnet, again) = start(&net).unwrap();
+    // The cache is one of this endpoint and repository; the Hub now listens elsewhere.
+    let (old, new) = (owner(&url).xet_cache(&bench.repo), owner(&again).xet_cache(&bench.repo));
+    std::fs::rename(old, new).unwrap();
+    let again_owner = owner(&again);
+    HfHub::new(&again_owner.api, &bench.repo).unwrap().create_private(&|_, _| {}).await.unwrap();
+    let outcome = publish(&owner(&again)).await;
+    assert!(!outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
+    assert!(bench.events.lock().unwrap().contains(&UploadEvent::SendingAgain), "the cache promised what was gone");
+    let expected = Expected { revision: &outcome.revision, local: &bench.files, kept: &[] };
+    assert_eq!(owner(&again).verify(&bench.repo, expected, false).await.unwrap().findings, []);
 }

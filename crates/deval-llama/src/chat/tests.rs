@@ -6,8 +6,8 @@ use serde_json::json;
 use super::*;
 
 fn render(source: &str, messages: &[Message<'_>]) -> Result<String, LlamaError> {
-    let special = [("bos_token".to_owned(), "<s>".to_owned())].into();
-    ChatTemplate::compile(source.to_owned(), special)?.render(messages, true)
+    let variables = [("bos_token".to_owned(), Value::from("<s>"))].into();
+    ChatTemplate::compile(source.to_owned(), variables)?.render(messages, true)
 }
 
 const USER: Message<'static> = Message { role: "user", content: "  <b> & 'é'  " };
@@ -37,6 +37,9 @@ fn tojson_is_pythons_json_dumps() {
     assert_eq!(text, r#"[{"role": "user", "content": "  <b> & 'é'  "}]"#);
     let text = render("{{ {'a': [1, 2.5], 'b': none} | tojson(indent=2) }}", &[]).unwrap();
     assert_eq!(text, "{\n  \"a\": [\n    1,\n    2.5\n  ],\n  \"b\": null\n}");
+    let options = "{{ {'b': [], 'a': 'é😀<'} | tojson(true, separators=[',', ':'], sort_keys=true) }}";
+    assert_eq!(render(options, &[]).unwrap(), r#"{"a":"\u00e9\ud83d\ude00<","b":[]}"#);
+    assert_eq!(render("{{ [{}, [[]]] | tojson(indent=1) }}", &[]).unwrap(), "[\n {},\n [\n  []\n ]\n]");
 }
 
 #[test]
@@ -57,6 +60,9 @@ fn dates_follow_the_calendar() {
     assert_eq!(at(0), "01 Jan 1970");
     assert_eq!(at(11_016), "29 Feb 2000");
     assert_eq!(at(20_779), "22 Nov 2026");
+    let all =
+        strftime("%a %A %-d %e %j %I%p %y %h %F %T %%", UNIX_EPOCH + Duration::from_secs(11_016 * 86_400 + 47_105));
+    assert_eq!(all.unwrap(), "Tue Tuesday 29 29 060 01PM 00 Feb 2000-02-29 13:05:05 %");
     assert!(strftime("%Q", UNIX_EPOCH).is_err());
 }
 
@@ -72,6 +78,12 @@ fn the_template_is_found_in_all_three_places() {
     let list = json!([{"name": "tool_use", "template": "no"}, {"name": "default", "template": "list"}]);
     fs::write(&config, json!({"chat_template": list}).to_string()).unwrap();
     assert_eq!(load().unwrap(), "list");
+    fs::write(&config, json!({"chat_template": {"rag": "no", "default": "object"}}).to_string()).unwrap();
+    assert_eq!(load().unwrap(), "object");
+    for wrong in [json!([{"name": "rag", "template": "x"}]), json!({"default": 1}), json!(["x"]), json!(3)] {
+        fs::write(&config, json!({"chat_template": wrong}).to_string()).unwrap();
+        assert!(matches!(ChatTemplate::load(dir.path()), Err(LlamaError::Template { .. })), "{wrong}");
+    }
     fs::write(dir.path().join("chat_template.jinja"), "file").unwrap();
     assert_eq!(load().unwrap(), "file");
 }

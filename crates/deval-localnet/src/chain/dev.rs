@@ -2,7 +2,8 @@
 //! economy would give, and break the connection. The crate's documentation has the table of them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use frame_support::traits::fungible::Mutate;
@@ -10,7 +11,8 @@ use jsonrpsee::server::{RegisterMethodError, RpcModule};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use serde::Deserialize;
 use serde_json::json;
-use sp_core::crypto::{Pair, Ss58Codec};
+use sp_core::crypto::{DEV_PHRASE, Pair, SecretUri, Ss58Codec};
+use sp_core::sr25519;
 
 use crate::chain::commitments::{CommitmentOf, LastCommitment, MaxSpace};
 use crate::chain::data::{CommitmentInfo, Data, Registration};
@@ -325,10 +327,18 @@ fn act<R>(node: &Node, work: impl FnOnce() -> Result<R, String>) -> Result<R, Er
 /// An SS58 address, or a development key's URI.
 fn account(text: &str) -> Result<AccountId, String> {
     if text.starts_with("//") {
-        let pair = sp_core::sr25519::Pair::from_string(text, None);
-        return pair.map(|pair| pair.public().into()).map_err(|_| format!("`{text}` is no development key"));
+        return development_key(text).ok_or_else(|| format!("`{text}` is no development key"));
     }
     AccountId::from_ss58check(text).map_err(|reason| format!("`{text}` is no SS58 address: {reason}"))
+}
+
+fn development_key(uri: &str) -> Option<AccountId> {
+    /// The pair of the phrase that development keys come from; making it takes longer than deriving hundreds from it.
+    static ROOT: LazyLock<Option<sr25519::Pair>> =
+        LazyLock::new(|| sr25519::Pair::from_phrase(DEV_PHRASE, None).ok().map(|(pair, _)| pair));
+    let junctions = SecretUri::from_str(uri).ok()?.junctions;
+    let (pair, _) = ROOT.as_ref()?.derive(junctions.into_iter(), None).ok()?;
+    Some(pair.public().into())
 }
 
 fn invalid(reason: String) -> ErrorObjectOwned {

@@ -1,10 +1,13 @@
 //! The runtime: pallets, extensions and runtime interfaces, executed natively.
 
+use frame_metadata::{RuntimeMetadataPrefixed, v15};
 use frame_support::derive_impl;
 use frame_support::storage::unhashed;
 use frame_support::traits::{ConstU16, ConstU32, ConstU64, Get};
 use frame_support::weights::{IdentityFee, Weight, WeightToFee};
 use pallet_transaction_payment::{FeeDetails, FungibleAdapter, RuntimeDispatchInfo};
+use parity_scale_codec::Encode;
+use scale_info::{IntoPortable, Registry};
 use sp_core::OpaqueMetadata;
 use sp_runtime::traits::{BlakeTwo256, Block as BlockT};
 use sp_runtime::{Cow, ExtrinsicInclusionMode, MultiAddress, MultiSignature, generic};
@@ -211,7 +214,10 @@ sp_api::impl_runtime_apis! {
         }
 
         fn metadata_at_version(version: u32) -> Option<OpaqueMetadata> {
-            Runtime::metadata_at_version(version)
+            match version {
+                15 => Some(OpaqueMetadata::new(metadata_v15().encode())),
+                _ => Runtime::metadata_at_version(version),
+            }
         }
 
         fn metadata_versions() -> Vec<u32> {
@@ -274,6 +280,21 @@ sp_api::impl_runtime_apis! {
             info::selective_metagraph(netuid, &metagraph_indexes)
         }
     }
+}
+
+/// The metadata with its types numbered in the real chain's order: pallets before extrinsic. Newer FRAME has them the other way
+/// round, but Python's SDK takes the numbers of version 14 and looks them up in version 15, and knows accounts by number 0.
+fn metadata_v15() -> RuntimeMetadataPrefixed {
+    let ir = Runtime::metadata_ir();
+    let mut registry = Registry::new();
+    let pallets = registry.map_into_portable(ir.pallets.into_iter().map(v15::PalletMetadata::from));
+    let extrinsic = v15::ExtrinsicMetadata::from(ir.extrinsic).into_portable(&mut registry);
+    let ty = registry.register_type(&ir.ty);
+    let apis = registry.map_into_portable(ir.apis.into_iter().map(v15::RuntimeApiMetadata::from));
+    let outer_enums = v15::OuterEnums::from(ir.outer_enums).into_portable(&mut registry);
+    let custom = v15::CustomMetadata { map: Default::default() };
+    let types = registry.into();
+    v15::RuntimeMetadataV15 { types, pallets, extrinsic, ty, apis, outer_enums, custom }.into()
 }
 
 /// Answers a runtime interface call with SCALE-encoded arguments; `None` for a name that does not exist.

@@ -2,6 +2,7 @@
 
 mod encoding;
 mod end_to_end;
+mod stand_in;
 mod state;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The commit: newline-delimited JSON in, one new commit or a refusal out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,13 +12,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Hub;
 use super::answer::{Refusal, USER, base_url};
 use super::store::{Commit, Content, Draft, MAIN};
 use super::tree::Flags;
+use super::{Hub, is_sha256};
 
 /// Path components no commit may contain (huggingface_hub's `FORBIDDEN_FOLDERS`, and what git itself cannot hold).
 const FORBIDDEN: [&str; 5] = ["", ".", "..", ".git", ".cache"];
+
+/// Files of one repository.
+const MAX_FILES: usize = 100_000;
+
+/// Files of one folder.
+const MAX_IN_FOLDER: usize = 10_000;
 
 /// One line of the request.
 #[derive(Debug, Deserialize)]
@@ -109,7 +115,25 @@ fn draft(hub: &Hub, head: &Commit, lines: Vec<Line>) -> Result<Draft, Refusal> {
     for line in lines {
         apply(hub, &mut files, line)?;
     }
+    check_amounts(&files)?;
     Ok(Draft { title: summary, description, author: USER.into(), files })
+}
+
+/// The Hub's limits for one repository.
+fn check_amounts(files: &BTreeMap<String, Content>) -> Result<(), Refusal> {
+    if files.len() > MAX_FILES {
+        return Err(Refusal::bad_request(format!("a repository has at most {MAX_FILES} files, not {}", files.len())));
+    }
+    let mut folders: HashMap<&str, usize> = HashMap::new();
+    for path in files.keys() {
+        *folders.entry(path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
+    }
+    match folders.into_iter().find(|(_, count)| *count > MAX_IN_FOLDER) {
+        Some((folder, count)) => {
+            Err(Refusal::bad_request(format!("{folder:?}: at most {MAX_IN_FOLDER} files in one folder, not {count}")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn apply(hub: &Hub, files: &mut BTreeMap<String, Content>, line: Line) -> Result<(), Refusal> {
@@ -142,14 +166,22 @@ fn decode(path: &str, content: String, encoding: Option<&str>) -> Result<Vec<u8>
     }
 }
 
-/// An LFS file can be committed once its bytes are in the Xet store.
+/// An LFS file can be committed once its bytes are stored, over Xet or over LFS.
 fn link(hub: &Hub, path: &str, sha256: String, size: Option<u64>) -> Result<Content, Refusal> {
     let missing = || Refusal::bad_request(format!("LFS pointer pointed to a file that does not exist: {path}"));
-    let file = hub.cas.find(&sha256)?.ok_or_else(missing)?;
-    if size.is_some_and(|size| size != file.size) {
-        return Err(Refusal::bad_request(format!("{path}: {size:?} bytes announced, {} stored", file.size)));
+    if !is_sha256(&sha256) {
+        return Err(missing());
     }
-    Ok(Content::Lfs { sha256, size: file.size, xet_hash: file.hash.clone() })
+    let (stored, xet_hash) = match hub.cas.find(&sha256)? {
+        Some(file) => (file.size, Some(file.hash.clone())),
+        None => (std::fs::metadata(hub.store.lfs_path(&sha256)).map_err(|_| missing())?.len(), None),
+    };
+    match size {
+        Some(size) if size != stored => {
+            Err(Refusal::bad_request(format!("{path}: {size} bytes announced, {stored} stored")))
+        }
+        _ => Ok(Content::Lfs { sha256, size: stored, xet_hash }),
+    }
 }
 
 fn add(files: &mut BTreeMap<String, Content>, path: String, content: Content) -> Result<(), Refusal> {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::answer::{Refusal, base_url};
 use super::store::{Content, Repo};
-use super::{Hub, HubError};
+use super::{Hub, HubError, is_sha256};
 
 /// Bytes of a file in memory at a time.
 const PIECE: usize = 256 << 10;
@@ -33,13 +33,13 @@ pub(super) async fn resolve(
     let answer = Response::builder().header("x-repo-commit", &commit.stamp.id);
     match &entry.content {
         Content::Lfs { sha256, size, xet_hash } => {
-            let base = base_url(&headers);
-            let answer = answer
-                .header("x-linked-etag", format!("\"{sha256}\""))
-                .header("x-linked-size", *size)
-                .header("x-xet-hash", xet_hash)
-                .header(LINK, xet_auth_link(&base, &repo, &commit.stamp.id));
-            finish(answer.status(StatusCode::FOUND).header(LOCATION, format!("{base}/cdn/{sha256}")), Body::empty())
+            let mut answer = answer.header("x-linked-etag", format!("\"{sha256}\"")).header("x-linked-size", *size);
+            if let Some(xet_hash) = xet_hash {
+                let link = xet_auth_link(&base_url(&headers), &repo, &commit.stamp.id);
+                answer = answer.header("x-xet-hash", xet_hash).header(LINK, link);
+            }
+            let location = format!("{}/cdn/{sha256}", hub.cdn_url(&headers));
+            finish(answer.status(StatusCode::FOUND).header(LOCATION, location), Body::empty())
         }
         Content::Regular { oid, .. } => send(&hub.store.blob_path(oid), oid, &headers, answer).await,
     }
@@ -55,7 +55,7 @@ pub(super) async fn cdn(
     Path(oid): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    if oid.len() != 64 || !oid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+    if !is_sha256(&oid) {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("{oid:?} is no SHA-256")));
     }
     let sha256 = oid.clone();

@@ -1,35 +1,58 @@
 //! What a repository is: `whoami`, creation, settings, model info, history.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{OriginalUri, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Hub;
-use super::answer::{Caller, Refusal, USER, base_url};
+use super::answer::{Caller, Page, Refusal, USER, base_url};
 use super::store::{Commit, Draft, MAIN, Repo, RepoId, Settings};
 use super::tree::{Flags, lfs_json};
 use super::{date, upload};
 
-/// Every token is the same user, a member of every namespace there is.
+/// Commits on one page of the history.
+const COMMITS_PAGE: usize = 50;
+
+/// The user is a member of every namespace there is; a stranger of none.
 pub(super) async fn whoami(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
-    Caller::user(&headers)?;
+    let caller = Caller::user(&headers)?;
+    let (user, role) = caller.user_and_role();
     let org = |name: String| json!({ "type": "org", "name": name, "fullname": name, "roleInOrg": "write" });
-    let orgs: Vec<Value> = hub.store.namespaces()?.into_iter().filter(|name| name != USER).map(org).collect();
+    let others = hub.store.namespaces()?.into_iter().filter(|name| name != USER);
+    let orgs: Vec<Value> = if user == USER { others.map(org).collect() } else { Vec::new() };
     Ok(Json(json!({
-        "type": "user", "id": USER, "name": USER, "fullname": "Local Hub user", "isPro": false, "orgs": orgs,
-        "auth": { "type": "access_token", "accessToken": { "displayName": USER, "role": "write" } },
+        "type": "user", "id": user, "name": user, "fullname": "User of the local Hub", "isPro": false, "orgs": orgs,
+        "auth": { "type": "access_token", "accessToken": { "displayName": "localnet", "role": role } },
     })))
 }
 
-/// Python asks this before a commit that has a README.md.
-pub(super) async fn validate_yaml() -> Json<Value> {
-    Json(json!({ "errors": [], "warnings": [] }))
+#[derive(Deserialize)]
+pub(super) struct Card {
+    #[serde(default)]
+    content: String,
+}
+
+/// Python asks this before a commit that has a README.md. Only what is there is looked at, not what it means.
+pub(super) async fn validate_yaml(Json(Card { content }): Json<Card>) -> Json<Value> {
+    let block = content.strip_prefix("---\n").map(|rest| rest.split_once("\n---").map(|(block, _)| block));
+    let (error, warning) = match block {
+        None => (None, Some("empty or missing yaml metadata in repo card")),
+        Some(None) => (Some("the yaml metadata does not end: a line `---` is missing"), None),
+        Some(Some(block)) if block.lines().any(|line| line.starts_with('\t')) => {
+            (Some("the yaml metadata is indented with a tab"), None)
+        }
+        Some(Some(_)) => (None, None),
+    };
+    let list =
+        |message: Option<&str>| message.map(|message| json!({ "message": message })).into_iter().collect::<Vec<_>>();
+    Json(json!({ "errors": list(error), "warnings": list(warning) }))
 }
 
 #[derive(Deserialize)]
@@ -38,8 +61,21 @@ pub(super) struct Creation {
     organization: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
-    #[serde(default)]
-    private: bool,
+    private: Option<bool>,
+    visibility: Option<Visibility>,
+}
+
+/// What newer clients (huggingface_hub 2) send in the place of `private`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Visibility {
+    Public,
+    Private,
+}
+
+/// Whether a request asks for a private or a public repository, if it says.
+fn is_private(private: Option<bool>, visibility: Option<Visibility>) -> Option<bool> {
+    private.or(visibility.map(|visibility| visibility == Visibility::Private))
 }
 
 pub(super) async fn create(
@@ -47,7 +83,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Json(creation): Json<Creation>,
 ) -> Result<Response, Refusal> {
-    Caller::user(&headers)?;
+    Caller::writer(&headers)?;
     if creation.kind.as_deref().is_some_and(|kind| kind != "model") {
         return Err(Refusal::bad_request("the local Hub has models only"));
     }
@@ -55,7 +91,8 @@ pub(super) async fn create(
     let (ns, name) = creation.name.split_once('/').unwrap_or((ns, &creation.name));
     let id = RepoId::new(ns, name)
         .ok_or_else(|| Refusal::bad_request(format!("{ns:?}/{name:?} is no valid repository id")))?;
-    let settings = Settings { private: creation.private, gated: json!(false), created_at: date::now() };
+    let private = is_private(creation.private, creation.visibility).unwrap_or(false);
+    let settings = Settings { private, gated: json!(false), created_at: date::now(), disabled: false };
     let _writing = hub.store.lock();
     let created = hub.store.create(&id, &settings, initial_commit(&hub)?)?;
     let url = format!("{}/{id}", base_url(&headers));
@@ -65,6 +102,24 @@ pub(super) async fn create(
     }
     let error = json!({ "error": "You already created this model repo", "url": url });
     Ok((StatusCode::CONFLICT, Json(error)).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Deletion {
+    name: String,
+    organization: Option<String>,
+}
+
+pub(super) async fn delete(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    Json(Deletion { name, organization }): Json<Deletion>,
+) -> Result<StatusCode, Refusal> {
+    let ns = organization.as_deref().unwrap_or(USER);
+    let (ns, name) = name.split_once('/').unwrap_or((ns, &name));
+    let _writing = hub.store.lock();
+    hub.store.delete(&hub.writable(&headers, ns, name)?)?;
+    Ok(StatusCode::OK)
 }
 
 fn initial_commit(hub: &Hub) -> Result<Draft, Refusal> {
@@ -80,6 +135,7 @@ fn initial_commit(hub: &Hub) -> Result<Draft, Refusal> {
 #[derive(Deserialize)]
 pub(super) struct SettingsChange {
     private: Option<bool>,
+    visibility: Option<Visibility>,
     gated: Option<Value>,
 }
 
@@ -92,7 +148,7 @@ pub(super) async fn settings(
 ) -> Result<Json<Value>, Refusal> {
     let _writing = hub.store.lock();
     let mut repo = hub.writable(&headers, &ns, &name)?;
-    if let Some(private) = change.private {
+    if let Some(private) = is_private(change.private, change.visibility) {
         repo.settings.private = private;
     }
     if let Some(gated) = change.gated {
@@ -132,7 +188,7 @@ fn model_json(repo: &Repo, commit: &Commit, head: &Commit, blobs: bool) -> Value
     json!({
         "_id": id, "id": id, "modelId": id, "author": repo.id.namespace(),
         "sha": commit.stamp.id, "lastModified": head.stamp.date, "createdAt": repo.settings.created_at,
-        "private": repo.settings.private, "gated": repo.settings.gated, "disabled": false,
+        "private": repo.settings.private, "gated": repo.settings.gated, "disabled": repo.settings.disabled,
         "downloads": 0, "likes": 0, "tags": [], "spaces": [], "usedStorage": used,
         "siblings": siblings(commit, blobs),
     })
@@ -153,12 +209,14 @@ fn siblings(commit: &Commit, blobs: bool) -> Vec<Value> {
     commit.files.iter().map(sibling).collect()
 }
 
-/// Newest first, on one page.
+/// Newest first.
 pub(super) async fn commits(
     State(hub): State<Arc<Hub>>,
     Path((ns, name, rev)): Path<(String, String, String)>,
+    Query(flags): Query<Flags>,
+    OriginalUri(address): OriginalUri,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Page, Refusal> {
     let repo = hub.readable(&headers, &ns, &name)?;
     let newest = hub.revision(&repo, &rev)?;
     let commit = |commit: Commit| {
@@ -168,5 +226,7 @@ pub(super) async fn commits(
             "authors": [{ "user": commit.author }],
         })
     };
-    Ok(Json(hub.store.history(&repo, newest)?.into_iter().map(commit).collect()))
+    let size = hub.options.page_size.map_or(COMMITS_PAGE, NonZeroUsize::get);
+    let entries = hub.store.history(&repo, newest)?.into_iter().map(commit).collect();
+    Ok(Page::new(entries, flags.cursor(), size, &base_url(&headers), &address))
 }

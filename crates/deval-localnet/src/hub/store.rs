@@ -61,6 +61,9 @@ pub(super) struct Settings {
     /// `false`, `"auto"` or `"manual"`.
     pub(super) gated: Value,
     pub(super) created_at: String,
+    /// Taken down. No request does that: edit the file.
+    #[serde(default)]
+    pub(super) disabled: bool,
 }
 
 impl Settings {
@@ -113,8 +116,8 @@ pub(super) struct Entry {
 pub(super) enum Content {
     /// `oid` is git's blob SHA-1.
     Regular { oid: String, size: u64 },
-    /// Stored over Xet, linked by SHA-256.
-    Lfs { sha256: String, size: u64, xet_hash: String },
+    /// Linked by SHA-256; `xet_hash` if it came over Xet.
+    Lfs { sha256: String, size: u64, xet_hash: Option<String> },
 }
 
 impl Content {
@@ -201,6 +204,22 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where an LFS file lies once it is one plain file.
+    pub(super) fn lfs_path(&self, sha256: &str) -> PathBuf {
+        self.lfs().join(sha256)
+    }
+
+    /// Where a part of a multipart upload waits for the others.
+    pub(super) fn part_path(&self, sha256: &str, part: u32) -> PathBuf {
+        self.root.join("parts").join(sha256).join(part.to_string())
+    }
+
+    /// A new file that gets its place by [`NamedTempFile::persist`], and is gone if it never does.
+    pub(super) fn stage(&self) -> Result<NamedTempFile, HubError> {
+        let tmp = self.tmp();
+        NamedTempFile::new_in(&tmp).map_err(HubError::io(&tmp))
+    }
+
     /// Namespaces that have repositories.
     pub(super) fn namespaces(&self) -> Result<Vec<String>, HubError> {
         let repos = self.repos();
@@ -252,6 +271,14 @@ impl Store {
         self.root.join("blobs").join(oid)
     }
 
+    /// Takes a repository away with its history; contents stay, they may be another's too.
+    pub(super) fn delete(&self, repo: &Repo) -> Result<(), HubError> {
+        // The settings first: without them it does not exist.
+        let settings = repo.directory.join(SETTINGS);
+        std::fs::remove_file(&settings).map_err(HubError::io(&settings))?;
+        std::fs::remove_dir_all(&repo.directory).map_err(HubError::io(&repo.directory))
+    }
+
     pub(super) fn commit(&self, repo: &Repo, parent: &Commit, draft: Draft) -> Result<Commit, HubError> {
         self.append(&repo.directory, Some(parent), draft)
     }
@@ -298,7 +325,7 @@ impl Store {
     /// # Errors
     /// When the Xet store has lost it or gives other bytes.
     pub(super) fn lfs_file(&self, cas: &Cas, sha256: &str) -> Result<PathBuf, HubError> {
-        let path = self.lfs().join(sha256);
+        let path = self.lfs_path(sha256);
         if path.is_file() {
             return Ok(path);
         }
@@ -307,8 +334,7 @@ impl Store {
             return Ok(path);
         }
         let file = cas.find(sha256)?.ok_or_else(|| HubError::LostObject { oid: sha256.into() })?;
-        let tmp = self.tmp();
-        let mut staged = NamedTempFile::new_in(&tmp).map_err(HubError::io(&tmp))?;
+        let mut staged = self.stage()?;
         let mut out = Digesting { out: BufWriter::new(&mut staged), sha256: Sha256::new(), size: 0 };
         cas.copy(&file, &mut out)?;
         out.flush().map_err(HubError::io(&path))?;
@@ -330,8 +356,7 @@ impl Store {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(HubError::io(parent))?;
         }
-        let tmp = self.tmp();
-        let mut staged = NamedTempFile::new_in(&tmp).map_err(HubError::io(&tmp))?;
+        let mut staged = self.stage()?;
         staged.write_all(bytes).map_err(HubError::io(path))?;
         persist(staged, path)
     }
@@ -372,6 +397,14 @@ impl<W: Write> Write for Digesting<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// SHA-256 (lower-case hex) and size of a file.
+pub(super) fn digest(path: &Path) -> Result<(String, u64), HubError> {
+    let mut file = std::fs::File::open(path).map_err(HubError::io(path))?;
+    let mut out = Digesting { out: io::sink(), sha256: Sha256::new(), size: 0 };
+    io::copy(&mut file, &mut out).map_err(HubError::io(path))?;
+    Ok((hex::encode(out.sha256.finalize()), out.size))
 }
 
 fn commit_path(directory: &Path, id: &str) -> PathBuf {

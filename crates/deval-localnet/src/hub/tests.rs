@@ -14,7 +14,10 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use super::{Fault, HubConfig, HubError, serve};
+use super::{Fault, HubConfig, HubError, HubOptions, serve};
+
+mod faults;
+mod lists;
 
 const TOKEN: &str = "hf_secretOfTheTests";
 const ENDPOINT_ENV: &str = "DEVAL_HUB_TEST_ENDPOINT";
@@ -29,10 +32,14 @@ struct Served {
 
 impl Served {
     async fn start(state: &Path, faults: Value) -> Self {
+        Self::start_with(state, faults, HubOptions::default()).await
+    }
+
+    async fn start_with(state: &Path, faults: Value, options: HubOptions) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let faults: Vec<Fault> = serde_json::from_value(faults).unwrap();
-        let task = tokio::spawn(serve(listener, HubConfig { state_dir: state.into(), faults }));
+        let task = tokio::spawn(serve(listener, HubConfig { state_dir: state.into(), options, faults }));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
         Self { base, client, task }
     }
@@ -62,7 +69,20 @@ impl Served {
     }
 
     async fn history(&self, repo: &str) -> Vec<Value> {
-        self.get(&format!("/api/models/{repo}/commits/main")).await.as_array().unwrap().clone()
+        self.all(&format!("/api/models/{repo}/commits/main")).await
+    }
+
+    /// The entries of all pages.
+    async fn all(&self, path: &str) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut next = Some(format!("{}{path}", self.base));
+        while let Some(url) = next {
+            let page = self.client.get(&url).bearer_auth(TOKEN).send().await.unwrap();
+            let link = page.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+            next = link.map(|link| link.trim_start_matches('<').trim_end_matches(">; rel=\"next\"").to_owned());
+            entries.extend(page.json::<Vec<Value>>().await.unwrap());
+        }
+        entries
     }
 }
 
@@ -334,8 +354,12 @@ async fn faults_strike_as_often_as_told() {
     let state = TempDir::new().unwrap();
     let fault =
         |times, action| json!({ "method": "POST", "path_contains": "/commit/", "times": times, "action": action });
-    let script =
-        json!([fault(2, "status:503"), fault(1, "drop"), fault(1, "apply_then_drop"), fault(1, "delay_ms:200")]);
+    let script = json!([
+        fault(2, json!({"status": 503})),
+        fault(1, json!("drop")),
+        fault(1, json!("apply_then_drop")),
+        fault(1, json!({"delay_ms": 200}))
+    ]);
     let hub = Served::start(state.path(), script).await;
     hub.create("faulty", false).await;
     let lines = [header(None), text_file("a.txt", "x")];
@@ -349,8 +373,8 @@ async fn faults_strike_as_often_as_told() {
     let started = Instant::now();
     assert_eq!(hub.commit("me/faulty", &lines).await.unwrap().status(), StatusCode::OK);
     assert!(started.elapsed().as_millis() >= 200);
-    let unknown = serde_json::from_value::<Fault>(fault(1, "explode")).unwrap_err().to_string();
-    assert!(unknown.contains("\"explode\" is none of"), "{unknown}");
+    let unknown = serde_json::from_value::<Fault>(fault(1, json!("explode"))).unwrap_err().to_string();
+    assert!(unknown.contains("unknown variant `explode`"), "{unknown}");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! What lies in a repository: `tree` and `paths-info`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use axum::extract::{FromRequest as _, Path, Query, Request, State};
+use axum::extract::{FromRequest as _, OriginalUri, Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Form, Json};
@@ -12,11 +13,15 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
 use super::Hub;
-use super::answer::Refusal;
+use super::answer::{Page, Refusal, base_url};
 use super::store::{Commit, Content, Entry, Stamp, lfs_pointer};
 
 /// The Hub's limit for one `paths-info` request.
 const MAX_PATHS: usize = 1000;
+
+/// Entries of one page of `tree`, without and with `expand`.
+const PAGE: usize = 1000;
+const EXPANDED_PAGE: usize = 50;
 
 /// A query or form as pairs: names may repeat, and Python writes `True`.
 #[derive(Deserialize)]
@@ -28,6 +33,12 @@ impl Flags {
         self.0.iter().any(|(key, value)| key == name && (value.eq_ignore_ascii_case("true") || value == "1"))
     }
 
+    /// Where a page starts.
+    pub(super) fn cursor(&self) -> usize {
+        let cursor = self.0.iter().find(|(key, _)| key == "cursor");
+        cursor.and_then(|(_, value)| value.parse().ok()).unwrap_or_default()
+    }
+
     fn all(&self, name: &str) -> Vec<String> {
         self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
@@ -37,18 +48,20 @@ pub(super) async fn list_root(
     hub: State<Arc<Hub>>,
     Path((ns, name, rev)): Path<(String, String, String)>,
     flags: Query<Flags>,
+    address: OriginalUri,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
-    list(hub, Path((ns, name, rev, String::new())), flags, headers).await
+) -> Result<Page, Refusal> {
+    list(hub, Path((ns, name, rev, String::new())), flags, address, headers).await
 }
 
-/// On one page. A path that is a file has no entries, so it is `EntryNotFound`, as on the Hub.
+/// A path that is a file has no entries, so it is `EntryNotFound`, as on the Hub.
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     Path((ns, name, rev, path)): Path<(String, String, String, String)>,
     Query(flags): Query<Flags>,
+    OriginalUri(address): OriginalUri,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Page, Refusal> {
     let repo = hub.readable(&headers, &ns, &name)?;
     let commit = hub.revision(&repo, &rev)?;
     let path = path.trim_matches('/');
@@ -56,7 +69,10 @@ pub(super) async fn list(
     if nodes.is_empty() && !path.is_empty() {
         return Err(Refusal::no_entry(path, &rev));
     }
-    Ok(Json(nodes.into_iter().map(|(path, node)| node.json(&path, flags.has("expand"))).collect()))
+    let expand = flags.has("expand");
+    let size = hub.options.page_size.map_or(if expand { EXPANDED_PAGE } else { PAGE }, NonZeroUsize::get);
+    let entries = nodes.into_iter().map(|(path, node)| node.json(&path, expand)).collect();
+    Ok(Page::new(entries, flags.cursor(), size, &base_url(&headers), &address))
 }
 
 /// Python sends a form, Rust JSON. Unknown paths are left out of the answer.
@@ -129,7 +145,7 @@ fn file_json(path: &str, content: &Content) -> Value {
     if let Some(lfs) = lfs_json(content, "oid") {
         value["lfs"] = lfs;
     }
-    if let Content::Lfs { xet_hash, .. } = content {
+    if let Content::Lfs { xet_hash: Some(xet_hash), .. } = content {
         value["xetHash"] = json!(xet_hash);
     }
     value

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -123,39 +123,6 @@ pub(super) async fn preupload(
     Ok(Json(json!({ "files": files, "commitOid": commit.stamp.id })))
 }
 
-#[derive(Deserialize)]
-pub(super) struct LfsBatch {
-    #[serde(default)]
-    transfers: Vec<String>,
-    objects: Vec<LfsObject>,
-}
-
-#[derive(Deserialize)]
-struct LfsObject {
-    oid: String,
-    size: u64,
-}
-
-/// Takes uploads over Xet and no other way.
-pub(super) async fn lfs_batch(
-    State(hub): State<Arc<Hub>>,
-    Path((ns, name)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: axum::body::Bytes,
-) -> Result<Json<Value>, Refusal> {
-    let name = name.strip_suffix(".git").unwrap_or(&name);
-    hub.writable(&headers, &ns, name)?;
-    // The content type is git-lfs's own, which the `Json` extractor refuses.
-    let batch: LfsBatch = serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    if !batch.transfers.iter().any(|transfer| transfer == "xet") {
-        let message = "the local Hub takes LFS files over the \"xet\" transfer only";
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message));
-    }
-    let object = |object: &LfsObject| json!({ "oid": object.oid, "size": object.size });
-    let objects: Vec<Value> = batch.objects.iter().map(object).collect();
-    Ok(Json(json!({ "transfer": "xet", "objects": objects })))
-}
-
 pub(super) async fn write_token(
     State(hub): State<Arc<Hub>>,
     Path((ns, name, rev)): Path<(String, String, String)>,
@@ -163,7 +130,7 @@ pub(super) async fn write_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.writable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    Ok(xet_token(&hub, "write"))
+    xet_token(&hub, "write")
 }
 
 pub(super) async fn read_token(
@@ -173,11 +140,12 @@ pub(super) async fn read_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.downloadable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    Ok(xet_token(&hub, "read"))
+    xet_token(&hub, "read")
 }
 
 /// Python reads the headers, Rust the body. A `local://` store checks no token.
-fn xet_token(hub: &Hub, right: &str) -> Response {
+fn xet_token(hub: &Hub, right: &str) -> Result<Response, Refusal> {
+    hub.cas.mend()?;
     let (token, expiry, url) = (format!("local-{right}"), date::now_seconds() + TOKEN_LIFETIME, hub.cas.url());
     let mut response = Json(json!({ "accessToken": token, "exp": expiry, "casUrl": url })).into_response();
     let headers =
@@ -187,7 +155,7 @@ fn xet_token(hub: &Hub, right: &str) -> Response {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

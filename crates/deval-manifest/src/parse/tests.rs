@@ -62,6 +62,10 @@ fn values_out_of_range_are_found_with_their_place() {
     let text = findings(&format!("{GOOD}[evaluate]\nexamples_per_task = 0\n[axon]\nport = 80\n"));
     assert!(text.contains("deval.toml:6:21") && text.contains("1 to 1000"), "{text}");
     assert!(text.contains("deval.toml:8:8") && text.contains("1025 to 65534"), "{text}");
+    for value in ["-1", "99999999999"] {
+        let text = findings(&format!("{GOOD}[container]\nmemory_gib = {value}\n"));
+        assert!(text.contains("a whole number from 0 to 4294967295") && text.contains("deval.toml:6:14"), "{text}");
+    }
 }
 
 #[test]

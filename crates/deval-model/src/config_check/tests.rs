@@ -177,7 +177,7 @@ fn missing_and_damaged_files_are_found_all_at_once() {
     assert_eq!(codes, ["model.json", "model.file-missing", "model.chat-template"]);
     assert_eq!(found[0].place.as_ref().unwrap().line, Some(3));
     fs::write(dir.path().join("chat_template.jinja"), "x").unwrap();
-    assert!(findings(dir.path())[2].message.contains("chat_template.jinja"));
+    assert_eq!(findings(dir.path()).len(), 2, "transformers 4.47.1 reads the template from there");
 }
 
 #[test]

@@ -39,7 +39,10 @@ pub(crate) fn check(
         let highest = added.into_iter().flat_map(|added| added.keys()).filter_map(|id| id.parse().ok()).max();
         findings.extend(beyond(highest, vocabulary, label, SETTINGS));
         findings.extend(tokenizer_class::check(&settings).map(|finding| finding.in_file(label.file(SETTINGS))));
-        findings.extend(chat_template(&settings, dir.join("chat_template.jinja").is_file(), label));
+        // transformers 4.47.1 takes that file before anything in the settings.
+        if !dir.join("chat_template.jinja").is_file() {
+            findings.extend(chat_template(&settings, label));
+        }
     }
     for name in BESIDE {
         beside(dir, name, label, findings)?;
@@ -104,7 +107,7 @@ fn beyond(highest: Option<u64>, vocabulary: Option<u64>, label: &Label, name: &s
     (highest >= size).then(|| finding.found(highest.to_string()).expected(format!("at most {}", size - 1)).help(help))
 }
 
-fn chat_template(settings: &Value, separate: bool, label: &Label) -> Option<Diagnostic> {
+fn chat_template(settings: &Value, label: &Label) -> Option<Diagnostic> {
     let finding = |message: &str| Diagnostic::error("model.chat-template", message).in_file(label.file(SETTINGS));
     let template = settings.get("chat_template").unwrap_or(&Value::Null);
     match template {
@@ -121,17 +124,8 @@ fn chat_template(settings: &Value, separate: bool, label: &Label) -> Option<Diag
             return Some(finding.found(other.to_string()).expected("a Jinja template").help(help));
         }
     }
-    let (message, help) = if separate {
-        let message =
-            "the chat template is only in chat_template.jinja, which the validator's transformers 4.47.1 does not read";
-        (message, "put its text into tokenizer_config.json under `chat_template`")
-    } else {
-        (
-            "there is no chat template, and the pipeline cannot put a prompt together",
-            "take it from the instruct model you started from",
-        )
-    };
-    Some(finding(message).help(help))
+    let missing = finding("there is no chat template, and the pipeline cannot put a prompt together");
+    Some(missing.help("take it from the instruct model you started from"))
 }
 
 /// What is wrong with a list of named templates, or with an object from names to templates, and what it should be. The pipeline names

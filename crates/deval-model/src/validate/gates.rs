@@ -5,7 +5,7 @@ use deval_report::{Diagnostic, Severity};
 
 use super::{Seen, Submission};
 use crate::python_source::FILE;
-use crate::repo::{self, SIZE_LIMITS_GB};
+use crate::repo;
 
 /// Findings beyond the gates that keep a model from being loaded.
 const LOADING: [&str; 11] = [
@@ -76,7 +76,7 @@ impl Gates {
 }
 
 /// The worst finding of these codes decides, the first of equals; without one the gate passes, if it could be looked at.
-fn judge(code: &str, codes: &[&str], decided: bool, pass: String, findings: &[Diagnostic]) -> GateVerdict {
+pub fn judge(code: &str, codes: &[&str], decided: bool, pass: String, findings: &[Diagnostic]) -> GateVerdict {
     let of_gate = findings.iter().filter(|finding| codes.contains(&finding.code.as_str()));
     let Some(finding) = of_gate.rev().max_by_key(|finding| finding.severity) else {
         return if decided {
@@ -92,20 +92,10 @@ fn judge(code: &str, codes: &[&str], decided: bool, pass: String, findings: &[Di
 }
 
 fn sized(verdict: GateVerdict, seen: &Seen) -> GateVerdict {
-    let Some(sizes) = &seen.sizes else { return verdict };
-    let gb = repo::size_gb(sizes.iter().copied());
-    let (min, max) = SIZE_LIMITS_GB;
-    let room = (gb - min).min(max - gb);
-    let limit = if gb - min <= max - gb { min } else { max };
-    let side = if gb < min {
-        "too small"
-    } else if gb > max {
-        "too large"
-    } else {
-        "from the nearer limit"
-    };
-    let words = format!("{} ({:.1} %) {side}", repo::margin(room.abs()), 100.0 * room.abs() / limit);
-    verdict.margin(words).distance(room, Unit::Gigabytes)
+    match &seen.sizes {
+        Some(sizes) => repo::with_margin(verdict, repo::size_gb(sizes.iter().copied())),
+        None => verdict,
+    }
 }
 
 fn room(verdict: GateVerdict, model_url: &str) -> GateVerdict {

@@ -112,6 +112,13 @@ pub(super) fn passwords(context: &Context) -> BTreeMap<String, String> {
 
 /// The model that was committed with this wallet, and that the manifest names.
 fn committed_model(context: &Context, committed: &CommitReceipt, hotkey: &str) -> anyhow::Result<String> {
+    if committed.network != context.network() {
+        let finding = Diagnostic::error("serve.other-network", "the chain commitment was made on another network")
+            .found(committed.network.to_string())
+            .expected(context.network().to_string())
+            .help("run `cargo xtask publish --execute` and `cargo xtask commit --execute` for this network");
+        return Err(Findings::from(context.place(finding, "submission.network")).into());
+    }
     if committed.hotkey != hotkey {
         let finding = Diagnostic::error("serve.other-hotkey", "the chain commitment was made with another hotkey")
             .found(&committed.hotkey)

@@ -11,10 +11,13 @@ const CODE: &str = "model.chat-template";
 const SYSTEM: &str = "Judge what follows. 7f3a";
 const USER: &str = "# RAG Context\nAda wrote {the} report & \"sent\" it.\n# LLM Response\nAda did. 9c2e";
 
-/// What is wrong with the template of `tokenizer_config.json`, as a finding at `file`; `None` also when there is none, which is found
-/// elsewhere.
-pub(super) fn check(model_dir: &Path, file: &str) -> Option<Diagnostic> {
-    let template = match ChatTemplate::of_tokenizer_config(model_dir) {
+/// What is wrong with the template of the model in `model_dir`, which the findings call `label`; `None` also when there is none, which
+/// is found elsewhere.
+pub(crate) fn check(model_dir: &Path, label: &str) -> Option<Diagnostic> {
+    let own = "chat_template.jinja";
+    let name = if model_dir.join(own).is_file() { own } else { "tokenizer_config.json" };
+    let file = &Path::new(label).join(name).display().to_string();
+    let template = match ChatTemplate::load(model_dir) {
         Ok(template) => template?,
         Err(error) => return Some(unusable("cannot be compiled", &error, file)),
     };
@@ -58,7 +61,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = serde_json::json!({ "bos_token": "<s>", "eos_token": "</s>", "chat_template": template });
         fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
-        check(dir.path(), "tokenizer_config.json").map(|finding| format!("{} {}", finding.severity, finding.message))
+        check(dir.path(), "model").map(|finding| format!("{} {}", finding.severity, finding.message))
     }
 
     const GOOD: &str = "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] | trim }}{{ eos_token }}{% endfor %}\
@@ -81,6 +84,10 @@ mod tests {
         for (template, words) in [
             ("{% for m in messages %}", "error the chat template cannot be compiled"),
             ("{{ raise_exception('no system role') }}", "error the chat template cannot be rendered"),
+            (
+                "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+                "error the chat template cannot be rendered",
+            ),
             ("{{ messages[0]['content'].nothing() }}", "error the chat template cannot be rendered"),
             ("{{ messages }}", "error the chat template leaves out the user's text"),
             ("{{ messages[1]['content'] | upper }}", "error the chat template leaves out the user's text"),
@@ -90,6 +97,16 @@ mod tests {
             let found = checked(template.into()).unwrap_or_default();
             assert!(found.starts_with(words), "{template}: {found}");
         }
+    }
+
+    #[test]
+    fn a_template_in_its_own_file_wins_over_the_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), serde_json::json!({"chat_template": GOOD}).to_string())
+            .unwrap();
+        fs::write(dir.path().join("chat_template.jinja"), "{{ raise_exception('no') }}").unwrap();
+        let finding = check(dir.path(), "model").unwrap();
+        assert_eq!(finding.place.unwrap().file, "model/chat_template.jinja");
     }
 
     #[test]

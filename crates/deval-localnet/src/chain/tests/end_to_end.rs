@@ -18,18 +18,23 @@ use tokio::task::JoinHandle;
 
 use super::{MINER, config, unhex, vectors};
 use crate::chain::data::{Data, Registration};
-use crate::chain::{Chain, serve};
+use crate::chain::{Chain, ChainConfig, serve};
 
-type Client = subxt::OnlineClient<SubstrateConfig>;
+pub(super) type Client = subxt::OnlineClient<SubstrateConfig>;
 
-struct Server {
-    url: String,
+pub(super) struct Server {
+    pub(super) url: String,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    async fn start(dir: &tempfile::TempDir) -> Self {
-        let config = config(dir);
+    pub(super) async fn start(dir: &tempfile::TempDir) -> Self {
+        Self::start_with(dir, |_| ()).await
+    }
+
+    pub(super) async fn start_with(dir: &tempfile::TempDir, change: impl FnOnce(&mut ChainConfig)) -> Self {
+        let mut config = config(dir);
+        change(&mut config);
         let chain = Chain::open(&config).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
@@ -37,12 +42,12 @@ impl Server {
         Self { url, task }
     }
 
-    async fn legacy(&self) -> Client {
+    pub(super) async fn legacy(&self) -> Client {
         let rpc = RpcClient::from_url(&self.url).await.unwrap();
         Client::from_backend(Arc::new(LegacyBackend::builder().build(rpc))).await.unwrap()
     }
 
-    async fn rpc(&self) -> RpcClient {
+    pub(super) async fn rpc(&self) -> RpcClient {
         RpcClient::from_url(&self.url).await.unwrap()
     }
 }
@@ -53,7 +58,7 @@ impl Drop for Server {
     }
 }
 
-fn key(uri: &str) -> Keypair {
+pub(super) fn key(uri: &str) -> Keypair {
     Keypair::from_uri(&uri.parse::<SecretUri>().unwrap()).unwrap()
 }
 
@@ -61,17 +66,17 @@ fn number(value: u128) -> Value {
     Value::u128(value)
 }
 
-fn transfer(to: &Keypair, rao: u128) -> DynamicPayload<Vec<Value>> {
+pub(super) fn transfer(to: &Keypair, rao: u128) -> DynamicPayload<Vec<Value>> {
     let to = Value::unnamed_variant("Id", [Value::from_bytes(to.public_key().0)]);
     dynamic::tx("Balances", "transfer_keep_alive", vec![to, number(rao)])
 }
 
-fn register(netuid: u16, hotkey: &Keypair) -> DynamicPayload<Vec<Value>> {
+pub(super) fn register(netuid: u16, hotkey: &Keypair) -> DynamicPayload<Vec<Value>> {
     let hotkey = Value::from_bytes(hotkey.public_key().0);
     dynamic::tx("SubtensorModule", "burned_register", vec![number(netuid.into()), hotkey])
 }
 
-fn commit(netuid: u16, data: &[u8]) -> DynamicPayload<Vec<Value>> {
+pub(super) fn commit(netuid: u16, data: &[u8]) -> DynamicPayload<Vec<Value>> {
     let field = Value::unnamed_variant(format!("Raw{}", data.len()), [Value::from_bytes(data)]);
     let info = Value::named_composite([("fields", Value::unnamed_composite([field]))]);
     dynamic::tx("Commitments", "set_commitment", vec![number(netuid.into()), info])
@@ -83,7 +88,7 @@ fn axon(netuid: u16, ip: u32, port: u16, ip_type: u8) -> DynamicPayload<Vec<Valu
 }
 
 /// Sends a call and waits for finality; the text of whatever error comes.
-async fn send(
+pub(super) async fn send(
     client: &Client,
     call: &DynamicPayload<Vec<Value>>,
     signer: &impl Signer<SubstrateConfig>,
@@ -95,7 +100,7 @@ async fn send(
     Ok(events.iter().map(|event| event.unwrap()).map(|e| format!("{}.{}", e.pallet_name(), e.event_name())).collect())
 }
 
-async fn read(client: &Client, pallet: &str, entry: &str, netuid: u16, hotkey: &Keypair) -> Option<Vec<u8>> {
+pub(super) async fn read(client: &Client, pallet: &str, entry: &str, netuid: u16, hotkey: &Keypair) -> Option<Vec<u8>> {
     let address = dynamic::storage::<(u16, [u8; 32]), Value>(pallet, entry);
     let at = client.at_current_block().await.unwrap();
     at.storage().try_fetch(address, (netuid, hotkey.public_key().0)).await.unwrap().map(|value| value.bytes().to_vec())
