@@ -19,6 +19,7 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod hub;
 mod killed;
 mod lane;
 mod numbers;

@@ -32,10 +32,16 @@ impl Localnet {
 
     /// With the chain on this port.
     pub(crate) fn start_on(project: &Project, chain_port: u16) -> Self {
+        Self::start_with(project, &["--chain-port", &chain_port.to_string()])
+    }
+
+    /// With these flags of deval-localnet.
+    pub(crate) fn start_with(project: &Project, flags: &[&str]) -> Self {
         let mut child = Command::new(program("deval-localnet"))
             .arg("--state-dir")
             .arg(project.path("target/deval/localnet"))
-            .args(["--hub-port", "0", "--chain-port", &chain_port.to_string(), "--exit-with-stdin"])
+            .arg("--exit-with-stdin")
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
