@@ -34,15 +34,21 @@ impl Localnet {
 
     /// With the chain on this port.
     pub(crate) fn start_on(project: &Project, chain_port: u16) -> Self {
-        Self::start_in(&project.path("target/deval/localnet"), chain_port)
+        Self::start_in(&project.path("target/deval/localnet"), &["--chain-port", &chain_port.to_string()])
+    }
+
+    /// With these flags of deval-localnet.
+    pub(crate) fn start_with(project: &Project, flags: &[&str]) -> Self {
+        Self::start_in(&project.path("target/deval/localnet"), flags)
     }
 
     /// With its state in a folder.
-    pub(crate) fn start_in(state: &Path, chain_port: u16) -> Self {
+    pub(crate) fn start_in(state: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program("deval-localnet"))
             .arg("--state-dir")
             .arg(state)
-            .args(["--hub-port", "0", "--chain-port", &chain_port.to_string(), "--exit-with-stdin"])
+            .arg("--exit-with-stdin")
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
