@@ -305,7 +305,7 @@ fn is_fetched(report: &Value) {
     assert_eq!(names, ["fetch", "import", "load", "ready"]);
     assert_eq!(container["network"], "closed by a firewall");
     let seen = report["result"]["results"][1]["answer"]["mistakes"].to_string();
-    assert!(seen.contains("Error") && !seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
+    assert!(seen.contains("rror: ") && !seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
     let of_size = |gate: &&Value| gate["code"] == "G32" && gate["status"] == "pass";
     assert!(report["result"]["gates"].as_array().expect("gates").iter().any(|gate| of_size(&gate)));
 }

@@ -122,7 +122,7 @@ pub struct TensorChange {
     /// Whether the values are those of the base in another order.
     #[serde(default)]
     pub permuted: bool,
-    /// Share of the rows that were found in another place, where those are not the base's to the bit.
+    /// Share of the rows that were found in another place, where not all of them are the base's to the bit.
     #[serde(default)]
     pub moved_rows: Option<f64>,
     /// Elements that are NaN or infinite, of those that were read.

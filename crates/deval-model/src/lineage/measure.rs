@@ -61,7 +61,7 @@ impl Side<'_> {
     }
 
     /// Whether all elements lie in these ranges.
-    fn is_whole(&self, ranges: &[Range<u64>]) -> bool {
+    pub(super) fn is_whole(&self, ranges: &[Range<u64>]) -> bool {
         matches!(ranges, [all] if all.start == 0 && all.end == self.elements())
     }
 

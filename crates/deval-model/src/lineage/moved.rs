@@ -77,8 +77,10 @@ pub(super) fn rows(
             continue;
         }
         let Found { same, alike } = find(here, there, options)?;
-        change.permuted = same >= MOST;
-        change.moved_rows = (same < MOST && alike >= MOST).then_some(alike);
+        // What was read in full is known to have other values than the base.
+        let is_known = a.is_whole(&measure::ranges(a, options));
+        change.permuted = !is_known && same == 1.0;
+        change.moved_rows = Some(same.max(alike)).filter(|share| !change.permuted && *share >= MOST);
         found += usize::from(change.permuted || change.moved_rows.is_some());
     }
     Ok(())
