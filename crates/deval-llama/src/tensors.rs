@@ -120,7 +120,7 @@ impl Products {
 impl TensorCache {
     fn grown(&self, blocks: usize, like: &Tensors) -> candle_core::Result<Vec<(Tensor, Tensor)>> {
         let shape = (blocks * BLOCK, self.heads.keys, self.heads.dim);
-        let grown = |old: Option<&Tensor>| {
+        let grown = |old: Option<&Tensor>| -> candle_core::Result<Tensor> {
             let new = Tensor::zeros(shape, like.dtype, &like.device)?;
             old.map_or(Ok(()), |old| new.slice_set(old, 0, 0))?;
             Ok(new)
