@@ -23,6 +23,8 @@ mod layout;
 pub mod model;
 mod ops;
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod real_model;
 mod rope;
 pub mod sampling;
