@@ -27,6 +27,8 @@ pub mod model;
 mod orders;
 mod pages;
 #[cfg(test)]
+mod parity;
+#[cfg(test)]
 mod real_model;
 mod rope;
 mod rotary;
