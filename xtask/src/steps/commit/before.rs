@@ -16,6 +16,8 @@ pub(crate) struct Before {
     pub(crate) quota: String,
     /// Whether the quota takes the commitment now.
     pub(crate) takes: bool,
+    /// What the chain calls it when the quota does not take it.
+    pub(crate) refusal: String,
     /// Blocks and minutes until all of the quota is free again.
     pub(crate) wait: Option<String>,
 }
@@ -35,6 +37,10 @@ impl Before {
             fee_rao: chain.commitment_fee(netuid, hotkey, payload).await?,
             quota: quota(&allowance, payload.as_bytes().len()),
             takes: allowance.takes(payload.as_bytes().len()),
+            refusal: match allowance {
+                Allowance::Interval { .. } => "Commitments.CommitmentSetRateLimitExceeded".to_owned(),
+                Allowance::Space { .. } | Allowance::Unlimited => "Commitments.SpaceLimitExceeded".to_owned(),
+            },
             wait: allowance.wait(),
         })
     }
@@ -47,11 +53,14 @@ impl Before {
         if self.uid.is_none() {
             let finding =
                 Diagnostic::error("commit.not-registered", format!("the hotkey is not registered on netuid {netuid}"));
-            return Some(finding.help("`cargo xtask register` shows what it costs"));
+            let finding = finding.found("the chain would refuse with Commitments.AccountNotAllowedCommit");
+            return Some(finding.help("register it first: `cargo xtask register` shows what it costs"));
         }
         let finding = Diagnostic::error("commit.space", "the chain takes no further commitment of this hotkey now");
         let wait = self.wait.clone().unwrap_or_default();
-        let finding = finding.found(&self.quota).help(format!("wait {wait}, then run the step again"));
+        let finding = finding
+            .found(format!("{}; the chain would refuse with {}", self.quota, self.refusal))
+            .help(format!("wait {wait}, then run the step again"));
         (!self.takes).then_some(finding)
     }
 
