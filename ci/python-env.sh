@@ -1,11 +1,13 @@
 #!/bin/sh
-# Makes a Python environment that the tests need: ci/python-env.sh DIR [pipeline|bittensor]
+# Makes a Python environment that the tests need: ci/python-env.sh DIR [pipeline|bittensor|validator|newest]
 #   pipeline   what the miner's pipeline and the Hub's client need (default)
 #   bittensor  the SDK that De-Val's validators pin; apart, because its requirements exclude the others
+#   validator  the Hub's client on the validator's host
+#   newest     the newest client of the Hub, with its command line
 # A second call does nothing unless the requirements or this script changed. Needs python3.11, PyPI and, for the pipeline on Linux, cc.
 set -eu
 
-[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 DIR [pipeline|bittensor]" >&2; exit 2; }
+[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 DIR [pipeline|bittensor|validator|newest]" >&2; exit 2; }
 env=$1
 kind=${2:-pipeline}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,7 +40,13 @@ finish_bittensor() {
     "$env/bin/python" -c 'import bittensor as b; print("python-env: bittensor", b.__version__)'
 }
 
-echo "python-env: making $env for $kind (torch is a download of 800 MB, bittensor of 80 MB)"
+finish_validator() {
+    "$env/bin/python" -c 'import huggingface_hub as h; print("python-env: huggingface_hub", h.__version__)'
+}
+
+finish_newest() { finish_validator; }
+
+echo "python-env: making $env for $kind (torch is a download of 800 MB, bittensor of 80 MB, the Hub's clients of 10 MB)"
 started=$(date +%s)
 rm -rf "$env"
 python3.11 -m venv "$env"

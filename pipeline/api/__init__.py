@@ -12,7 +12,8 @@ Environment
   DEVAL_FETCH        1: raise the firewall (root and NET_ADMIN), then pull MODEL_URL's `main` into the package folder.
                      0: the package is mounted there, read-only if you like, as may be the root file system; /tmp is
                      writable and holds HOME and every cache. Default: 1 when started as root, else 0.
-  HF_ENDPOINT        The Hub that is pulled from, when it is not the public one.
+  DEVAL_FIREWALL     1 with DEVAL_FETCH=0: close the network (root and NET_ADMIN), for engines that have no closed one.
+  HF_ENDPOINT        The Hub that is pulled from, when it is not the public one; the firewall lets it through.
   HUGGINGFACE_TOKEN  Needed to pull; exit 1 without it.
   DEVAL_PORT, DEVAL_MODEL_DIR  Another port, another package folder (tests outside a container).
 Phases   One JSON object a line on standard output, each when it is over: `{"deval_phase": NAME, "seconds": S}` with

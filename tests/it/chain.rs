@@ -88,7 +88,7 @@ fn an_encrypted_hotkey_without_password_and_terminal_is_told_at_once() {
 }
 
 #[test]
-fn a_registration_is_planned_confirmed_and_done_once() {
+fn a_registration_is_planned_and_done_once() {
     let project = Project::new();
     project.manifest(&evaluation());
     fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
@@ -109,13 +109,9 @@ fn a_registration_is_planned_confirmed_and_done_once() {
         (vec![], &json!(false), &Value::Null)
     );
     assert!(plan["result"]["cost_rao"].as_u64().expect("a cost") > 0 && plan["result"]["fee_rao"].is_u64(), "{plan:#}");
-    let ran = project.run(&["register", "--execute"]);
-    code(&ran, 1);
-    assert!(ran.stderr.contains("register on local/202") && ran.stderr.contains("--confirm"), "{}", ran.stderr);
-    let confirm = ["--execute", "--confirm", "register on local/202"];
-    let dear = project.json(&[&["register", "--limit", "0.000000001"], &confirm[..]].concat());
+    let dear = project.json(&["register", "--limit", "0.000000001", "--execute"]);
     assert_eq!((codes(&dear), &dear["result"]["executed"]), (vec!["register.limit"], &json!(false)));
-    let done = project.json(&[&["register"], &confirm[..]].concat());
+    let done = project.json(&["register", "--execute"]);
     assert_eq!((codes(&done), done["result"]["uid"].is_u64()), (vec![], true), "{done:#}");
     assert!(done["result"]["extrinsic"].is_string());
     let again = project.json(&["register", "--execute"]);

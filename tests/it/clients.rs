@@ -11,11 +11,17 @@ use crate::{
 
 /// The environment that `ci/python-env.sh target/deval/python` makes.
 pub(crate) fn python() -> Option<PathBuf> {
-    let python = repository().join("target/deval/python/bin/python");
+    environment("python", "pipeline")
+}
+
+/// The Python of an environment that `ci/python-env.sh` makes.
+pub(crate) fn environment(dir: &str, kind: &str) -> Option<PathBuf> {
+    let dir = format!("target/deval/{dir}");
+    let python = repository().join(&dir).join("bin/python");
     if python.exists() {
         return Some(python);
     }
-    skip("python", "no environment in target/deval/python; make it with `ci/python-env.sh target/deval/python`");
+    skip("python", &format!("no environment in {dir}; make it with `ci/python-env.sh {dir} {kind}`"));
     None
 }
 

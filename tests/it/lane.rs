@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, UdpSocket},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -199,6 +200,18 @@ fn what_a_pipeline_returns_is_told_by_its_gate() {
 /// A container that is removed with this value.
 struct Served(String);
 
+impl Served {
+    /// Where its API answers, once it does.
+    fn ready(&self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !docker(&["logs", &self.0]).contains("\"ready\"") {
+            assert!(Instant::now() < deadline, "it never became ready");
+            thread::sleep(Duration::from_millis(100));
+        }
+        format!("http://{}", docker(&["port", &self.0, "8000/tcp"]).lines().next().expect("a port"))
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         docker(&["rm", "--force", &self.0]);
@@ -220,12 +233,7 @@ fn the_api_answers_as_upstreams_row_by_row() {
     let settings = ["--publish", "127.0.0.1::8000", "--user", "1000:1000", "--env", "DEVAL_FETCH=0"];
     let run = ["run", "--detach", "--env", "MODEL_URL=demo/tiny", "--volume", &package];
     let served = Served(docker(&[&run[..], &settings, &[&image]].concat()));
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !docker(&["logs", &served.0]).contains("\"ready\"") {
-        assert!(Instant::now() < deadline, "it never became ready");
-        thread::sleep(Duration::from_millis(100));
-    }
-    let url = format!("http://{}", docker(&["port", &served.0, "8000/tcp"]).lines().next().expect("a port"));
+    let url = served.ready();
     let script = repository().join("tests/python/api_contract.py");
     let output = Command::new("python3").arg(script).args(["--base-url", &url]).output().expect("python3 runs");
     let table = String::from_utf8(output.stdout).expect("UTF-8");
@@ -275,9 +283,9 @@ fn the_contract_is_checked_row_by_row() {
     insta::assert_snapshot!(ran.stdout);
 }
 
-#[test]
-fn the_container_fetches_the_published_package_behind_its_firewall() {
-    let Some(project) = scripted(r#"{"call": {"do": "network", "host": "pypi.org", "port": 443}}"#) else { return };
+/// A submission that lies on a local Hub; each question makes its pipeline look for a way out.
+fn published() -> Option<(Project, Localnet)> {
+    let project = scripted(r#"{"call": {"do": "network", "host": "pypi.org", "port": 443}}"#)?;
     fs::create_dir_all(project.path("target/deval/localnet")).expect("writable");
     let localnet = Localnet::start(&project);
     let manifest = fs::read_to_string(project.path("deval.toml")).expect("it was written");
@@ -286,15 +294,102 @@ fn the_container_fetches_the_published_package_behind_its_firewall() {
     let files: Vec<_> = packaged["result"]["files"].as_array().expect("files").iter().collect();
     let paths: Vec<_> = files.iter().map(|file| file["path"].as_str().expect("a path")).collect();
     publish(&project, &localnet.hub, "demo/tiny", &project.path("target/deval/package"), &paths);
-    let report = project.json(&["evaluate", "--fetch"]);
+    Some((project, localnet))
+}
+
+/// The container pulled the package itself, and found nothing but the Hub.
+fn is_fetched(report: &Value) {
     let container = &report["run"]["timing"]["container"];
     let phases = container["phases"].as_array().unwrap_or_else(|| panic!("{report:#}"));
     let names: Vec<_> = phases.iter().map(|phase| phase["deval_phase"].as_str().expect("a name")).collect();
     assert_eq!(names, ["fetch", "import", "load", "ready"]);
+    assert_eq!(container["network"], "closed by a firewall");
     let seen = report["result"]["results"][1]["answer"]["mistakes"].to_string();
-    assert!(!seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
+    assert!(seen.contains("rror: ") && !seen.contains("reached"), "nothing but the Hub can be reached: {seen}");
     let of_size = |gate: &&Value| gate["code"] == "G32" && gate["status"] == "pass";
     assert!(report["result"]["gates"].as_array().expect("gates").iter().any(|gate| of_size(&gate)));
+}
+
+#[test]
+fn the_container_fetches_the_published_package_behind_its_firewall() {
+    let Some((project, _localnet)) = published() else { return };
+    is_fetched(&project.json(&["evaluate", "--fetch"]));
+}
+
+#[test]
+fn an_engine_elsewhere_mounts_nothing_and_fetches() {
+    let Some((project, _localnet)) = published() else { return };
+    let Some(engine) = offer_engine_to_the_network() else {
+        skip("docker", "this machine has no address but its loopback");
+        return;
+    };
+    let run = |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        let output = command.env("DOCKER_HOST", format!("tcp://{engine}")).output().expect("the program runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, said) = run(&["evaluate"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--fetch") && said.contains(&engine.to_string()), "{said}");
+    let (_, report, said) = run(&["evaluate", "--fetch", "--format", "json"]);
+    is_fetched(&serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {said}")));
+}
+
+/// The engine at an address that is not loopback, where it looks like one on another machine.
+fn offer_engine_to_the_network() -> Option<SocketAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    // Nothing is sent; it tells the address that leads out.
+    socket.connect("203.0.113.1:9").ok()?;
+    let listener = TcpListener::bind((socket.local_addr().ok()?.ip(), 0)).ok()?;
+    let address = listener.local_addr().ok()?;
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let engine = UnixStream::connect("/var/run/docker.sock").expect("the engine answers");
+            let (mut to_client, mut to_engine) =
+                (client.try_clone().expect("a handle"), engine.try_clone().expect("a handle"));
+            let (mut client, mut engine) = (client, engine);
+            thread::spawn(move || {
+                let _copied = std::io::copy(&mut client, &mut to_engine);
+                to_engine.shutdown(Shutdown::Write)
+            });
+            thread::spawn(move || {
+                let _copied = std::io::copy(&mut engine, &mut to_client);
+                to_client.shutdown(Shutdown::Write)
+            });
+        }
+    });
+    Some(address)
+}
+
+#[test]
+fn a_firewall_closes_the_network_where_the_engine_cannot() {
+    let Some(project) = scripted("{}") else { return };
+    let report = project.json(&["evaluate"]);
+    let image = report["run"]["timing"]["container"]["image"]["tag"].as_str().expect("a tag").to_owned();
+    let package = format!("{}:/app/eval_llm:ro", repository().join("tests/fixtures/pipelines/scripted").display());
+    let rights = ["--cap-drop", "ALL", "--cap-add", "NET_ADMIN", "--cap-add", "SETUID", "--cap-add", "SETGID"];
+    let limits = ["--read-only", "--tmpfs", "/tmp", "--security-opt", "no-new-privileges:true", "--user", "0:0"];
+    let settings = ["--env", "DEVAL_FETCH=0", "--env", "DEVAL_FIREWALL=1", "--env", "MODEL_URL=demo/tiny"];
+    let run = ["run", "--detach", "--publish", "127.0.0.1::8000", "--volume", &package];
+    let served = Served(docker(&[&run[..], &rights, &limits, &settings, &[&image]].concat()));
+    let url = served.ready();
+    let gateway = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    let told = |directive: Value| {
+        let body =
+            serde_json::json!({ "tasks": ["hallucination"], "rag_context": "", "llm_response": directive.to_string() });
+        let answer = Command::new("curl")
+            .args(["--silent", "--noproxy", "*", "--json", &body.to_string(), &format!("{url}/eval_query")])
+            .output();
+        String::from_utf8(answer.expect("curl runs").stdout).expect("UTF-8")
+    };
+    // A port of the host that answers where nothing is in the way, be it with a refusal.
+    let out = told(serde_json::json!({ "do": "network", "host": gateway, "port": 1, "seconds": 1 }));
+    assert!(out.contains("TimeoutError"), "{out}");
+    let written = told(serde_json::json!({ "do": "writes_outside" }));
+    assert!(written.contains("/tmp/inside: written") && written.matches("written").count() == 1, "{written}");
+    let status = docker(&["exec", &served.0, "cat", "/proc/1/status"]);
+    assert!(status.contains("CapEff:\t0000000000000000\n") && status.contains("Uid:\t1000\t1000"), "{status}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod hub;
 mod killed;
 mod lane;
 mod numbers;

@@ -38,7 +38,7 @@ impl Sdk {
             return None;
         }
         let dir = TempDir::new().expect("a directory");
-        let net = Localnet::start_in(&dir.path().join("localnet"), 0);
+        let net = Localnet::start_in(&dir.path().join("localnet"), &[]);
         Some(Self { python, net, dir, runtime: Runtime::new().expect("a runtime") })
     }
 

@@ -51,6 +51,12 @@ fn on(project: &Project, localnet: &Localnet) {
     project.manifest_text(&format!("{before}{endpoints}\n[axon]{after}"));
 }
 
+/// Calls a method of the stand-in that no real chain has, and lets it become final.
+fn dev(localnet: &Localnet, method: &str, params: &Value) {
+    localnet.dev(method, params);
+    localnet.dev("dev_produceBlocks", &json!([2]));
+}
+
 fn wallet(project: &Project) -> Wallet {
     Wallet::open(&project.path("wallets"), "demo", "default", |_| None).expect("it was made")
 }
@@ -61,7 +67,7 @@ fn announced(localnet: &Localnet, project: &Project) -> u16 {
     set_axon(project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"127.0.0.1\"\n"));
     // No real chain takes a loopback address, but validators in this test are nowhere else.
     let axon = json!({ "ip": "127.0.0.1", "port": port });
-    localnet.dev("dev_setMiners", &json!([202, [{ "hotkey": wallet(project).hotkey_ss58(), "axon": axon }]]));
+    dev(localnet, "dev_setMiners", &json!([202, [{ "hotkey": wallet(project).hotkey_ss58(), "axon": axon }]]));
     port
 }
 
@@ -101,7 +107,7 @@ fn every_way_to_stand_ill_has_its_reason() {
     let hash = result["models"]["chain"]["model_hash"].as_str().expect("a hash").to_owned();
     let commit = |hash: &str, block: u32| json!({ "text": format!("{{\"model_url\":\"demo/tiny\",\"model_hash\":\"{hash}\"}}"), "block": block });
     let miner = |hotkey: &str, commitment: Value| {
-        localnet.dev("dev_setMiners", &json!([202, [{ "hotkey": hotkey, "commitment": commitment }]]));
+        dev(&localnet, "dev_setMiners", &json!([202, [{ "hotkey": hotkey, "commitment": commitment }]]));
     };
     miner("//Eve//miner", commit(&hash, 1));
     assert_eq!(reasons(&project), is(1, &["duplicate.wins"]));
@@ -115,12 +121,12 @@ fn every_way_to_stand_ill_has_its_reason() {
     miner(&ours, commit(&hash, 9));
 
     // The window is over for all but the best twenty, and this chain has fewer; then there are many better ones.
-    localnet.dev("dev_skipToBlock", &json!([500_000]));
+    dev(&localnet, "dev_skipToBlock", &json!([500_000]));
     assert_eq!(reasons(&project), is(0, &[]));
     let better = (0..30).map(|number| json!({ "hotkey": format!("//Better//{number}"), "incentive": 9 }));
-    localnet.dev("dev_setMiners", &json!([202, better.collect::<Vec<_>>()]));
+    dev(&localnet, "dev_setMiners", &json!([202, better.collect::<Vec<_>>()]));
     assert_eq!(reasons(&project), is(1, &["window.closed"]));
-    localnet.dev("dev_setMiners", &json!([202, [{ "hotkey": ours, "incentive": 10 }]]));
+    dev(&localnet, "dev_setMiners", &json!([202, [{ "hotkey": ours, "incentive": 10 }]]));
 
     // The Hub gets something newer, and then is ahead of what is here.
     fs::write(project.path("model/NOTES.md"), "trained longer").expect("writable");

@@ -34,15 +34,21 @@ impl Localnet {
 
     /// With the chain on this port.
     pub(crate) fn start_on(project: &Project, chain_port: u16) -> Self {
-        Self::start_in(&project.path("target/deval/localnet"), chain_port)
+        Self::start_in(&project.path("target/deval/localnet"), &["--chain-port", &chain_port.to_string()])
+    }
+
+    /// With these flags of deval-localnet.
+    pub(crate) fn start_with(project: &Project, flags: &[&str]) -> Self {
+        Self::start_in(&project.path("target/deval/localnet"), flags)
     }
 
     /// With its state in a folder.
-    pub(crate) fn start_in(state: &Path, chain_port: u16) -> Self {
+    pub(crate) fn start_in(state: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(program("deval-localnet"))
             .arg("--state-dir")
             .arg(state)
-            .args(["--hub-port", "0", "--chain-port", &chain_port.to_string(), "--exit-with-stdin"])
+            .arg("--exit-with-stdin")
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -93,8 +99,11 @@ pub(crate) fn registered() -> Project {
     runtime.block_on(async {
         let chain = Client::connect(&localnet.chain, Network::Local).await.expect("it listens");
         let alice = KeyPair::from_uri("//Alice").expect("a development key");
-        for hotkey in [wallet.hotkey_ss58(), KeyPair::from_uri("//Bob//vali").expect("a key").ss58()] {
-            chain.burned_register(202, &alice, &hotkey).await.expect("Alice is rich");
+        let (coldkey, validator) =
+            (wallet.coldkey(|_| None).expect("it was made"), KeyPair::from_uri("//Bob//vali").expect("a key"));
+        chain.fund_from_alice(wallet.coldkey_ss58(), 10_000_000_000).await.expect("Alice is rich");
+        for (owner, hotkey) in [(&coldkey, wallet.hotkey_ss58()), (&alice, validator.ss58())] {
+            chain.burned_register(202, owner, &hotkey).await.expect("they can pay");
         }
     });
     project

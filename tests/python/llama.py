@@ -9,7 +9,7 @@ JOB      {"job": NAME, "dir": MODEL, …} with
   greedy  prompts [[id]], new_tokens, batch: → tokens [[id]], margins [[the lead of the best logit over the next]]; no token ends it
   chat    conversations [{"messages", "add_generation_prompt", …template variables}]: → texts [text or null], tokens [[id] or null];
           null where the template refuses
-  encode  texts: → plain [[id]], special [[id]], without and with the tokenizer's own tokens
+  encode  texts: → plain [[id]], special [[id]], without and with the tokenizer's own tokens, and decoded [text] of the latter
 RESULT   {"names": [tiny models], "results": [one entry per job]}
 """
 
@@ -136,8 +136,9 @@ def chat(job):
     tokenizer = AutoTokenizer.from_pretrained(job["dir"])
     texts, tokens = [], []
     for conversation in job["conversations"]:
+        messages = conversation.pop("messages")
         try:
-            texts.append(tokenizer.apply_chat_template(**conversation, conversation=conversation.pop("messages"), tokenize=False))
+            texts.append(tokenizer.apply_chat_template(messages, tokenize=False, **conversation))
             tokens.append(tokenizer(texts[-1], add_special_tokens=False)["input_ids"])
         except Exception as refusal:
             print(f"{job['dir']}: {refusal}", file=sys.stderr)
@@ -148,9 +149,11 @@ def chat(job):
 
 def encode(job):
     tokenizer = AutoTokenizer.from_pretrained(job["dir"])
+    special = tokenizer(job["texts"])["input_ids"]
     return {
         "plain": tokenizer(job["texts"], add_special_tokens=False)["input_ids"],
-        "special": tokenizer(job["texts"])["input_ids"],
+        "special": special,
+        "decoded": [tokenizer.decode(row, skip_special_tokens=True) for row in special],
     }
 
 

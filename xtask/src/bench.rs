@@ -2,6 +2,7 @@
 
 pub(crate) mod axon;
 mod hash;
+pub(crate) mod upload;
 
 use std::{
     fs,
@@ -31,6 +32,7 @@ pub(crate) fn run(what: Bench, amounts: axon::Amounts, ui: Ui) -> anyhow::Result
         Bench::Examples => vec![examples()],
         Bench::Forecast => vec![contest()?],
         Bench::Hash => return hash::run(ui),
+        Bench::Upload => return upload::run(ui),
         Bench::Axon => return axon::run(amounts, ui),
         Bench::Numbers => vec![score(ui)?, examples(), contest()?],
     };

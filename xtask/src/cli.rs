@@ -192,6 +192,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         axon: bench::axon::Amounts,
     },
+    /// One upload in a process of its own; started by `bench upload`.
+    #[command(name = bench::upload::UPLOAD_COMMAND, hide = true)]
+    UploadForBench(bench::upload::Once),
     /// One snapshot assertion; started by `evaluate --snapshot`.
     #[command(name = snapshot::ASSERT_COMMAND, hide = true)]
     AssertSnapshot(snapshot::Assertion),
@@ -227,15 +230,11 @@ pub(crate) struct FetchArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegisterArgs {
-    /// Do it; without this the plan is shown and nothing is changed.
-    #[arg(long)]
-    pub(crate) execute: bool,
+    #[command(flatten)]
+    pub(crate) effect: Effect,
     /// The most it may burn; what it costs now, without this.
     #[arg(long, value_name = "TAO")]
     pub(crate) limit: Option<String>,
-    /// What you would be asked to type.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) confirm: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -279,7 +278,7 @@ pub(crate) struct StatusArgs {
     /// Seconds from one look to the next.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) every: u64,
-    /// Send each change there, as JSON, until it is taken. The address is never shown.
+    /// With `--watch`: send each change there, as JSON, until it is taken. The address is never shown.
     #[arg(long, value_name = "URL", env = "DEVAL_WEBHOOK", hide_env_values = true)]
     pub(crate) webhook: Option<String>,
     /// When the validator's running round began (RFC 3339), for gate 33.
@@ -511,6 +510,8 @@ pub(crate) enum Bench {
     Numbers,
     /// One read of over 4 GiB of weights, against upstream's loop in Python, openssl, sha256sum and sha2; and what needs no read.
     Hash,
+    /// Upload of 2 GB to the local Hub, against the newest huggingface_hub; peak memory.
+    Upload,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
 }

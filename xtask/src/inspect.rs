@@ -34,8 +34,8 @@ pub(crate) struct Inspection {
     model: Option<Model>,
     /// What stands in `coldkey.txt`, if it is an address.
     coldkey: Option<String>,
-    /// Files that each host gives the bytes of; LFS only.
-    hosts: BTreeMap<String, Vec<String>>,
+    /// Number of LFS files that each host gives the bytes of.
+    hosts: BTreeMap<String, usize>,
     read: Read,
     /// With `--hash`.
     hash: Option<Hashed>,
@@ -238,7 +238,7 @@ impl Inspection {
         }
         section = section.row("coldkey.txt", self.coldkey.as_deref().unwrap_or("no address"));
         for (host, files) in &self.hosts {
-            section = section.row("LFS files from", format!("{host} ({} files)", files.len()));
+            section = section.row("LFS files from", format!("{host} ({files} files)"));
         }
         if let Some(hash) = &self.hash {
             section = section.row("model hash", &hash.model_hash).row("", hash.summary());

@@ -104,6 +104,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
         Command::Bench { what, axon } => bench::run(*what, *axon, ui),
+        Command::UploadForBench(arguments) => bench::upload::upload_once(arguments, ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),
     }

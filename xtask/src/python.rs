@@ -48,6 +48,10 @@ pub(crate) enum Environment {
     Pipeline,
     /// bittensor 9.0.1, as De-Val's validators run it.
     Bittensor,
+    /// The Hub's client on the validator's host.
+    Validator,
+    /// The newest client of the Hub.
+    Newest,
 }
 
 impl Environment {
@@ -56,6 +60,8 @@ impl Environment {
         match self {
             Self::Pipeline => ("pipeline", "target/deval/python"),
             Self::Bittensor => ("bittensor", "target/deval/python-bittensor"),
+            Self::Validator => ("validator", "target/deval/python-validator"),
+            Self::Newest => ("newest", "target/deval/python-newest"),
         }
     }
 

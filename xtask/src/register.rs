@@ -1,12 +1,10 @@
 //! `cargo xtask register`: a uid for the hotkey, paid by the coldkey.
 
-use std::io::{self, IsTerminal as _};
-
 use deval_chain::{RegistrationPlan, parse_tao, tao};
 use deval_report::{Diagnostic, Inputs, Network, Report, Section};
 use serde::{Deserialize, Serialize};
 
-use crate::{chain, cli::RegisterArgs, context::Context, findings::Findings, steps::Watch, wallet};
+use crate::{chain, cli::RegisterArgs, confirm::confirm, context::Context, findings::Findings, steps::Watch, wallet};
 
 /// What an account must keep, in rao; the registration's own rule of the chain is stricter nowhere.
 const EXISTENTIAL_RAO: u64 = 500;
@@ -40,7 +38,7 @@ pub(crate) struct RegisterReceipt {
     block: Option<u64>,
 }
 
-/// Shows the plan; with `--execute`, registers after a typed confirmation, unless the hotkey is registered already.
+/// Shows the plan; with `--execute`, registers, on finney after a typed confirmation, unless the hotkey is registered already.
 pub(crate) fn register(context: &Context, arguments: &RegisterArgs) -> anyhow::Result<Report<RegisterReceipt>> {
     let watch = Watch::start();
     let wallet = wallet::open(context)?;
@@ -55,18 +53,19 @@ pub(crate) fn register(context: &Context, arguments: &RegisterArgs) -> anyhow::R
         diagnostics.extend(refused(&receipt, &plan));
     }
     let ready = !diagnostics.iter().any(Diagnostic::is_error);
-    if arguments.execute && receipt.uid.is_none() && ready {
-        confirmed(context, arguments, &receipt)?;
+    let execute = arguments.effect.execute;
+    if execute && receipt.uid.is_none() && ready {
+        confirm(context, &arguments.effect, &receipt.sections(), &format!("register on netuid {netuid}"))?;
         let key = wallet::coldkey_secret(context, &wallet)?;
         let outcome = context.runtime.block_on(chain.register(netuid, &key, &receipt.hotkey, limit))?;
         receipt.uid = Some(outcome.uid);
         receipt.block = outcome.submitted.as_ref().map(|submitted| submitted.block_number);
         receipt.extrinsic = outcome.submitted.map(|submitted| submitted.extrinsic_hash);
     }
-    receipt.executed = arguments.execute && ready;
+    receipt.executed = execute && ready;
     let mut report = Report::new("register", Inputs::default(), diagnostics, Some(receipt));
     report.run = watch.stop(Vec::new(), serde_json::Value::Null);
-    if arguments.execute && ready {
+    if execute && ready {
         context.store.write(&report)?;
     }
     Ok(report)
@@ -128,29 +127,6 @@ fn refused(receipt: &RegisterReceipt, plan: &RegistrationPlan) -> Vec<Diagnostic
     findings.into_iter().flatten().collect()
 }
 
-/// Lets a person type what is about to be paid for; `--confirm` is that text where nobody sits at a terminal.
-fn confirmed(context: &Context, arguments: &RegisterArgs, receipt: &RegisterReceipt) -> Result<(), Findings> {
-    let wanted = format!("register on {}/{}", receipt.network, receipt.netuid);
-    let typed = match &arguments.confirm {
-        Some(text) => Some(text.clone()),
-        None => {
-            let terminal = console::Term::stderr();
-            let attended = io::stdin().is_terminal() && terminal.is_term();
-            attended.then(|| {
-                context.ui.say(format!("burns {} from {}", tao(receipt.cost_rao), receipt.coldkey));
-                context.ui.say(format!("type `{wanted}` to go on:"));
-                terminal.read_line().unwrap_or_default()
-            })
-        }
-    };
-    if typed.as_ref().is_some_and(|typed| typed.trim() == wanted) {
-        return Ok(());
-    }
-    let finding = Diagnostic::error("register.confirm", "the registration was not confirmed, and nothing was sent");
-    let finding = finding.found(typed.unwrap_or_else(|| "nobody at a terminal".to_owned())).expected(&wanted);
-    Err(finding.help(format!("type it when asked, or give `--confirm {wanted:?}`")).into())
-}
-
 impl RegisterReceipt {
     pub(crate) fn sections(&self) -> Vec<Section> {
         let already = self.uid.is_some() && self.extrinsic.is_none();
@@ -176,7 +152,8 @@ impl RegisterReceipt {
             section = section.row("extrinsic", format!("{extrinsic} in block {block}"));
         }
         if !self.executed {
-            section = section.note("Nothing was changed. `--execute` registers after you confirmed it by typing.");
+            section = section
+                .note("Nothing was changed. `--execute` registers; on finney you are asked to type a confirmation.");
         }
         vec![section]
     }

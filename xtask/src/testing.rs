@@ -13,7 +13,12 @@ use crate::{Verdict, cargo, python::Environment, ui::Ui};
 /// is installed where that can be done, and a skip is a failure.
 pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
-    for (name, environment) in [("python", Environment::Pipeline), ("bittensor", Environment::Bittensor)] {
+    for (name, environment) in [
+        ("python", Environment::Pipeline),
+        ("python", Environment::Validator),
+        ("python", Environment::Newest),
+        ("bittensor", Environment::Bittensor),
+    ] {
         if required.split(',').any(|required| required.trim() == name) {
             environment.prepare(ui)?;
         }

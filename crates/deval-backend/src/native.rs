@@ -11,7 +11,7 @@ use deval_eval::{
 use deval_llama::{Engine, GenerateOptions, LlamaError, Sampling};
 use deval_manifest::Reading;
 
-use crate::Prompts;
+use crate::{AnswerParser, Prompts};
 
 /// How the native backend asks.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ pub struct NativeOptions {
 pub struct Native {
     engine: Engine,
     prompts: Prompts,
+    answers: AnswerParser,
     options: NativeOptions,
 }
 
@@ -47,8 +48,8 @@ const MOST_POINTS: usize = 12;
 
 impl Native {
     /// A backend over a loaded engine.
-    pub fn new(engine: Engine, prompts: Prompts, options: NativeOptions) -> Self {
-        Self { engine, prompts, options }
+    pub fn new(engine: Engine, prompts: Prompts, answers: AnswerParser, options: NativeOptions) -> Self {
+        Self { engine, prompts, answers, options }
     }
 
     fn read(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
@@ -70,12 +71,12 @@ impl Native {
             Some(prompt) => self.write(&prompt, sampling(first.wrapping_add(1)))?,
             None => String::new(),
         };
-        let answer = Answer::new(parse::score(&score), parse::mistakes(&mistakes));
+        let answer = Answer::new(self.answers.score(&score), self.answers.mistakes(&mistakes));
         Ok((answer, Some(format!("{score}\n---\n{mistakes}"))))
     }
 
     fn write(&mut self, user: &str, sampling: Sampling) -> Result<String, LlamaError> {
-        let prompt = self.engine.chat_prompt(Some(&self.prompts.system), user)?;
+        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
         let max_new_tokens = self.options.max_new_tokens;
         let options = GenerateOptions { max_new_tokens, sampling, extra_stop_tokens: vec!["<|eot_id|>".into()] };
         Ok(self.engine.generate(&prompt, &options)?.text)
@@ -109,7 +110,7 @@ impl Native {
     }
 
     fn choose(&mut self, user: &str, options: &[&str]) -> Result<Vec<f64>, LlamaError> {
-        let prompt = self.engine.chat_prompt(Some(&self.prompts.system), user)?;
+        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
         self.engine.choose(&format!("{prompt}Response: "), options)
     }
 

@@ -15,7 +15,7 @@ use crate::{
     client::{Answered, Call},
     engine::block_on,
     error::ContainerError,
-    lane::Lane,
+    lane::{ENDING_LOOKS, Lane},
     observed::Observed,
 };
 
@@ -98,7 +98,7 @@ async fn question_row(lane: &mut Lane, task: Task, question: &requests::Question
             ("late".to_owned(), Some("G40"))
         }
         Call::Failed(why) => {
-            lane.look_after(&why).await?;
+            lane.look_after(&why, ENDING_LOOKS).await?;
             (why, Some("G41"))
         }
     };

@@ -1,6 +1,6 @@
 //! The container engine: found as testcontainers finds it, and what it can do.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{net::IpAddr, path::PathBuf, sync::LazyLock};
 
 use testcontainers::{
     bollard::{Docker, errors::Error as EngineError},
@@ -48,6 +48,8 @@ pub struct EngineInfo {
     pub system: String,
     /// Storage driver.
     pub driver: String,
+    /// Whether it is Podman, which answers as Docker does.
+    pub is_podman: bool,
     /// Whether it runs on this machine, so that it can mount our folders.
     pub is_local: bool,
     /// Whether this machine reaches a container by its own address, so that no port has to be published.
@@ -102,6 +104,7 @@ impl Engine {
             version: version.version.unwrap_or_default(),
             api,
             driver: info.driver.unwrap_or_default(),
+            is_podman: version.components.iter().flatten().any(|part| part.name.starts_with("Podman")),
             is_local,
             is_reachable: is_local && cfg!(target_os = "linux") && !is_rootless && !system.contains("Docker Desktop"),
             has_gpu: info.runtimes.iter().flatten().any(|(name, _)| name.contains("nvidia")),
@@ -109,6 +112,13 @@ impl Engine {
             host,
         };
         Ok(Self { docker, info })
+    }
+
+    /// This machine's address on a network of the engine, if it has one there.
+    pub(crate) async fn gateway(&self, network: &str) -> Result<Option<IpAddr>, EngineError> {
+        let ranges = self.docker.inspect_network(network, None).await?.ipam.and_then(|ipam| ipam.config);
+        // Podman writes `<nil>` for none.
+        Ok(ranges.into_iter().flatten().find_map(|range| range.gateway?.parse().ok()))
     }
 }
 

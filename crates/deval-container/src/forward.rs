@@ -1,6 +1,6 @@
 //! A way from inside a container to a Hub that listens on this machine's loopback alone.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,26 +28,46 @@ impl Drop for Forward {
 }
 
 impl Forward {
-    /// A Hub on loopback is offered at the gateway of the engine's bridge, which a validator's firewall lets through; every other endpoint
-    /// is left as it is.
+    /// A Hub on loopback is offered where the container finds this machine: at the gateway of the engine's bridge, or at the address from
+    /// which this machine reaches an engine elsewhere. Every other endpoint is left as it is.
     pub(crate) async fn to(engine: &Engine, endpoint: &str) -> Result<Self, ContainerError> {
         let Some(port) = loopback_port(endpoint) else {
             return Ok(Self { endpoint: endpoint.to_owned(), task: None });
         };
-        if !engine.info.is_reachable {
-            return Ok(Self { endpoint: format!("http://host.docker.internal:{port}"), task: None });
-        }
         let doing = "offering the local Hub to the container";
         let failed = |why: String| ContainerError::Engine { doing, why };
-        let bridge = engine.docker.inspect_network("bridge", None).await.map_err(ContainerError::engine(doing))?;
-        let ranges = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-        let gateway = ranges.into_iter().find_map(|range| range.gateway?.parse::<IpAddr>().ok());
-        let gateway = gateway.ok_or_else(|| failed("its bridge has no gateway".to_owned()))?;
-        let listener = TcpListener::bind((gateway, 0)).await.map_err(|error| failed(error.to_string()))?;
+        let here = if engine.info.is_reachable {
+            let gateway = engine.gateway("bridge").await.map_err(ContainerError::engine(doing))?;
+            gateway.ok_or_else(|| failed("its bridge has no gateway".to_owned()))?
+        } else if engine.info.is_local {
+            // The engine's virtual machine, which knows this one by name.
+            return Ok(Self { endpoint: format!("http://host.docker.internal:{port}"), task: None });
+        } else {
+            address_towards(&engine.info.host).map_err(failed)?
+        };
+        let listener = TcpListener::bind((here, 0)).await.map_err(|error| failed(format!("{here}: {error}")))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let task = runtime().spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port))));
         Ok(Self { endpoint: format!("http://{address}"), task: Some(task) })
     }
+}
+
+/// The address that this machine has on its way to an engine, such as `tcp://10.0.0.2:2375`. Nothing is sent.
+fn address_towards(engine: &str) -> Result<IpAddr, String> {
+    let authority = engine.split_once("://").map_or(engine, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let towards = |any: IpAddr| {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((host, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    let found: std::io::Result<_> = towards([0, 0, 0, 0].into()).or_else(|_| towards(Ipv6Addr::UNSPECIFIED.into()));
+    found.map_err(|error| format!("no way to {host}: {error}"))
 }
 
 async fn accept(listener: TcpListener, hub: SocketAddr) {
@@ -71,6 +91,15 @@ fn loopback_port(endpoint: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_to_an_engine_elsewhere_has_an_address_here() {
+        for engine in ["tcp://127.0.0.9:2375", "ssh://me@127.0.0.1", "http://127.0.0.1:80/path"] {
+            assert_eq!(address_towards(engine), Ok(IpAddr::from([127, 0, 0, 1])), "{engine}");
+        }
+        assert_eq!(address_towards("tcp://[::1]:2375"), Ok(IpAddr::from(Ipv6Addr::LOCALHOST)));
+        assert!(address_towards("tcp://no-such-host.invalid:2375").is_err());
+    }
 
     #[test]
     fn only_loopback_is_forwarded() {

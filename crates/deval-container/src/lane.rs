@@ -24,13 +24,13 @@ use crate::{
     observed::Observed,
     ready::{self, Event, Expected, Limits, Started},
     record::{Ended, Measured, Record, Records},
-    run::{RunOptions, Running, Source, State},
+    run::{Closure, RunOptions, Running, Source, State},
 };
 
 /// Questions of one task between two looks at the writable layer (upstream `run_step` in `deval/contest.py`).
 const LOOK_EVERY: usize = 10;
 /// A connection breaks a moment before the engine knows that the container ended.
-const ENDING_LOOKS: usize = 6;
+pub(crate) const ENDING_LOOKS: usize = 6;
 /// Time between two such looks.
 const ENDING_LOOK: Duration = Duration::from_millis(50);
 /// How many answer limits a late answer is waited for, where it is.
@@ -216,7 +216,7 @@ impl Lane {
                 api::ApiResponse::late()
             }
             Call::Failed(why) => {
-                self.look_after(&why).await?;
+                self.look_after(&why, ENDING_LOOKS).await?;
                 api::ApiResponse::failed(0)
             }
         };
@@ -235,7 +235,8 @@ impl Lane {
 
     /// A late answer: the container may have died over it; and it may be waited for.
     async fn after_late(&mut self) -> Result<(), ContainerError> {
-        self.look_after("the answer is late").await?;
+        // Its connection did not break, and the next question is not to wait.
+        self.look_after("the answer is late", 1).await?;
         if self.options.is_serial_exact { Ok(()) } else { self.wait_until_free().await }
     }
 
@@ -248,14 +249,17 @@ impl Lane {
             if matches!(call, Call::Answered(_)) {
                 break;
             }
-            self.look_after("a late answer is waited for").await?;
+            self.look_after("a late answer is waited for", ENDING_LOOKS).await?;
         }
         Ok(())
     }
 
     /// Notices that the container has ended.
-    pub(crate) async fn look_after(&mut self, why: &str) -> Result<(), ContainerError> {
-        for _ in 0..ENDING_LOOKS {
+    pub(crate) async fn look_after(&mut self, why: &str, looks: usize) -> Result<(), ContainerError> {
+        for look in 0..looks {
+            if look > 0 {
+                tokio::time::sleep(ENDING_LOOK).await;
+            }
             let state = self.running.state().await;
             self.watch.hold_if_interrupted().await;
             let state = state?;
@@ -264,7 +268,6 @@ impl Lane {
                 self.ended = Some(self.end(&state));
                 return Ok(());
             }
-            tokio::time::sleep(ENDING_LOOK).await;
         }
         self.records.troubles.push(why.to_owned());
         Ok(())
@@ -293,7 +296,7 @@ impl Lane {
         if !self.running.has_gpu {
             caveats.push("the container computes on a CPU, a validator's on a GPU");
         }
-        if self.running.is_open && matches!(self.options.run.source, Source::Mounted(_)) {
+        if self.running.closure == Closure::None {
             caveats.push("the container could reach the network, which a validator's firewall forbids");
         }
         if !self.options.is_serial_exact {
@@ -309,7 +312,7 @@ impl Lane {
             "image": { "tag": self.image.tag, "id": self.image.id, "was_there": self.image.was_there },
             "engine": { "version": info.version, "api": info.api, "system": info.system, "driver": info.driver },
             "container": self.running.id,
-            "network": if self.running.is_open { "open" } else { "closed" },
+            "network": self.running.closure.words(),
             "gpu": self.running.has_gpu,
             "ready_seconds": self.started.ready,
             "hash_seconds": self.started.hash,
@@ -317,6 +320,7 @@ impl Lane {
             "resumed": self.records.resumed,
             "overhead_ms": self.records.overhead(),
             "ended": self.ended.as_ref().map(|ended| ended.how.clone()),
+            "told": self.records.told(self.ended.as_ref()),
             "troubles": self.records.troubles,
             "log_bytes": logs.bytes(),
             "log": logs.text(),

@@ -175,6 +175,12 @@ impl Records {
         ended.into_iter().chain(odd).collect()
     }
 
+    /// Gates that fail for nothing but the end of the container, of which a finding of its own tells.
+    pub(crate) fn told(&self, ended: Option<&Ended>) -> &'static [&'static str] {
+        let is_first = |ended: &Ended| !self.all[..ended.after].iter().any(|record| broken(record).is_some());
+        if ended.is_some_and(is_first) { &["G41"] } else { &[] }
+    }
+
     /// Milliseconds that an answer took beside the API's own time: median and 99th percentile.
     pub(crate) fn overhead(&self) -> Option<[f64; 2]> {
         let mut beside: Vec<f64> =

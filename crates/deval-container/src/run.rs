@@ -14,8 +14,10 @@ use testcontainers::{
     bollard::{
         Docker,
         errors::Error as EngineError,
-        models::{DeviceRequest, HostConfig, HostConfigLogConfig, NetworkCreateRequest},
-        query_parameters::{InspectContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder},
+        models::{ContainerInspectResponse, HostConfig, HostConfigLogConfig, NetworkCreateRequest},
+        query_parameters::{
+            InspectContainerOptions, InspectContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder,
+        },
     },
     core::{AccessMode, IntoContainerPort as _, Mount},
     runners::AsyncRunner as _,
@@ -26,6 +28,7 @@ use crate::{
     engine::{Engine, block_on, runtime},
     error::ContainerError,
     forward::Forward,
+    gpu::Gpu,
     image::Image,
     logs::Logs,
     owner::{self, Owner},
@@ -39,6 +42,10 @@ const PACKAGE: &str = "/app/eval_llm";
 const SCRATCH: &str = "/tmp";
 /// User of the miner API, as the image makes it.
 const USER: &str = "1000:1000";
+/// Who raises the firewall, before becoming that user.
+const ROOT: &str = "0:0";
+/// What that takes (upstream `docker-compose.yml`).
+const RIGHTS: [&str; 3] = ["NET_ADMIN", "SETUID", "SETGID"];
 /// Most bytes of one log file on the engine's disk, of which it keeps two.
 const LOG_FILE: &str = "16m";
 /// The engine's own network, open to the outside.
@@ -47,6 +54,9 @@ const BRIDGE: &str = "bridge";
 const NO_NAME_SERVER: &str = "192.0.2.1";
 /// Longest time that the engine may take to start a container; what runs inside it is waited for elsewhere.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often Podman is asked again that is clearing up, or has nothing to tell yet, and the time between.
+const CLEARING_TRIES: usize = 50;
+const CLEARING: Duration = Duration::from_millis(100);
 /// Longest wait for the last lines of a container that ended.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
@@ -62,19 +72,6 @@ pub enum Source {
         /// The Hub, when it is not the real one.
         endpoint: Option<String>,
     },
-}
-
-/// GPUs to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gpu {
-    /// All of them if the engine has any.
-    Auto,
-    /// None.
-    None,
-    /// All of them.
-    All,
-    /// That many.
-    Count(u32),
 }
 
 /// How a container is run.
@@ -94,6 +91,8 @@ pub struct RunOptions {
     pub scratch: u64,
     /// Whether the container may reach the network; a validator's may not, but for the download.
     pub is_open: bool,
+    /// Whether the image raises a firewall when `DEVAL_FIREWALL` says so, for engines where no network without a way out can be reached.
+    pub has_firewall: bool,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
     /// Folder of the locks by which containers of killed runs are told.
@@ -111,8 +110,43 @@ impl RunOptions {
             pids: 1024,
             scratch: 2 << 30,
             is_open: false,
+            has_firewall: true,
             environment: Vec::new(),
             owners: owners.to_owned(),
+        }
+    }
+
+    /// Tells what the engine cannot give, before an image of gigabytes is built for it.
+    ///
+    /// # Errors
+    /// [`ContainerError::Elsewhere`] and [`ContainerError::NoGpu`], or an engine that fails.
+    pub fn check(&self, engine: &Engine) -> Result<(), ContainerError> {
+        match &self.source {
+            Source::Mounted(package) if !engine.info.is_local => {
+                Err(ContainerError::Elsewhere { host: engine.info.host.clone(), path: package.clone() })
+            }
+            Source::Mounted(_) | Source::Fetched { .. } => self.gpu.check(engine, &self.owners),
+        }
+    }
+}
+
+/// What keeps a container from the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closure {
+    /// A network of its own without a way out, where we reach it by its address.
+    Network,
+    /// Rules that the image sets before anything of the miner's runs; on the engine's bridge.
+    Firewall,
+    /// Nothing; on the engine's bridge.
+    None,
+}
+
+impl Closure {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Network => "closed",
+            Self::Firewall => "closed by a firewall",
+            Self::None => "open",
         }
     }
 }
@@ -140,8 +174,8 @@ pub(crate) struct Running {
     pub(crate) id: String,
     /// Where the miner API answers.
     pub(crate) address: SocketAddr,
-    /// Whether it may reach the network.
-    pub(crate) is_open: bool,
+    /// What keeps it from the network.
+    pub(crate) closure: Closure,
     /// Whether it has a GPU.
     pub(crate) has_gpu: bool,
     logs: Arc<Mutex<Logs>>,
@@ -154,6 +188,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a container. It need not be ready, or even alive, when this returns.
     pub(crate) fn start(engine: &Engine, image: &Image, options: &RunOptions) -> Result<Self, ContainerError> {
+        options.check(engine)?;
         let owner = Arc::new(Owner::new(&options.owners)?);
         block_on(async {
             let started = start(engine, image, options, &owner).await;
@@ -174,7 +209,7 @@ impl Running {
     }
 
     pub(crate) async fn state(&self) -> Result<State, ContainerError> {
-        let state = match self.docker.inspect_container(&self.id, None).await {
+        let state = match inspect(&self.docker, &self.id, None).await {
             Ok(inspected) => inspected.state.unwrap_or_default(),
             Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => return Ok(State::removed()),
             Err(error) => return Err(ContainerError::engine("looking at the container")(error)),
@@ -189,7 +224,7 @@ impl Running {
     /// Bytes of the writable layer (upstream `get_container_size` in `deval/api/miner_docker_client.py`).
     pub(crate) async fn layer_bytes(&self) -> Result<u64, ContainerError> {
         let options = InspectContainerOptionsBuilder::new().size(true).build();
-        let inspected = self.docker.inspect_container(&self.id, Some(options)).await;
+        let inspected = inspect(&self.docker, &self.id, Some(options)).await;
         let size = inspected.map_err(ContainerError::engine("measuring the container"))?.size_rw;
         Ok(u64::try_from(size.unwrap_or(0)).unwrap_or(0))
     }
@@ -229,27 +264,34 @@ async fn start(
     options: &RunOptions,
     owner: &Arc<Owner>,
 ) -> Result<Running, ContainerError> {
-    let has_gpu = wants_gpu(engine, options.gpu);
-    let network = network(engine, options, owner).await?;
+    let has_gpu = options.gpu.is_wanted(engine);
+    let (network, closure) = network(engine, options, owner).await?;
     let forward = match &options.source {
         Source::Fetched { endpoint: Some(endpoint), .. } => Some(Forward::to(engine, endpoint).await?),
         Source::Fetched { endpoint: None, .. } | Source::Mounted(_) => None,
     };
     let endpoint = forward.as_ref().map(|forward| forward.endpoint.as_str());
-    let request = request(engine, image, options, owner, (&network, endpoint))?;
-    let container = request.start().await.map_err(|error| start_failed(options.gpu, &error))?;
+    let mut tries = 0;
+    let container = loop {
+        let started = request(engine, image, options, owner, (&network, closure, endpoint))?.start().await;
+        match started {
+            Ok(container) => break container,
+            Err(error) if is_being_cleared(&error) && tries < CLEARING_TRIES => tries += 1,
+            Err(error) => return Err(start_failed(options.gpu, &error)),
+        }
+    };
     let docker = engine.docker.clone();
     let id = container.id().to_owned();
     let logs = Arc::new(Mutex::new(Logs::default()));
-    let following = Some(follow(&docker, &id, &logs));
-    let address = address(engine, &container, &network).await?;
-    let (is_open, owner) = (network == BRIDGE, Arc::clone(owner));
+    let following = Some(follow(engine, &id, &logs));
+    let address = address(engine, &container).await?;
+    let owner = Arc::clone(owner);
     Ok(Running {
         docker,
         container: Some(container),
         id,
         address,
-        is_open,
+        closure,
         has_gpu,
         logs,
         _forward: forward,
@@ -258,20 +300,26 @@ async fn start(
     })
 }
 
-fn wants_gpu(engine: &Engine, gpu: Gpu) -> bool {
-    match gpu {
-        Gpu::Auto => engine.info.has_gpu,
-        Gpu::None | Gpu::Count(0) => false,
-        Gpu::All | Gpu::Count(_) => true,
+/// Where the container stands, and what keeps it there.
+async fn network(engine: &Engine, options: &RunOptions, owner: &Owner) -> Result<(String, Closure), ContainerError> {
+    let on_bridge = |closure| Ok((BRIDGE.to_owned(), closure));
+    if matches!(options.source, Source::Fetched { .. }) {
+        return on_bridge(Closure::Firewall);
     }
+    if options.is_open {
+        return on_bridge(Closure::None);
+    }
+    if engine.info.is_reachable
+        && let Some(name) = closed_network(engine, owner).await?
+    {
+        return Ok((name, Closure::Network));
+    }
+    on_bridge(if options.has_firewall { Closure::Firewall } else { Closure::None })
 }
 
-/// A network of its own without a way out, where we reach the container by its address; else the engine's bridge.
-async fn network(engine: &Engine, options: &RunOptions, owner: &Owner) -> Result<String, ContainerError> {
-    let is_fetched = matches!(options.source, Source::Fetched { .. });
-    if options.is_open || is_fetched || !engine.info.is_reachable {
-        return Ok(BRIDGE.to_owned());
-    }
+/// A network without a way out; none where the engine (Podman) gives this machine no address on it, so that we could not ask either.
+async fn closed_network(engine: &Engine, owner: &Owner) -> Result<Option<String>, ContainerError> {
+    let failed = |error| ContainerError::engine("making a network")(error);
     let name = format!("deval-{}", owner.name());
     let request = NetworkCreateRequest {
         name: name.clone(),
@@ -279,9 +327,12 @@ async fn network(engine: &Engine, options: &RunOptions, owner: &Owner) -> Result
         labels: Some(HashMap::from([(owner::LABEL.to_owned(), owner.label())])),
         ..NetworkCreateRequest::default()
     };
-    let made = engine.docker.create_network(request).await;
-    made.map_err(ContainerError::engine("making a network"))?;
-    Ok(name)
+    engine.docker.create_network(request).await.map_err(failed)?;
+    if engine.gateway(&name).await.map_err(failed)?.is_some() {
+        return Ok(Some(name));
+    }
+    engine.docker.remove_network(&name).await.map_err(failed)?;
+    Ok(None)
 }
 
 fn request(
@@ -289,80 +340,59 @@ fn request(
     image: &Image,
     options: &RunOptions,
     owner: &Owner,
-    (network, endpoint): (&str, Option<&str>),
+    (network, closure, endpoint): (&str, Closure, Option<&str>),
 ) -> Result<ContainerRequest<GenericImage>, ContainerError> {
     let (name, tag) = image.tag.rsplit_once(':').unwrap_or((&image.tag, "latest"));
+    let has_firewall = closure == Closure::Firewall;
     let mut request = GenericImage::new(name, tag)
         .with_exposed_port(PORT.tcp())
         .with_startup_timeout(START_TIMEOUT)
         .with_network(network)
         .with_label(owner::LABEL, owner.label())
         .with_env_var("MODEL_URL", &options.model_url)
-        .with_cap_drop("ALL");
+        .with_cap_drop("ALL")
+        .with_security_opt("no-new-privileges:true")
+        .with_user(if has_firewall { ROOT } else { USER });
+    if has_firewall {
+        request = RIGHTS.into_iter().fold(request, |request, right| request.with_cap_add(right));
+        request = request.with_env_var("DEVAL_FIREWALL", "1");
+    }
     request = match &options.source {
-        Source::Mounted(package) => mounted(engine, request, package)?,
+        Source::Mounted(package) => mounted(request, package)?,
         Source::Fetched { token, .. } => fetched(request, token, endpoint),
     };
     for (name, value) in &options.environment {
         request = request.with_env_var(name, value);
     }
-    if wants_gpu(engine, options.gpu) {
-        request = request.with_device_requests(vec![devices(options.gpu)]);
+    if options.gpu.is_wanted(engine) {
+        request = request.with_device_requests(vec![options.gpu.request()]);
     }
     // Where we reach the container by its address, nothing is published.
-    let (limits, is_published, is_closed) = (options.clone(), !engine.info.is_reachable, network != BRIDGE);
+    let (limits, is_published) = (options.clone(), !engine.info.is_reachable);
     Ok(request.with_host_config_modifier(move |host| {
         limit(host, &limits, is_published);
         // Engines before 26 ask the host's name server for a container that has no way out.
-        host.dns = is_closed.then(|| vec![NO_NAME_SERVER.to_owned()]);
+        host.dns = (closure == Closure::Network).then(|| vec![NO_NAME_SERVER.to_owned()]);
     }))
 }
 
 fn mounted(
-    engine: &Engine,
     request: ContainerRequest<GenericImage>,
     package: &Path,
 ) -> Result<ContainerRequest<GenericImage>, ContainerError> {
-    if !engine.info.is_local {
-        return Err(ContainerError::Elsewhere { host: engine.info.host.clone(), path: package.to_owned() });
-    }
     let package = package.canonicalize().map_err(ContainerError::file("read", package))?;
     let mount = Mount::bind_mount(package.to_string_lossy(), PACKAGE).with_access_mode(AccessMode::ReadOnly);
-    Ok(request
-        .with_mount(mount)
-        .with_env_var("DEVAL_FETCH", "0")
-        .with_user(USER)
-        .with_readonly_rootfs(true)
-        .with_security_opt("no-new-privileges:true"))
+    Ok(request.with_mount(mount).with_env_var("DEVAL_FETCH", "0").with_readonly_rootfs(true))
 }
 
-/// As upstream's compose file: root sets up the firewall, then gives up its rights.
+/// As upstream's compose file has it.
 fn fetched(
     request: ContainerRequest<GenericImage>,
     token: &str,
     endpoint: Option<&str>,
 ) -> ContainerRequest<GenericImage> {
-    let request =
-        ["NET_ADMIN", "SETUID", "SETGID"].into_iter().fold(request, |request, right| request.with_cap_add(right));
-    let request = request
-        .with_env_var("DEVAL_FETCH", "1")
-        .with_env_var("HUGGINGFACE_TOKEN", token)
-        .with_user("0:0")
-        .with_security_opt("no-new-privileges:true");
+    let request = request.with_env_var("DEVAL_FETCH", "1").with_env_var("HUGGINGFACE_TOKEN", token);
     endpoint.into_iter().fold(request, |request, endpoint| request.with_env_var("HF_ENDPOINT", endpoint))
-}
-
-fn devices(gpu: Gpu) -> DeviceRequest {
-    let count = match gpu {
-        Gpu::Count(count) => i64::from(count),
-        Gpu::Auto | Gpu::All | Gpu::None => -1,
-    };
-    DeviceRequest {
-        driver: Some(String::new()),
-        count: Some(count),
-        capabilities: Some(vec![vec!["gpu".to_owned()]]),
-        ..DeviceRequest::default()
-    }
 }
 
 fn limit(host: &mut HostConfig, options: &RunOptions, is_published: bool) {
@@ -380,39 +410,53 @@ fn limit(host: &mut HostConfig, options: &RunOptions, is_published: bool) {
 
 fn start_failed(gpu: Gpu, error: &testcontainers::TestcontainersError) -> ContainerError {
     let why = crate::error::chain(error);
-    if why.contains("could not select device driver") || why.contains("nvidia-container") {
-        let asked = match gpu {
-            Gpu::Auto => "auto".to_owned(),
-            Gpu::None => "none".to_owned(),
-            Gpu::All => "all".to_owned(),
-            Gpu::Count(count) => count.to_string(),
-        };
-        return ContainerError::NoGpu { asked, why };
-    }
-    ContainerError::Engine { doing: "starting the container", why }
+    gpu.refused(&why).unwrap_or(ContainerError::Engine { doing: "starting the container", why })
 }
 
-fn follow(docker: &Docker, id: &str, logs: &Arc<Mutex<Logs>>) -> JoinHandle<()> {
-    let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
-    let (docker, id, logs) = (docker.clone(), id.to_owned(), Arc::clone(logs));
+/// Whether Podman has not cleared up yet after a container that ended: it calls it `stopped` meanwhile, a word that the client does not know.
+fn is_being_cleared(error: &dyn std::error::Error) -> bool {
+    crate::error::chain(error).contains("unknown variant `stopped`")
+}
+
+async fn inspect(
+    docker: &Docker,
+    id: &str,
+    options: Option<InspectContainerOptions>,
+) -> Result<ContainerInspectResponse, EngineError> {
+    let mut tries = 0;
+    loop {
+        match docker.inspect_container(id, options.clone()).await {
+            Err(error) if is_being_cleared(&error) && tries < CLEARING_TRIES => tries += 1,
+            answer => return answer,
+        }
+        tokio::time::sleep(CLEARING).await;
+    }
+}
+
+fn follow(engine: &Engine, id: &str, logs: &Arc<Mutex<Logs>>) -> JoinHandle<()> {
+    let options = |follow| LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
+    let (docker, id, logs) = (engine.docker.clone(), id.to_owned(), Arc::clone(logs));
+    let is_podman = engine.info.is_podman;
     runtime().spawn(async move {
-        let mut stream = std::pin::pin!(docker.logs(&id, Some(options)));
+        // Podman never tells of a log that was empty when it began to follow it.
+        while is_podman && std::pin::pin!(docker.logs(&id, Some(options(false)))).next().await.is_none() {
+            tokio::time::sleep(CLEARING).await;
+        }
+        let mut stream = std::pin::pin!(docker.logs(&id, Some(options(true))));
         while let Some(Ok(piece)) = stream.next().await {
             logs.lock().unwrap_or_else(PoisonError::into_inner).add(piece.as_ref());
         }
     })
 }
 
-async fn address(
-    engine: &Engine,
-    container: &ContainerAsync<GenericImage>,
-    network: &str,
-) -> Result<SocketAddr, ContainerError> {
+async fn address(engine: &Engine, container: &ContainerAsync<GenericImage>) -> Result<SocketAddr, ContainerError> {
     let doing = "finding the container's address";
     if engine.info.is_reachable {
-        let inspected = engine.docker.inspect_container(container.id(), None).await;
+        let inspected = inspect(&engine.docker, container.id(), None).await;
         let networks = inspected.map_err(ContainerError::engine(doing))?.network_settings.and_then(|all| all.networks);
-        let ip = networks.and_then(|mut all| all.remove(network)?.ip_address?.parse::<IpAddr>().ok());
+        // It is on one network alone, which Podman calls by another name than it was asked for.
+        let mut addresses = networks.into_iter().flatten().filter_map(|(_, network)| network.ip_address);
+        let ip = addresses.find_map(|address| address.parse::<IpAddr>().ok());
         // A container that ended at once has no address any more; nothing will answer at this one.
         return Ok(SocketAddr::new(ip.unwrap_or(IpAddr::from([127, 0, 0, 1])), if ip.is_some() { PORT } else { 1 }));
     }

@@ -131,21 +131,17 @@ impl HubClient {
         verify::three_answers(&self.api.anonymous(), repo).await
     }
 
-    /// The hosts that the bytes of the files come from, with the files of each, and a warning for every host that the firewall of the
+    /// The hosts that the bytes of the files come from, with their number, and a warning for every host that the firewall of the
     /// validator's container does not let through (GATES 23).
     ///
     /// # Errors
     /// Request errors.
-    pub async fn hosts(
-        &self,
-        files: &RemoteFiles,
-    ) -> Result<(BTreeMap<String, Vec<String>>, Vec<Diagnostic>), HubError> {
-        let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    pub async fn hosts(&self, files: &RemoteFiles) -> Result<(BTreeMap<String, usize>, Vec<Diagnostic>), HubError> {
+        let mut hosts = BTreeMap::new();
         for file in files.files().iter().filter(|file| matches!(file.digest, Digest::Sha256(_)) && file.size > 0) {
-            hosts.entry(files.host(file).await?).or_default().push(file.path.clone());
+            *hosts.entry(files.host(file).await?).or_default() += 1;
         }
-        let counts = hosts.iter().map(|(host, files)| (host.clone(), files.len())).collect();
-        let findings = verify::check_hosts(&self.api, &counts);
+        let findings = verify::check_hosts(&self.api, &hosts);
         Ok((hosts, findings))
     }
 

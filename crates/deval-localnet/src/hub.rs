@@ -1,21 +1,26 @@
 //! A fake Hugging Face Hub: a test double, for a closed machine. It says so in every answer (`X-Deval-Localnet: fake-hub`).
 //!
 //! It speaks the part of the Hub's HTTP API that publishing and validating one De-Val submission needs, to the clients that do it:
-//! hf-hub (Rust), and huggingface_hub 0.25.1 and 0.27.1 (Python: the validator host and the miner's container). Model weights are
-//! uploaded over Xet into a `local://` store (see [`xet`]); clients without Xet get the same bytes from `/cdn`.
+//! hf-hub (Rust), huggingface_hub 0.25.1 and 0.27.1 (Python: the validator host and the miner's container) and the newest, and their
+//! command lines. Model weights are uploaded over Xet into a `local://` store (see [`xet`]) or over LFS (see [`lfs`]); clients without
+//! Xet get the same bytes from `/cdn`.
 //!
-//! What it is not: there are no users (every `Bearer hf_…` may write everywhere), no quotas, no branches but `main`, no pull
-//! requests, no datasets or spaces, and `.gitattributes` is stored but never read back.
+//! What it is not: tokens are told apart by how they begin (see [`answer::Caller`]) and open nothing real; there are no branches but
+//! `main`, no pull requests, no datasets or spaces, no HTTP content store, and `.gitattributes` and `.gitignore` are stored but never read
+//! back.
+//!
+//! What it shall do wrong is told by a fault script ([`faults`]); what it was asked is in the journal.
 //!
 //! All state lies below one directory and is re-read from there on every request, so a restarted Hub serves the same:
 //! ```text
-//! repos/<ns>/<name>/settings.json   visibility
+//! repos/<ns>/<name>/settings.json   visibility; `disabled` can be set here only
 //! repos/<ns>/<name>/main            id of the newest commit
 //! repos/<ns>/<name>/commits/<id>.json   a commit and its whole tree
 //! blobs/<git sha1>                  regular files
 //! lfs/<sha256>                      LFS files put together from Xet chunks, after the commit
 //! cas/                              the Xet store the clients write into
-//! journal.jsonl                     one line per request: time, method, path, status
+//! parts/<sha256>/<number>           parts of multipart uploads that are not complete
+//! journal.jsonl                     one line per request: time, method, path, caller, range, bytes, fault, status (null: no answer)
 //! tmp/                              half-written files; emptied at start
 //! ```
 //! Every file appears by rename, `main` last: a process killed at any point leaves the state before or after a commit.

@@ -8,8 +8,8 @@ mod model;
 mod parse;
 
 pub use model::{
-    Axon, Backend, Chain, Container, Evaluate, Gpu, Hub, Manifest, NetworkAccess, Package, Reading, SCHEMA, Submission,
-    Until, Wallet,
+    Axon, Backend, Chain, Container, Evaluate, Fill, Gpu, Hub, Manifest, NetworkAccess, Package, PromptKey, Prompts,
+    Reading, SCHEMA, Submission, Until, Wallet,
 };
 pub use parse::{Parsed, parse};
 

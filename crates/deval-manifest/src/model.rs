@@ -1,5 +1,7 @@
 //! The typed manifest. Every default is the value that works; paths are relative to the manifest's folder.
 
+use std::collections::BTreeMap;
+
 use deval_report::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -129,6 +131,68 @@ pub struct Evaluate {
     pub embedder_dir: Option<String>,
     /// Repository of the sentence encoder on the Hub, `namespace/name`, in place of a folder.
     pub embedder_repo: Option<String>,
+    /// What the native backend asks, and how it reads the answers.
+    pub prompts: Prompts,
+}
+
+/// Where the prompts come from, and what ends and parses the answers to them. The defaults are those of the reference pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prompts {
+    /// Python file in the pipeline's folder that defines them as string constants.
+    pub source: String,
+    /// TOML file with their texts, in place of a source that cannot be read without running it.
+    pub file: Option<String>,
+    /// Names of the constants, where they are others than usual; `TABLE.key` for an entry of a dictionary or class.
+    pub names: BTreeMap<PromptKey, String>,
+    /// How fields in braces are filled. Default: as the pipeline's source does it.
+    pub fill: Option<Fill>,
+    /// System prompt, in place of the source's; empty for none.
+    pub system: Option<String>,
+    /// Tokens that end an answer, by their text, in place of the tokenizer's end token and `<|eot_id|>`.
+    pub stop_tokens: Option<Vec<String>>,
+    /// Regular expression whose first group is the score in an answer in lower case.
+    pub score_pattern: Option<String>,
+    /// Regular expression whose first group is the mistake in a line of an answer; other lines are none.
+    pub mistake_pattern: Option<String>,
+    /// `date_string` for chat templates that print today's date otherwise.
+    pub date: Option<String>,
+}
+
+/// A prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptKey {
+    /// System prompt.
+    System,
+    /// Score of relevancy.
+    Relevancy,
+    /// Score of hallucination.
+    Hallucination,
+    /// Mistakes of hallucination.
+    HallucinationMistakes,
+    /// Yes or no to one claim of hallucination; need not be there.
+    HallucinationClaim,
+    /// Score of summary_completeness.
+    SummaryCompleteness,
+    /// Missing points of summary_completeness.
+    SummaryCompletenessMistakes,
+    /// Score of attribution.
+    Attribution,
+    /// Mistakes of attribution.
+    AttributionMistakes,
+    /// Yes or no to one item of attribution; need not be there.
+    AttributionClaim,
+}
+
+/// How fields in braces are filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fill {
+    /// By `str.format`: `{{` is a brace.
+    Format,
+    /// `{name}` of a known name is replaced in one pass; any other brace is a brace.
+    Fields,
 }
 
 /// When an evaluation stops.
@@ -243,6 +307,23 @@ impl Default for Evaluate {
             label_noise: 0.0,
             embedder_dir: None,
             embedder_repo: None,
+            prompts: Prompts::default(),
+        }
+    }
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        Self {
+            source: "prompts.py".into(),
+            file: None,
+            names: BTreeMap::new(),
+            fill: None,
+            system: None,
+            stop_tokens: None,
+            score_pattern: None,
+            mistake_pattern: None,
+            date: None,
         }
     }
 }
@@ -327,6 +408,38 @@ impl Reading {
             Self::Generate => "generate",
             Self::Constrained => "constrained",
             Self::Likelihood => "likelihood",
+        }
+    }
+}
+
+impl PromptKey {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::System,
+        Self::Relevancy,
+        Self::Hallucination,
+        Self::HallucinationMistakes,
+        Self::HallucinationClaim,
+        Self::SummaryCompleteness,
+        Self::SummaryCompletenessMistakes,
+        Self::Attribution,
+        Self::AttributionMistakes,
+        Self::AttributionClaim,
+    ];
+
+    /// Name in `deval.toml` and in template files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Relevancy => "relevancy",
+            Self::Hallucination => "hallucination",
+            Self::HallucinationMistakes => "hallucination_mistakes",
+            Self::HallucinationClaim => "hallucination_claim",
+            Self::SummaryCompleteness => "summary_completeness",
+            Self::SummaryCompletenessMistakes => "summary_completeness_mistakes",
+            Self::Attribution => "attribution",
+            Self::AttributionMistakes => "attribution_mistakes",
+            Self::AttributionClaim => "attribution_claim",
         }
     }
 }

@@ -73,7 +73,7 @@ impl Source<'_> {
     fn finding(&self, code: &str, error: &Error) -> Diagnostic {
         let message = error.message().trim().replace('\n', "; ");
         let (message, expected) = match message.split_once(", expected ") {
-            Some((message, expected)) => (message.to_owned(), Some(expected.to_owned())),
+            Some((message, expected)) => (message.to_owned(), Some(in_plain_words(expected))),
             None => (message, None),
         };
         let mut finding = Diagnostic { expected, ..Diagnostic::error(code, message) };
@@ -82,6 +82,20 @@ impl Source<'_> {
             finding.found = self.text.get(span).map(str::trim).filter(|found| !found.is_empty()).map(shorten);
         }
         finding.help("see the commented `deval.toml` at the root of the repository, or `cargo xtask schema`")
+    }
+}
+
+/// The names of Rust's types say nothing to those who write a manifest.
+fn in_plain_words(expected: &str) -> String {
+    let up_to = |most: u64| format!("a whole number from 0 to {most}");
+    match expected {
+        "u16" => up_to(u16::MAX.into()),
+        "u32" => up_to(u32::MAX.into()),
+        // TOML's own numbers end there.
+        "u64" => up_to(i64::MAX as u64),
+        "f32" | "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        other => other.to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `coldkey.txt`: the file that ties a repository to its owner (upstream `deval/api/miner_api.py`, `deval/contest.py`).
 
 use blake2::{Blake2b512, Digest};
+use deval_eval::submission::{coldkey_matches, read_coldkey};
 use deval_report::Diagnostic;
 
 /// Name of the file at the repository's root.
@@ -12,16 +13,9 @@ const PREFIX: u8 = 42;
 /// Most characters of 35 bytes in base 58. Longer text is no address, and is not decoded: that takes quadratic time.
 const LONGEST: usize = 48;
 
-/// The text that the validator's container returns for these bytes: UTF-8 in text mode, CRLF and CR become LF, nothing is
-/// trimmed. `None` where Python fails to decode.
-pub fn as_validator_reads(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    Some(text.replace("\r\n", "\n").replace('\r', "\n"))
-}
-
 /// Whether the validator takes a file of these bytes for that coldkey.
 pub fn matches(bytes: &[u8], chain_coldkey: &str) -> bool {
-    as_validator_reads(bytes).is_some_and(|text| !text.is_empty() && text == chain_coldkey)
+    read_coldkey(bytes).is_some_and(|text| coldkey_matches(&text, chain_coldkey))
 }
 
 /// The account of an SS58 address with prefix 42 and a valid checksum.

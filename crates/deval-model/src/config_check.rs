@@ -90,7 +90,8 @@ fn architecture(config: &Value, label: &Label, findings: &mut Vec<Diagnostic>) {
     if kind != "llama" || class != "LlamaForCausalLM" {
         let message = "De-Val takes LLaMA models only";
         let found = format!("model_type {kind}, architecture {class}");
-        findings.push(finding("model.architecture", message).found(found).expected("llama, LlamaForCausalLM"));
+        let finding = finding("model.architecture", message).found(found).expected("llama, LlamaForCausalLM");
+        findings.push(finding.help("submit a LLaMA, saved by `LlamaForCausalLM.save_pretrained`"));
     }
     let known = |dtype: &&Value| {
         let name = dtype.as_str().unwrap_or_default();
@@ -120,8 +121,7 @@ fn special_tokens(config: &Value, vocabulary: u64) -> Option<Diagnostic> {
     let wrong = |key: &&str| ids(key).iter().any(|id| !known(id));
     let key = ["bos_token_id", "eos_token_id", "pad_token_id"].into_iter().find(wrong)?;
     let finding = Diagnostic::error("model.config", format!("`{key}` is no token of the vocabulary"));
-    let help = "take it from the config.json of the model you started from";
-    Some(finding.found(config[key].to_string()).expected(format!("below {vocabulary}")).help(help))
+    Some(finding.found(config[key].to_string()).expected(format!("below {vocabulary}")).help(values::HELP))
 }
 
 /// transformers 5 writes `rope_parameters` in place of two older keys; the validator's 4.47.1 ignores it in silence and computes
@@ -158,7 +158,8 @@ fn tensors(llama: &Llama, weights: &Weights, label: &Label, findings: &mut Vec<D
         let message =
             format!("the tensor `{name}` has not the shape that config.json asks for ({} in all)", wrong.len());
         let found = format!("{:?}", present[name.as_str()].1);
-        findings.push(finding("model.tensor-shape", message).found(found).expected(format!("{shape:?}")));
+        let finding = finding("model.tensor-shape", message).found(found).expected(format!("{shape:?}"));
+        findings.push(finding.help("config.json and weights must come from one `save_pretrained`"));
     }
     let unknown: Vec<_> = present.keys().filter(|name| !expected.contains_key(**name) && !ignored(name)).collect();
     if let Some(first) = unknown.first() {

@@ -7,6 +7,7 @@
 mod classify;
 mod eigen;
 mod measure;
+mod moved;
 mod rename;
 mod source;
 mod spectrum;
@@ -29,6 +30,9 @@ use crate::weights::Tensor;
 
 /// Most threads: each holds the sampled rows of one matrix.
 const THREADS: usize = 8;
+
+/// A tensor trained from another keeps most of its direction; independent ones have none in common.
+const RELATED: f64 = 0.5;
 
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -118,6 +122,12 @@ pub struct TensorChange {
     /// Whether the values are those of the base in another order.
     #[serde(default)]
     pub permuted: bool,
+    /// Share of the rows that were found in another place, where not all of them are the base's to the bit.
+    #[serde(default)]
+    pub moved_rows: Option<f64>,
+    /// Elements that are NaN or infinite, of those that were read.
+    #[serde(default)]
+    pub not_finite: u64,
     /// Share of the elements that differ.
     pub changed_share: f64,
     /// Cosine of the two tensors; none for zeros and for element types other than F16, BF16 and F32.
@@ -167,15 +177,19 @@ pub fn compare_sources(
         one.keys().filter(|name| !other.contains_key(**name)).map(ToString::to_string).collect()
     };
     let (mut missing, mut added) = (only(&theirs, &ours), only(&ours, &theirs));
-    let renamed = rename::find(&ours, &theirs, &mut added, &mut missing)?;
+    let mut renamed = rename::find(&ours, &theirs, &mut added, &mut missing)?;
     let renamed_pairs = renamed.iter().map(|(our, their)| (&ours[our.as_str()], &theirs[their.as_str()]));
     let pairs = ours.iter().filter_map(|(name, side)| Some((side, theirs.get(name)?))).chain(renamed_pairs);
-    let (pairs, reshaped): (Vec<_>, Vec<_>) = pairs.partition(|(a, b)| a.tensor.shape == b.tensor.shape);
+    let (mut pairs, reshaped): (Vec<_>, Vec<_>) = pairs.partition(|(a, b)| a.tensor.shape == b.tensor.shape);
     let mut done = 0;
-    let measured = measure_all(&pairs, options, &mut |bytes_done| {
+    let mut measured = measure_all(&pairs, options, &mut |bytes_done| {
         done += bytes_done;
         progress(done, bytes);
     })?;
+    let base: Vec<_> = theirs.values().collect();
+    renamed.extend(moved::exchanged(&mut pairs, &mut measured, &base, options)?);
+    renamed.sort();
+    moved::rows(&pairs, &mut measured, options)?;
     let name = |pair: &(&Side<'_>, &Side<'_>)| pair.0.tensor.name.clone();
     let identical = pairs.iter().zip(&measured).filter(|(_, measured)| measured.is_none());
     let mut lineage = Lineage {

@@ -24,6 +24,9 @@ use crate::ModelError;
 use crate::files::human;
 use crate::{coldkey, python_source};
 
+/// The coarsest step, in seconds, in which a file system keeps the time of a file (FAT).
+const TIME_STEP: u64 = 2;
+
 /// What goes into a package, and where it is staged.
 #[derive(Debug, Clone, Default)]
 pub struct PackagePlan {
@@ -173,8 +176,8 @@ pub fn shipped(plan: &PackagePlan) -> Result<BTreeMap<String, PathBuf>, ModelErr
 }
 
 impl Package {
-    /// Whether `tree` still holds exactly what was staged. Small files are read; weights are compared by size, and those that were
-    /// linked must still be the file in `model_dir`.
+    /// Whether `tree` still holds exactly what was staged. Small files are read; weights must still be the file in `model_dir`, or where
+    /// they had to be copied have its size and its time.
     pub fn stands(&self, tree: &Path, model_dir: &Path) -> bool {
         place::count(tree).is_ok_and(|count| count == self.files.len())
             && self.files.iter().all(|file| self.file_stands(file, tree, model_dir))
@@ -189,9 +192,12 @@ impl Package {
         if file.sha256.is_some() {
             return digests::of(&path).is_ok_and(|(_, sha256, _)| file.sha256 == Some(sha256));
         }
-        let copied = self.copies.iter().any(|copy| copy.path == file.path);
-        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        copied || fs::metadata(model_dir.join(&file.path)).is_ok_and(|source| identity(source) == identity(meta))
+        let Ok(source) = fs::metadata(model_dir.join(&file.path)) else { return false };
+        if self.copies.iter().any(|copy| copy.path == file.path) {
+            // Two file systems may keep time in other steps.
+            return source.len() == file.size && meta.mtime().abs_diff(source.mtime()) <= TIME_STEP;
+        }
+        (meta.dev(), meta.ino()) == (source.dev(), source.ino())
     }
 
     /// What staging had to do otherwise than planned: weights that were copied.

@@ -1,5 +1,6 @@
 //! The repository as a name and a size: gates G06, G15 and G19.
 
+use deval_eval::submission;
 use deval_report::gates::{self, GateVerdict, Unit};
 use deval_report::{Diagnostic, Network};
 
@@ -13,16 +14,13 @@ pub const COMMITMENT_LIMIT: usize = 128;
 const COMPACT_OVERHEAD: usize = 96;
 const PYTHON_OVERHEAD: usize = 99;
 
-/// The size of a repository in gigabytes as the validator computes it: `bytes · 1e-9`, added in listing order (upstream
-/// `deval/model/model_state.py`, `_get_repo_size`). Listing order is the code point order of the paths.
-pub fn size_gb(sizes: impl IntoIterator<Item = u64>) -> f64 {
-    // Not `sum()`: it starts from -0.0, and the order of additions is part of the result.
-    sizes.into_iter().fold(0.0, |total, bytes| total + bytes as f64 * 1e-9)
-}
+/// The size of a repository in gigabytes as the validator computes it. Listing order is the code point order of the paths.
+pub use deval_eval::submission::repo_size_gb as size_gb;
 
 /// Whether a validator evaluates a repository of this size.
 pub fn size_accepted(gb: f64) -> bool {
-    (SIZE_LIMITS_GB.0..=SIZE_LIMITS_GB.1).contains(&gb)
+    let (min, max) = SIZE_LIMITS_GB;
+    submission::size_accepted(gb, min, max)
 }
 
 /// The smallest distance that is told in gigabytes.

@@ -252,7 +252,7 @@ fn memory(peak: u64) -> Row {
     Row { what, best: String::new(), ratio: String::new(), bar: "< 200 MB", met: Some(peak < 200_000_000) }
 }
 
-fn peak_memory() -> anyhow::Result<u64> {
+pub(super) fn peak_memory() -> anyhow::Result<u64> {
     Ok(counter(Path::new("/proc/self/status"), "VmHWM:")? * 1024)
 }
 
@@ -267,7 +267,7 @@ fn counter(table: &Path, name: &str) -> anyhow::Result<u64> {
 }
 
 /// Load of the last minute.
-fn load() -> String {
+pub(super) fn load() -> String {
     let text = fs::read_to_string(PathBuf::from("/proc/loadavg")).unwrap_or_default();
     text.split(' ').next().unwrap_or("?").to_owned()
 }

@@ -23,7 +23,7 @@ const NOT_OF_FILES: [&str; 6] = ["G08", "G09", "G15", "G18", "G31", "G39"];
 pub(super) struct Seen<'a> {
     pub(super) found: &'a RemoteRepo,
     pub(super) anonymous: bool,
-    pub(super) hosts: &'a BTreeMap<String, Vec<String>>,
+    pub(super) hosts: &'a BTreeMap<String, usize>,
     pub(super) gb: f64,
 }
 

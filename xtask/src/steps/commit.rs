@@ -70,9 +70,7 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
     };
     let refused = receipt.before.refused(netuid);
     if effect.execute {
-        refused
-            .filter(|finding| finding.code == before::NO_SPACE)
-            .map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
+        refused.map_or(Ok(()), |finding| Err(Findings::from(finding)))?;
         let revision = published.revision.as_deref().context("a publish receipt names its revision")?;
         let expected = Expected { revision, local: &transaction.files, kept: &published.kept };
         let remote = still_there(&transaction, expected)?;

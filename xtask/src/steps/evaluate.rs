@@ -7,14 +7,14 @@ pub(crate) mod view;
 use std::{fs, path::Path};
 
 use anyhow::Context as _;
-use deval_backend::{Native, NativeOptions, Prompts, Replay};
+use deval_backend::{AnswerParser, Native, NativeOptions, PromptFiles, Prompts, Replay};
 use deval_eval::{
     Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate, gates,
     stats::plan::{self, Goal},
 };
 use deval_examples::generate_set;
 use deval_llama::Engine;
-use deval_report::{Diagnostic, Inputs, Report, Section, Step};
+use deval_report::{Diagnostic, Inputs, Report, Section, Step, gates::GateVerdict};
 use indicatif::ProgressBar;
 
 use super::{Outcome, Pure, ensure};
@@ -52,6 +52,13 @@ impl Pure for Evaluate {
                     deval_manifest::Backend::Native => {
                         inputs.add("evaluate.reading", settings.reading.name());
                         inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
+                        inputs.add("evaluate.prompts", serde_json::to_string(&settings.prompts)?);
+                        if let Some(file) = &settings.prompts.file {
+                            inputs.add(
+                                "evaluate.prompts.file",
+                                deval_model::file_sha256(&context.path(file)).unwrap_or_default(),
+                            );
+                        }
                     }
                     deval_manifest::Backend::Container => container::inputs(context, &mut inputs)?,
                 }
@@ -86,7 +93,8 @@ impl Pure for Evaluate {
         bar.finish_and_clear();
         gates::complete(&mut evaluation, context.network());
         let mut diagnostics = evaluation.findings.clone();
-        diagnostics.extend(evaluation.gates.iter().filter_map(container::finding));
+        let told = |gate: &&GateVerdict| !container::is_told(&evaluation, &gate.code);
+        diagnostics.extend(evaluation.gates.iter().filter(told).filter_map(container::finding));
         let timing = timing(&evaluation).context("timing is plain data")?;
         Ok(Outcome { diagnostics, result: Some(evaluation), timing })
     }
@@ -185,16 +193,37 @@ fn backend(context: &Context, set: &ExampleSet, spinner: &ProgressBar) -> anyhow
     }
     match settings.backend {
         deval_manifest::Backend::Native => {
-            let path = context.pipeline_dir().join("prompts.py");
-            let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let prompts = prompts(context)?;
+            let answers = AnswerParser::new(&settings.prompts).map_err(|faults| placed(context, faults))?;
             let options = NativeOptions {
                 reading: settings.reading,
                 max_new_tokens: settings.max_new_tokens as usize,
                 seed: settings.seed,
                 model: context.manifest.submission.model_url.clone(),
             };
-            Ok(Box::new(Native::new(Engine::load(&context.model_dir())?, Prompts::parse(&source)?, options)))
+            Ok(Box::new(Native::new(Engine::load(&context.model_dir())?, prompts, answers, options)))
         }
         deval_manifest::Backend::Container => Ok(Box::new(container::open(context, &set.info.digest, spinner)?)),
     }
+}
+
+fn prompts(context: &Context) -> anyhow::Result<Prompts> {
+    let files = PromptFiles {
+        pipeline: &context.pipeline_dir(),
+        pipeline_label: &context.manifest.submission.pipeline_dir,
+        root: context.root(),
+    };
+    Prompts::load(&context.manifest.evaluate.prompts, files).map_err(|faults| placed(context, faults).into())
+}
+
+/// Findings about a key of the manifest get its place.
+fn placed(context: &Context, faults: Vec<Diagnostic>) -> Findings {
+    let place = |finding: Diagnostic| match finding.place {
+        Some(_) => finding,
+        None => {
+            let key = finding.code.clone();
+            context.place(finding, &key)
+        }
+    };
+    Findings(faults.into_iter().map(place).collect())
 }

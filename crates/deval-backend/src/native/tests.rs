@@ -1,14 +1,21 @@
+use std::path::Path;
+
 use deval_llama::testing::{TinyLlama, write_tiny_llama};
 
 use super::*;
+use crate::PromptFiles;
 
-const PROMPTS: &str = include_str!("../../../../pipeline/model/prompts.py");
+fn prompts() -> Prompts {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipeline/model"));
+    let files = PromptFiles { pipeline: dir, pipeline_label: "pipeline/model", root: dir };
+    Prompts::load(&Default::default(), files).unwrap()
+}
 
 fn native(reading: Reading) -> Native {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
     let options = NativeOptions { reading, max_new_tokens: 4, seed: 7, model: "tiny".into() };
-    Native::new(Engine::load(dir.path()).unwrap(), Prompts::parse(PROMPTS).unwrap(), options)
+    Native::new(Engine::load(dir.path()).unwrap(), prompts(), AnswerParser::default(), options)
 }
 
 fn request(task: Task) -> Request {

@@ -25,6 +25,8 @@ fn main() {
     let (word, number) = split(&start);
     match word {
         "import-error" => {
+            // As long as Python takes at least.
+            sleep(Duration::from_millis(200));
             eprintln!("Traceback (most recent call last):\n  File \"<stdin>\", line 1\nModuleNotFoundError: No module named 'nothing'");
             exit(1);
         }

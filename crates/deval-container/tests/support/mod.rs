@@ -108,6 +108,7 @@ pub(crate) fn options(dir: &Path) -> LaneOptions {
     run.memory = 64 << 20;
     run.pids = 64;
     run.scratch = 8 << 20;
+    run.has_firewall = false;
     run.environment.push(("DOUBLE_HASH".to_owned(), HASH.to_owned()));
     LaneOptions {
         run,

@@ -1,4 +1,4 @@
-//! The way back, and what hf-hub is kept from.
+//! The way back, and what is kept from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -212,9 +212,9 @@ async fn a_redirected_change_of_visibility_does_not_reach_another_repository() {
     assert_eq!(bench.hub.count("/me/other/"), 0);
 }
 
-/// hf-hub reads its environment in this process, which holds traps for it.
+/// Clients of the Hub read their environment, which holds traps in this process.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the inner half of hf_hub_uses_nothing_of_the_users_own, which starts it"]
+#[ignore = "the inner half of nothing_of_the_users_own_is_used, which starts it"]
 async fn with_a_users_environment() {
     let bench = Bench::published().await;
     bench.fetch(false).await.unwrap();
@@ -227,7 +227,7 @@ async fn with_a_users_environment() {
 }
 
 #[test]
-fn hf_hub_uses_nothing_of_the_users_own() {
+fn nothing_of_the_users_own_is_used() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("token"), "hf_from_home").unwrap();
     let token_file = home.path().join("other-token");

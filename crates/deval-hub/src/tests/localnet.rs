@@ -1,10 +1,11 @@
-//! The client against the local Hub: real contents, through hf-xet's store and back through hf-hub.
+//! The client against the local Hub: real contents, through hf-xet's store and back.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use super::fetch::contents;
 use super::*;
+use crate::hf::HfHub;
 
 pub(super) struct Localnet(Child);
 
@@ -112,4 +113,32 @@ async fn only_what_changed_in_one_of_four_shards_is_sent() {
         "24 MB in four shards: {} bytes sent; one shard new: {}; 1000 bytes new: {}",
         first.sent, second.sent, third.sent
     );
+}
+
+/// The repository was deleted and made again by hand, and the Hub's store with it: what this machine remembers is worth nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_outlived_its_store_is_dropped() {
+    let bench = Bench::new().await;
+    let (net, work) = (bench.hub.dir.path().join("net"), bench.hub.dir.path().join("work"));
+    let Some((localnet, url)) = start(&net) else { return };
+    let owner = |url: &str| HubClient::new(url, Some(Token::new("hf_localnet").unwrap()), &work).unwrap();
+    let publish = async |client: &HubClient| {
+        let plan = HubClient::plan(&bench.files, &client.remote_state(&bench.repo).await.unwrap(), None);
+        let hear = |event| bench.events.lock().unwrap().push(event);
+        client.upload(&bench.repo, &plan, &bench.files, &bench.journal, &hear).await.unwrap()
+    };
+    publish(&owner(&url)).await;
+    drop(localnet);
+    std::fs::remove_dir_all(net.join("hub")).unwrap();
+    let (_localnet, again) = start(&net).unwrap();
+    // The cache is one of this endpoint and repository; the Hub now listens elsewhere.
+    let (old, new) = (owner(&url).xet_cache(&bench.repo), owner(&again).xet_cache(&bench.repo));
+    std::fs::rename(old, new).unwrap();
+    let again_owner = owner(&again);
+    HfHub::new(&again_owner.api, &bench.repo).unwrap().create_private(&|_, _| {}).await.unwrap();
+    let outcome = publish(&owner(&again)).await;
+    assert!(!outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
+    assert!(bench.events.lock().unwrap().contains(&UploadEvent::SendingAgain), "the cache promised what was gone");
+    let expected = Expected { revision: &outcome.revision, local: &bench.files, kept: &[] };
+    assert_eq!(owner(&again).verify(&bench.repo, expected, false).await.unwrap().findings, []);
 }

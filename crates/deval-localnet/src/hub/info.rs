@@ -91,8 +91,8 @@ pub(super) async fn create(
     let (ns, name) = creation.name.split_once('/').unwrap_or((ns, &creation.name));
     let id = RepoId::new(ns, name)
         .ok_or_else(|| Refusal::bad_request(format!("{ns:?}/{name:?} is no valid repository id")))?;
-    let settings =
-        Settings { private: creation.private, gated: json!(false), created_at: date::now(), disabled: false };
+    let private = is_private(creation.private, creation.visibility).unwrap_or(false);
+    let settings = Settings { private, gated: json!(false), created_at: date::now(), disabled: false };
     let _writing = hub.store.lock();
     let created = hub.store.create(&id, &settings, initial_commit(&hub)?)?;
     let url = format!("{}/{id}", base_url(&headers));

@@ -130,7 +130,7 @@ pub(super) async fn write_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.writable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    Ok(xet_token(&hub, "write"))
+    xet_token(&hub, "write")
 }
 
 pub(super) async fn read_token(
@@ -140,11 +140,12 @@ pub(super) async fn read_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.downloadable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    Ok(xet_token(&hub, "read"))
+    xet_token(&hub, "read")
 }
 
 /// Python reads the headers, Rust the body. A `local://` store checks no token.
-fn xet_token(hub: &Hub, right: &str) -> Response {
+fn xet_token(hub: &Hub, right: &str) -> Result<Response, Refusal> {
+    hub.cas.mend()?;
     let (token, expiry, url) = (format!("local-{right}"), date::now_seconds() + TOKEN_LIFETIME, hub.cas.url());
     let mut response = Json(json!({ "accessToken": token, "exp": expiry, "casUrl": url })).into_response();
     let headers =
@@ -154,7 +155,7 @@ fn xet_token(hub: &Hub, right: &str) -> Response {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

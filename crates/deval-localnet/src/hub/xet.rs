@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,9 @@ use xet_core_structures::metadata_shard::utils::parse_shard_filename;
 use xet_core_structures::xorb_object::{XorbObject, deserialize_chunk_to_writer};
 
 use super::HubError;
+
+/// What a complete redb file begins with; written last.
+const INDEX_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// The store, and what its shards have told so far.
 pub(super) struct Cas {
@@ -49,6 +52,21 @@ impl Cas {
     pub(super) fn open(root: PathBuf) -> Result<Self, HubError> {
         std::fs::create_dir_all(&root).map_err(HubError::io(&root))?;
         Ok(Self { root, known: Mutex::default() })
+    }
+
+    /// Drops an index that no client can open: one was killed while it made it. The next one makes it anew; what the index finds is found
+    /// by the shards as well.
+    pub(super) fn mend(&self) -> Result<(), HubError> {
+        let index = self.store().join("global_dedup_lookup.redb");
+        let mut start = [0; INDEX_MAGIC.len()];
+        let read = File::open(&index).and_then(|mut file| file.read_exact(&mut start));
+        let whole = match read {
+            Ok(()) => start == INDEX_MAGIC,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Err(error) => return Err(HubError::io(&index)(error)),
+        };
+        if whole { Ok(()) } else { std::fs::remove_file(&index).map_err(HubError::io(&index)) }
     }
 
     /// What clients open: `local://` and the absolute path.

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Axon, Backend, Chain, Container, Evaluate, Gpu, Hub, NetworkAccess, Package, Reading, Submission, Until, Wallet,
+    Axon, Backend, Chain, Container, Evaluate, Fill, Gpu, Hub, NetworkAccess, Package, PromptKey, Prompts, Reading,
+    Submission, Until, Wallet,
 };
 
 const GOOD: &str = "schema = 1\n[submission]\nmodel_url = \"a/b\"\nmodel_dir = \"m\"\n";
@@ -62,6 +63,10 @@ fn values_out_of_range_are_found_with_their_place() {
     let text = findings(&format!("{GOOD}[evaluate]\nexamples_per_task = 0\n[axon]\nport = 80\n"));
     assert!(text.contains("deval.toml:6:21") && text.contains("1 to 1000"), "{text}");
     assert!(text.contains("deval.toml:8:8") && text.contains("1025 to 65534"), "{text}");
+    for value in ["-1", "99999999999"] {
+        let text = findings(&format!("{GOOD}[container]\nmemory_gib = {value}\n"));
+        assert!(text.contains("a whole number from 0 to 4294967295") && text.contains("deval.toml:6:14"), "{text}");
+    }
 }
 
 #[test]
@@ -112,8 +117,8 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
         text().prop_map(|repo| (None, Some(repo)))
     ];
     let backend = prop_oneof![Just(Backend::Native), Just(Backend::Container)];
-    (backend, reading, until, numbers, prop::option::of(text()), embedder).prop_map(
-        |(backend, reading, until, numbers, examples, embedder)| {
+    (backend, reading, until, numbers, prop::option::of(text()), embedder, prompts()).prop_map(
+        |(backend, reading, until, numbers, examples, embedder, prompts)| {
             let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
             let (embedder_dir, embedder_repo) = embedder;
             Evaluate {
@@ -128,7 +133,29 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
                 examples,
                 embedder_dir,
                 embedder_repo,
+                prompts,
             }
+        },
+    )
+}
+
+fn prompts() -> impl Strategy<Value = Prompts> {
+    let fill = prop::option::of(prop_oneof![Just(Fill::Format), Just(Fill::Fields)]);
+    let names = prop::collection::btree_map(prop::sample::select(PromptKey::ALL.to_vec()), text(), 0..3);
+    let optional = || prop::option::of(text());
+    let patterns = (optional(), optional());
+    let stops = prop::option::of(prop::collection::vec(text(), 0..3));
+    (text(), optional(), names, fill, optional(), stops, patterns, optional()).prop_map(
+        |(source, file, names, fill, system, stop_tokens, (score_pattern, mistake_pattern), date)| Prompts {
+            source,
+            file,
+            names,
+            fill,
+            system,
+            stop_tokens,
+            score_pattern,
+            mistake_pattern,
+            date,
         },
     )
 }

@@ -13,7 +13,7 @@ fn golden_vectors_agree() {
         let named = input["file_name"].as_str() == Some(FILE);
         let bytes = hex::decode(input["file_hex"].as_str().unwrap_or_default()).unwrap();
         let chain = input["chain_coldkey"].as_str().unwrap();
-        let read = if named { as_validator_reads(&bytes) } else { None };
+        let read = if named { read_coldkey(&bytes) } else { None };
         assert_eq!(read.as_deref(), expected["read"].as_str());
         assert_eq!(named && matches(&bytes, chain), expected["match"].as_bool().unwrap());
     });

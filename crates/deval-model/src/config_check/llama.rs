@@ -1,6 +1,8 @@
 use deval_report::Diagnostic;
 use serde_json::Value;
 
+use super::values::HELP;
+
 /// More layers than any LLaMA has; a larger number is a damaged file.
 const MOST_LAYERS: usize = 1024;
 
@@ -31,8 +33,9 @@ impl Llama {
                 }
             };
             number.unwrap_or_else(|| {
-                let finding = Diagnostic::error("model.config", format!("`{key}` is missing or not a positive number"));
-                findings.push(finding.in_file(file).found(found.map_or("nothing".into(), Value::to_string)));
+                let finding = Diagnostic::error("model.config", format!("`{key}` is missing or no size of a LLaMA"));
+                let finding = finding.in_file(file).found(found.map_or("nothing".into(), Value::to_string));
+                findings.push(finding.expected("a whole number, 1 or more").help(HELP));
                 1
             })
         };
@@ -44,7 +47,8 @@ impl Llama {
         let vocabulary = size("vocab_size", None);
         if findings.len() == before {
             findings.extend(
-                contradiction(hidden, heads, key_value_heads, layers, config).map(|finding| finding.in_file(file)),
+                contradiction(hidden, heads, key_value_heads, layers, config)
+                    .map(|finding| finding.in_file(file).help(HELP)),
             );
         }
         let flag = |key: &str| truth(&config[key]);

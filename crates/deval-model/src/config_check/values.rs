@@ -26,7 +26,7 @@ const ACTIVATIONS: [&str; 19] = [
     "tanh",
 ];
 
-const HELP: &str = "take it from the config.json of the model you started from";
+pub(super) const HELP: &str = "take it from the config.json of the model you started from";
 
 /// All of them at once, without a place.
 pub(super) fn check(config: &Value) -> Vec<Diagnostic> {

@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::source::TensorSource;
-use super::{Lineage, Relation, TensorChange};
+use super::{Lineage, RELATED, Relation, TensorChange};
 use crate::ModelError;
 use crate::weights::Shard;
-
-/// A tensor trained from another keeps most of its direction; independent ones have none in common.
-const RELATED: f64 = 0.5;
 
 /// Noise is small beside the weights, and does not follow them.
 const NOISE: f64 = 0.1;
@@ -50,7 +47,9 @@ fn by_trick(lineage: &Lineage) -> Option<Relation> {
 
 /// Whether most of the model has a counterpart that points its way.
 fn related(lineage: &Lineage) -> bool {
-    let alike = |change: &&TensorChange| change.is_copy() || change.cosine.is_some_and(|cosine| cosine > RELATED);
+    let alike = |change: &&TensorChange| {
+        change.is_copy() || change.moved_rows.is_some() || change.cosine.is_some_and(|cosine| cosine > RELATED)
+    };
     let changed: u64 = lineage.changed.iter().filter(alike).map(|change| change.bytes).sum();
     2 * (lineage.identical_bytes + changed) >= lineage.bytes
 }

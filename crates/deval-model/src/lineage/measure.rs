@@ -61,7 +61,7 @@ impl Side<'_> {
     }
 
     /// Whether all elements lie in these ranges.
-    fn is_whole(&self, ranges: &[Range<u64>]) -> bool {
+    pub(super) fn is_whole(&self, ranges: &[Range<u64>]) -> bool {
         matches!(ranges, [all] if all.start == 0 && all.end == self.elements())
     }
 
@@ -131,6 +131,8 @@ pub(super) fn pair(a: &Side<'_>, b: &Side<'_>, options: Options) -> Result<Optio
         same_values: false,
         factor: None,
         permuted: false,
+        moved_rows: None,
+        not_finite: 0,
         changed_share: 1.0,
         cosine: None,
         relative_change: None,
@@ -140,7 +142,8 @@ pub(super) fn pair(a: &Side<'_>, b: &Side<'_>, options: Options) -> Result<Optio
     if !a.has_values() || !b.has_values() {
         return Ok(Some(Measured { change, sums: Sums::default() }));
     }
-    let Scan { sums, changed, elements, rounded, bags, factors } = scan(a, b, &ranges)?;
+    let Scan { sums, changed, elements, rounded, bags, factors, not_finite } = scan(a, b, &ranges)?;
+    change.not_finite = not_finite;
     change.same_values = rounded.contains(&true);
     change.changed_share = changed as f64 / elements.max(1) as f64;
     (change.cosine, change.relative_change, change.drift) = (sums.cosine(), sums.relative_change(), sums.drift());
@@ -205,6 +208,8 @@ struct Scan {
     sums: Sums,
     changed: u64,
     elements: u64,
+    /// Elements of a that are NaN or infinite.
+    not_finite: u64,
     /// Whether b is a rounded to b's type, and a is b rounded to a's, straight or by way of 16 bits, or cut to 16 bits.
     rounded: [bool; 5],
     factors: Factors,
@@ -214,13 +219,13 @@ struct Scan {
 
 /// Values without their order: sums over their bits, which only the same values give.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Bag {
+pub(super) struct Bag {
     sum: u64,
     squares: u64,
 }
 
 impl Bag {
-    fn add(&mut self, values: &[f32]) {
+    pub(super) fn add(&mut self, values: &[f32]) {
         for value in values {
             // The halves change places, because 16-bit values have nothing in the lower one.
             let bits = u64::from(value.to_bits().rotate_left(16));
@@ -236,6 +241,7 @@ fn scan(a: &Side<'_>, b: &Side<'_>, ranges: &[Range<u64>]) -> Result<Scan, Model
         sums: Sums::default(),
         changed: 0,
         elements: 0,
+        not_finite: 0,
         rounded: [true; 5],
         factors: Factors::ANY,
         bags: [Bag::default(); 2],
@@ -248,6 +254,7 @@ fn scan(a: &Side<'_>, b: &Side<'_>, ranges: &[Range<u64>]) -> Result<Scan, Model
         seen.sums = seen.sums + sums(x, y);
         seen.changed += x.iter().zip(y).filter(|(x, y)| x != y).count() as u64;
         seen.elements += piece.end - piece.start;
+        seen.not_finite += x.iter().filter(|x| !x.is_finite()).count() as u64;
         let [to_b, to_a, by_bf16, by_f16, cut] = &mut seen.rounded;
         *to_b = *to_b && is_rounded(x, y, |x| round(x, b_type));
         *to_a = *to_a && is_rounded(y, x, |y| round(y, a_type));
@@ -255,8 +262,15 @@ fn scan(a: &Side<'_>, b: &Side<'_>, ranges: &[Range<u64>]) -> Result<Scan, Model
         *by_f16 = *by_f16 && is_rounded(y, x, |y| round(round(y, Dtype::F16), a_type));
         *cut = *cut && is_rounded(y, x, |y| f32::from_bits(y.to_bits() & 0xffff_0000));
         seen.factors = seen.factors.narrow(x, y, a_type);
-        seen.bags[0].add(x);
-        seen.bags[1].add(y);
+        if a_type == b_type {
+            seen.bags[0].add(x);
+            seen.bags[1].add(y);
+        } else {
+            // In the coarsest type, so that a conversion hides nothing.
+            let coarse = |values: &[f32]| values.iter().map(|x| round(*x, Dtype::BF16)).collect::<Vec<_>>();
+            seen.bags[0].add(&coarse(x));
+            seen.bags[1].add(&coarse(y));
+        }
     }
     Ok(seen)
 }
@@ -266,7 +280,7 @@ fn is_rounded(fine: &[f32], coarse: &[f32], round: impl Fn(f32) -> f32) -> bool 
     fine.iter().zip(coarse).all(|(x, y)| round(*x).to_bits() == y.to_bits())
 }
 
-fn round(x: f32, dtype: Dtype) -> f32 {
+pub(super) fn round(x: f32, dtype: Dtype) -> f32 {
     match dtype {
         Dtype::F16 => f16::from_f32(x).to_f32(),
         Dtype::BF16 => bf16::from_f32(x).to_f32(),

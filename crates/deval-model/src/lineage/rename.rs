@@ -15,6 +15,9 @@ const FEWEST: u64 = 8;
 /// like numbers, where the best match is taken.
 const ALIKE: f64 = 0.9;
 
+/// How much nearer another tensor must be than the one of the same name; all vectors of norms are near each other.
+const FAR_BETTER: f64 = 4.0;
+
 type Sides<'a> = BTreeMap<&'a str, Side<'a>>;
 
 /// Pairs of our names and the base's, best match first; they are taken out of `added` and `missing`.
@@ -43,6 +46,28 @@ pub(super) fn find(
     Ok(renamed)
 }
 
+/// A tensor of the base that one of ours is far more like than the one it was compared with, by the same values; the best for each pair.
+pub(super) fn nearest<'a, 'b>(
+    pairs: &[(&Side<'b>, &Side<'b>)],
+    base: &[&'a Side<'b>],
+) -> Result<Vec<Option<&'a Side<'b>>>, ModelError> {
+    let known = base.iter().map(|side| probe(side)).collect::<Result<Vec<_>, _>>()?;
+    let mut found = Vec::new();
+    for (ours, theirs) in pairs {
+        let (Some(ours), Some(theirs)) = (probe(ours)?, probe(theirs)?) else {
+            found.push(None);
+            continue;
+        };
+        let own = likeness(&ours, &theirs);
+        let others =
+            base.iter().zip(&known).filter_map(|(side, probe)| Some((likeness(&ours, probe.as_ref()?), *side)));
+        let best = others.max_by(|a, b| a.0.total_cmp(&b.0));
+        let is_far_better = |alike: f64| alike > ALIKE && (1.0 - alike) * FAR_BETTER < 1.0 - own;
+        found.push(best.filter(|(alike, _)| is_far_better(*alike)).map(|(_, side)| side));
+    }
+    Ok(found)
+}
+
 struct Probe<'a> {
     name: &'a str,
     shape: &'a [usize],
@@ -51,20 +76,22 @@ struct Probe<'a> {
 }
 
 fn probes<'a>(sides: &'a Sides<'_>, names: &[String]) -> Result<Vec<Probe<'a>>, ModelError> {
-    let mut probes = Vec::new();
-    for (name, side) in sides.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == *name)) {
-        let count = side.elements().min(PROBE);
-        if !side.has_values() || count < FEWEST {
-            continue;
-        }
-        let from = (side.elements() - count) / 2;
-        let mut scratch = Scratch::default();
-        side.values(&(from..from + count), &mut scratch)?;
-        let length = scratch.values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        let values = scratch.values.iter().map(|x| f64::from(*x) / length).collect();
-        probes.push(Probe { name, shape: &side.tensor.shape, values });
+    let wanted = sides.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == *name));
+    wanted.filter_map(|(_, side)| probe(side).transpose()).collect()
+}
+
+/// Nothing for a tensor of which nothing can be said.
+fn probe<'a>(side: &'a Side<'_>) -> Result<Option<Probe<'a>>, ModelError> {
+    let count = side.elements().min(PROBE);
+    if !side.has_values() || count < FEWEST {
+        return Ok(None);
     }
-    Ok(probes)
+    let from = (side.elements() - count) / 2;
+    let mut scratch = Scratch::default();
+    side.values(&(from..from + count), &mut scratch)?;
+    let length = scratch.values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let values = scratch.values.iter().map(|x| f64::from(*x) / length).collect();
+    Ok(Some(Probe { name: &side.tensor.name, shape: &side.tensor.shape, values }))
 }
 
 /// Cosine without its sign; not above anything for zeros, NaN and other shapes.

@@ -246,6 +246,80 @@ fn permuted_neurons_are_a_copy() {
 }
 
 #[test]
+fn permuted_neurons_are_a_copy_of_a_base_that_is_read_in_part() {
+    let shape = vec![512, 256];
+    let values = normal(&mut Dice::new(3, 0), 512 * 256, 0.02);
+    let order = Dice::new(9, 0).sample(512, 512);
+    let rows =
+        |values: &[f32]| order.iter().flat_map(|row| values[row * 256..(row + 1) * 256].to_vec()).collect::<Vec<_>>();
+    let one = |values: Vec<f32>| vec![("t".to_owned(), shape.clone(), values)];
+    let options = Options { seed: 0, most_bytes: Some(64 << 10), most_rows: Some(32) };
+    let against_part = |values: Vec<f32>, base: &[f32], dtype| {
+        let (ours, base) = (folder(&one(values), dtype), folder(&one(base.to_vec()), Dtype::BF16));
+        let (ours, inner) = (LocalFolder::open(ours.path()).unwrap(), LocalFolder::open(base.path()).unwrap());
+        let base = Counted { inner, read: AtomicUsize::new(0), sha256: None };
+        let lineage = compare_sources(&ours, &base, options, &mut |_, _| {}).unwrap();
+        assert!(base.read.into_inner() < 2 * 512 * 256, "not all of it is read");
+        lineage
+    };
+    // Columns too, as when the hidden dimension is permuted.
+    let both: Vec<f32> = rows(&values).chunks(256).flat_map(|row| row.iter().rev().copied()).collect();
+    let rounded: Vec<f32> = rows(&values).iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
+    for (copy, dtype) in [(rows(&values), Dtype::BF16), (both, Dtype::BF16), (rounded, Dtype::F32)] {
+        let lineage = against_part(copy.clone(), &values, dtype);
+        assert_eq!(lineage.relation, Relation::Permuted, "{:#?}", lineage.changed);
+        assert_eq!(codes(&lineage), ["error lineage.base-model"]);
+        let stranger = normal(&mut Dice::new(77, 0), 512 * 256, 0.02);
+        assert_eq!(against_part(copy, &stranger, dtype).relation, Relation::Unrelated);
+    }
+    let mut dice = Dice::new(4, 0);
+    let noisy = rows(&values).iter().map(|x| x + 4e-4 * dice.normal() as f32).collect();
+    let moved = against_part(noisy, &values, Dtype::BF16);
+    assert!(moved.changed[0].moved_rows.unwrap() > 0.9 && moved.changed[0].cosine.unwrap() < 0.1);
+    assert_eq!(codes(&moved), ["warning lineage.moved-rows"], "{:?}", moved.relation);
+}
+
+#[test]
+fn layers_that_changed_places_are_a_copy() {
+    let shapes: [(&str, &[usize]); 3] = [
+        ("mlp.up_proj.weight", &[320, 128]),
+        ("self_attn.q_proj.weight", &[128, 128]),
+        ("input_layernorm.weight", &[128]),
+    ];
+    let layers = |order: [u64; 4]| -> Model {
+        let layer = |(at, seed): (usize, u64)| {
+            let mut dice = Dice::new(seed, 0);
+            shapes.map(|(name, shape)| {
+                let mut values = normal(&mut dice, shape.iter().product(), 0.02);
+                if shape.len() == 1 {
+                    values.iter_mut().for_each(|x| *x += 1.0);
+                }
+                (format!("model.layers.{at}.{name}"), shape.to_vec(), values)
+            })
+        };
+        order.into_iter().enumerate().flat_map(layer).collect()
+    };
+    let base = layers([1, 2, 3, 4]);
+    for (order, moved) in [([1, 3, 2, 4], 6), ([4, 3, 2, 1], 12), ([1, 1, 3, 4], 3)] {
+        for dtype in [Dtype::F32, Dtype::BF16] {
+            let lineage = between(&layers(order), &base, dtype);
+            assert_eq!(
+                (lineage.relation, lineage.renamed.len()),
+                (Relation::Renamed, moved),
+                "{order:?} {:#?}",
+                lineage.changed
+            );
+            assert_eq!(codes(&lineage), ["error lineage.base-model"]);
+        }
+    }
+    let mut trained = layers([1, 3, 2, 4]);
+    let delta = directions(&mut Dice::new(2, 0), &[320, 128], &[1e-3; 4]);
+    trained[3].2.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+    let lineage = between(&trained, &base, Dtype::BF16);
+    assert_eq!((lineage.relation, lineage.changed.len()), (Relation::LowRank, 1), "{:#?}", lineage.changed);
+}
+
+#[test]
 fn other_names_hide_nothing() {
     let rename = |model: Model| -> Model {
         model.into_iter().map(|(name, shape, values)| (format!("x.{}", name.len()), shape, values)).collect()
@@ -351,6 +425,8 @@ fn nan_and_zeros_give_no_number_and_no_panic() {
         assert_eq!(lineage.changed.len(), 3);
         assert!(lineage.changed[0].cosine.unwrap() > 0.999, "the sound elements count");
         assert_eq!(lineage.changed[1].cosine, None);
+        let told = codes(&lineage).contains(&"warning lineage.not-finite".to_owned());
+        assert_eq!(told, std::ptr::eq(a, &broken), "those of our own side");
         let text = serde_json::to_string(&lineage).unwrap();
         assert_eq!(serde_json::from_str::<Lineage>(&text).unwrap(), lineage);
         assert_eq!(lineage.sections()[1].table.as_ref().unwrap().rows.len(), 3);

@@ -56,9 +56,36 @@ impl Lineage {
                 .help("nothing that both have was trained; look whether the right folder was saved"),
             Relation::Unrelated => Diagnostic::note("lineage.unrelated", message)
                 .help("name the model it was trained from to see what training changed"),
-            _ => return Vec::new(),
+            _ => return self.oddities().collect(),
         };
-        vec![finding]
+        std::iter::once(finding).chain(self.oddities()).collect()
+    }
+
+    /// Tensors that no verdict on the whole tells of.
+    fn oddities(&self) -> impl Iterator<Item = Diagnostic> {
+        let moved = self.names(|change| change.moved_rows.is_some()).map(|names| {
+            Diagnostic::warning("lineage.moved-rows", "rows of tensors stand in another place than in the base")
+                .found(names)
+                .help("rows that changed places hide what a model was made from; others can find them as this comparison did")
+        });
+        let broken = self.names(|change| change.not_finite > 0).map(|names| {
+            Diagnostic::warning(
+                "lineage.not-finite",
+                "tensors have NaN or infinities, which were left out of the comparison",
+            )
+            .found(names)
+            .help("`cargo xtask hash` counts them; train or convert the tensors again")
+        });
+        moved.into_iter().chain(broken)
+    }
+
+    /// The first of the changed tensors in question, and how many there are.
+    fn names(&self, is: impl Fn(&TensorChange) -> bool) -> Option<String> {
+        let found: Vec<_> = self.changed.iter().filter(|change| is(change)).map(|change| &change.name).collect();
+        let others = found.len().saturating_sub(1);
+        found
+            .first()
+            .map(|first| if others == 0 { format!("`{first}`") } else { format!("`{first}` and {others} others") })
     }
 
     fn structure(&self) -> String {

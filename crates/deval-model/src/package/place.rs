@@ -1,6 +1,6 @@
 //! Putting files into the staged tree.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -104,12 +104,20 @@ fn weights(item: &Item, from: &Path, to: &Path) -> Result<(PackageFile, Placed),
         Err(reason) => {
             // A link whose mode could not be set is still there, and copying onto it would write into the original.
             fs::remove_file(to).ok();
-            fs::copy(from, to).map_err(ModelError::io("copy", from))?;
-            fs::set_permissions(to, Permissions::from_mode(MODE)).map_err(ModelError::io("set the mode of", to))?;
+            copy(from, to)?;
             Placed::CopiedWeights(reason)
         }
     };
     Ok((PackageFile { path: item.path.clone(), size: item.size, sha256: None, git_sha1: None }, placed))
+}
+
+/// A copy with the original's time, by which it is told later that neither was written to since.
+fn copy(from: &Path, to: &Path) -> Result<(), ModelError> {
+    fs::copy(from, to).map_err(ModelError::io("copy", from))?;
+    let time = fs::metadata(from).and_then(|meta| meta.modified()).map_err(ModelError::io("look at", from))?;
+    let file = File::options().write(true).open(to).map_err(ModelError::io("open", to))?;
+    file.set_modified(time).map_err(ModelError::io("set the time of", to))?;
+    fs::set_permissions(to, Permissions::from_mode(MODE)).map_err(ModelError::io("set the mode of", to))
 }
 
 /// Makes a file readable for everyone, if it is not; other bits belong to its owner.

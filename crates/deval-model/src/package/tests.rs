@@ -1,4 +1,5 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::time::{Duration, SystemTime};
 
 use sha1::Sha1;
 
@@ -155,6 +156,8 @@ fn weights_are_copied_between_file_systems_and_it_says_so() {
     }
     let other = tempfile::tempdir_in(shm).unwrap();
     plan.out_dir = other.path().join("package");
+    let long_ago = SystemTime::now() - Duration::from_secs(1000);
+    fs::File::open(plan.model_dir.join("model.safetensors")).unwrap().set_modified(long_ago).unwrap();
     let package = stage(&plan).unwrap();
     assert_eq!((package.linked, package.copied, package.copies.len()), (0, 1, 1));
     assert_eq!(package.copies[0].path, "model.safetensors");
@@ -162,6 +165,10 @@ fn weights_are_copied_between_file_systems_and_it_says_so() {
     assert!(finding.code == "package.copied" && finding.found.is_some());
     let read = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
     assert_eq!(read(&plan.out_dir), read(&plan.model_dir));
+    assert!(package.stands(&plan.out_dir, &plan.model_dir));
+    let other_bytes = vec![7; read(&plan.out_dir).len()];
+    fs::write(plan.out_dir.join("model.safetensors"), other_bytes).unwrap();
+    assert!(!package.stands(&plan.out_dir, &plan.model_dir), "of the same size, but written to");
     plan.out_dir = dir.path().join("out/package");
     let linked = stage(&plan).unwrap();
     assert_eq!((linked.findings(), linked.listing_digest), (vec![], package.listing_digest));

@@ -97,6 +97,9 @@ const CODE: Conduct = Conduct {
     help: "write it out; read data as JSON or safetensors",
 };
 
+/// Modules by which everything above can be done.
+const POWERFUL: [&str; 6] = ["builtins", "importlib", "os", "socket", "subprocess", "sys"];
+
 /// Puts warnings about one source into `findings`.
 pub(super) fn check(tree: &ModModule, module: &Module, source: &Source, findings: &mut Vec<Diagnostic>) {
     walk_body(&mut Walker { module, source, findings }, &tree.body);
@@ -115,6 +118,7 @@ impl<'a> Visitor<'a> for Walker<'_> {
         }
         if let Expr::Call(call) = expression {
             self.hub_name(call);
+            self.made_name(call);
         }
         walk_expr(self, expression);
     }
@@ -133,6 +137,21 @@ impl Walker<'_> {
                 self.findings.push(self.source.at(finding, at));
             }
         }
+    }
+
+    /// `getattr(builtins, name)` with a name that the source does not tell.
+    fn made_name(&mut self, call: &ExprCall) {
+        let [object, _name, ..] = &*call.arguments.args else { return };
+        let is_getattr = self.module.origin(&call.func).is_some_and(|origin| origin == "builtins.getattr");
+        let Some(module) =
+            self.module.origin(object).filter(|origin| is_getattr && POWERFUL.contains(&origin.as_str()))
+        else {
+            return;
+        };
+        let Conduct { code, means, help, .. } = CODE;
+        let finding =
+            Diagnostic::warning(code, format!("`getattr({module}, …)` with a name made while it runs {means}"));
+        self.findings.push(self.source.at(finding.help(help), call.start()));
     }
 
     /// `….from_pretrained("name")` with a name in place of the model folder.

@@ -5,7 +5,7 @@ use ruff_python_ast::visitor::{Visitor, walk_body, walk_expr, walk_stmt};
 use ruff_python_ast::{ExceptHandler, Expr, ExprCall, ModModule, Stmt, StmtIf, StmtImportFrom, StmtTry, StmtWith};
 use ruff_text_size::{Ranged, TextSize};
 
-use super::module::{Module, Package, join};
+use super::module::{Module, Package, join, literal};
 use super::packages;
 use super::{FOLDER, RUNTIME_PREFIX, Source};
 
@@ -75,7 +75,7 @@ impl Walker<'_> {
             };
         };
         let Some(package) = self.source.package(levels) else {
-            return self.report(Diagnostic::error("G36", "the import goes above the package `model`"), import.start());
+            return self.report(above(), import.start());
         };
         match module {
             Some(module) => self.names_of(&join(&package, module), import),
@@ -161,9 +161,9 @@ impl Walker<'_> {
         ) {
             return;
         }
-        let name = call.arguments.find_argument_value("name", 0).and_then(Expr::as_string_literal_expr);
+        let name = call.arguments.find_argument_value("name", 0).and_then(literal);
         let package = call.arguments.find_argument_value("package", 1);
-        match name.map(|name| name.value.to_str()) {
+        match name.as_deref() {
             Some(name) if !name.starts_with('.') => self.absolute(name, call.start()),
             Some(name) if package.is_some_and(is_own_package) => self.relative(name, call.start()),
             _ => {
@@ -178,13 +178,18 @@ impl Walker<'_> {
         let module = name.trim_start_matches('.');
         match self.source.package(name.len() - module.len() - 1) {
             Some(package) => self.own(&join(&package, module), at),
-            None => self.report(Diagnostic::error("G36", "the import goes above the package `model`"), at),
+            None => self.report(above(), at),
         }
     }
 
     fn report(&mut self, finding: Diagnostic, at: TextSize) {
         self.findings.push(self.source.at(finding, at));
     }
+}
+
+fn above() -> Diagnostic {
+    Diagnostic::error("G36", "the import goes above the package `model`")
+        .help("move what it needs into the pipeline folder, of which alone sources are shipped")
 }
 
 /// `__package__`, which for the modules of the folder itself is `model`.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_pattern, walk_stmt};
 use ruff_python_ast::{
-    Alias, ExceptHandler, Expr, ExprContext, ModModule, ParameterWithDefault, Parameters, Pattern, Stmt, StmtClassDef,
-    StmtFunctionDef, StmtImportFrom,
+    Alias, ExceptHandler, Expr, ExprContext, ModModule, Operator, ParameterWithDefault, Parameters, Pattern, Stmt,
+    StmtClassDef, StmtFunctionDef, StmtImportFrom,
 };
 use ruff_text_size::Ranged;
 
@@ -56,6 +56,15 @@ pub(super) struct Module {
     pub(super) classes: BTreeMap<String, Class>,
     /// Where the name that the validator imports is given a plain value, such as `None`.
     pub(super) value: Option<At>,
+}
+
+/// A text as far as it stands in the source: one literal, or several that are added.
+pub(super) fn literal(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::StringLiteral(text) => Some(text.value.to_str().to_owned()),
+        Expr::BinOp(sum) if sum.op == Operator::Add => Some(literal(&sum.left)? + &literal(&sum.right)?),
+        _ => None,
+    }
 }
 
 /// One class.
@@ -112,8 +121,8 @@ impl Module {
                 None => Some(format!("builtins.{}", name.id)),
             },
             Expr::Call(call) => match &*call.arguments.args {
-                [object, Expr::StringLiteral(name)] if self.origin(&call.func)? == "builtins.getattr" => {
-                    Some(format!("{}.{}", self.origin(object)?, name.value.to_str()))
+                [object, name] if self.origin(&call.func)? == "builtins.getattr" => {
+                    Some(format!("{}.{}", self.origin(object)?, literal(name)?))
                 }
                 _ => None,
             },

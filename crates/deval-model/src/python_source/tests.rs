@@ -231,6 +231,7 @@ fn foreign_packages_are_found_wherever_they_are_imported() {
     assert!(with("x = __import__('openai')\n").contains("`openai`"));
     assert!(with("import importlib\ngetattr(importlib, 'import_module')('vllm')\n").contains("no package `vllm`"));
     assert!(with("import importlib\nx = importlib.import_module('openai.x')\n").contains("pipeline.py:15:5"));
+    assert!(with("x = getattr(__builtins__, '__imp' + 'ort__')('vl' + 'lm')\n").contains("no package `vllm`"));
     assert!(with("x = __import__(name)\n").starts_with("G36 warning"));
     assert!(with("from importlib import import_module as load\nx = load('openai')\n").contains("`openai`"));
     assert!(with("import importlib as i\nx = i.import_module(name='openai')\n").contains("`openai`"));
@@ -305,6 +306,7 @@ fn network_other_programs_and_code_from_elsewhere_are_told_with_their_place() {
         ("python.subprocess", "import os\nos.fork()", "15:1", "`os.fork`"),
         ("python.subprocess", "import multiprocessing\nmultiprocessing.Process()", "15:1", "`multiprocessing.Process`"),
         ("python.dynamic-code", "getattr(__builtins__, 'exec')('1')", "14:1", "`exec`"),
+        ("python.dynamic-code", "getattr(__builtins__, chr(101) + 'xec')('1')", "14:1", "`getattr(builtins, …)`"),
         ("python.subprocess", "import os\nos.execvp('ls', [])", "15:1", "`os.execvp`"),
         ("python.subprocess", "from subprocess import run\nf = [run]", "15:6", "`subprocess.run`"),
         ("python.dynamic-code", "exec('x = 1')", "14:1", "`exec` runs code"),

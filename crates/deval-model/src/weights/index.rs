@@ -123,7 +123,11 @@ fn compare(index: &Index, file: &str, weights: &Weights, findings: &mut Vec<Diag
                 finding(format!("the index names `{shard}`, which is not there")).help("fetch the missing shard"),
             );
         }
-        findings.extend(misplaced(index, weights).map(finding));
+        findings.extend(
+            misplaced(index, weights).map(|message| {
+                finding(message).help("save the model again, or take index and shards from one download")
+            }),
+        );
     }
     for shard in present.difference(&named) {
         let message = format!("`{shard}` is not in the index: no loader reads it, but it enters the model hash");

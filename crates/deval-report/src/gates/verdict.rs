@@ -149,13 +149,19 @@ impl fmt::Display for Unit {
     }
 }
 
+/// Most digits behind the point of a distance.
+const MOST_DIGITS: usize = 9;
+
 impl fmt::Display for Distance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = match self.unit {
+        let usual: usize = match self.unit {
             Unit::Bytes | Unit::Blocks | Unit::Words => 0,
             Unit::Seconds | Unit::Percent => 1,
             Unit::Gigabytes | Unit::Gibibytes | Unit::Reward => 3,
         };
+        // So many that what is on the wrong side of a limit never reads as nothing.
+        let is_shown = |digits: &usize| self.value == 0.0 || self.value.abs() * 10f64.powi(*digits as i32) >= 0.5;
+        let digits = (usual..=MOST_DIGITS).find(is_shown).unwrap_or(usual);
         let side = if self.value < 0.0 { "too much" } else { "left" };
         write!(f, "{:.digits$} {} {side}", self.value.abs(), self.unit)
     }
@@ -175,6 +181,8 @@ mod tests {
         assert_eq!(own_words.distance(3.0, Unit::Bytes).margin.as_deref(), Some("3 bytes in compact JSON"));
         assert_eq!(serde_json::to_string(&Unit::Gigabytes).unwrap(), "\"GB\"");
         assert_eq!(Distance { value: 0.5, unit: Unit::Gigabytes }.to_string(), "0.500 GB left");
+        assert_eq!(Distance { value: -0.004, unit: Unit::Seconds }.to_string(), "0.004 s too much");
+        assert_eq!(Distance { value: 0.0, unit: Unit::Seconds }.to_string(), "0.0 s left");
     }
 
     #[test]

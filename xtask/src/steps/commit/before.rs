@@ -4,9 +4,6 @@ use deval_chain::{Allowance, ChainError, Client, CommitmentPayload, tao};
 use deval_report::{Diagnostic, Section};
 use serde::{Deserialize, Serialize};
 
-/// Code of the finding for a quota that is used up.
-pub(super) const NO_SPACE: &str = "commit.space";
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Before {
     /// Absent when the hotkey is not registered.
@@ -52,7 +49,7 @@ impl Before {
                 Diagnostic::error("commit.not-registered", format!("the hotkey is not registered on netuid {netuid}"));
             return Some(finding.help("`cargo xtask register` shows what it costs"));
         }
-        let finding = Diagnostic::error(NO_SPACE, "the chain takes no further commitment of this hotkey now");
+        let finding = Diagnostic::error("commit.space", "the chain takes no further commitment of this hotkey now");
         let wait = self.wait.clone().unwrap_or_default();
         let finding = finding.found(&self.quota).help(format!("wait {wait}, then run the step again"));
         (!self.takes).then_some(finding)

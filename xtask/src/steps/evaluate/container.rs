@@ -11,6 +11,7 @@ use deval_container::{
     Engine, Event, Expected, Gpu, Image, Lane, LaneOptions, Limits, Recipe, Refused, RunOptions, Source, podman_socket,
     remove_leftovers,
 };
+use deval_eval::Evaluation;
 use deval_manifest::{Gpu as GpuKey, NetworkAccess};
 use deval_model::{Package as Staged, WeightsDigest};
 use deval_report::{
@@ -65,17 +66,14 @@ pub(super) fn open(context: &Context, set: &str, spinner: &ProgressBar) -> anyho
         context.ui.say(format!("removed {removed} containers of killed runs"));
     }
     let settings = &context.manifest.container;
-    let has_gpu = !matches!(settings.gpu, GpuKey::None | GpuKey::Count(0))
-        && (engine.info.has_gpu || settings.gpu != GpuKey::Auto);
-    if has_gpu && !engine.info.has_gpu {
-        context.ui.say("the engine names no runtime for GPUs; it is asked for one all the same");
-    }
-    let (device, default_base) = BASES[usize::from(has_gpu)];
+    let gpu = gpu(settings.gpu);
+    let (device, default_base) = BASES[usize::from(gpu.is_wanted(&engine))];
     let base = settings.base.as_deref().unwrap_or(default_base);
     let recipe = Recipe::of_pipeline(&image_dir(context)?)?.argument("BASE", base).argument("DEVICE", device);
-    let image = build(context, &engine, &recipe, spinner)?;
     let evidence = [("base", base.to_owned()), ("device", device.to_owned()), ("image", recipe.digest())];
     let options = options(context, set, evidence.map(|(name, value)| (name.to_owned(), value)).into())?;
+    options.run.check(&engine)?;
+    let image = build(context, &engine, &recipe, spinner)?;
     let mut progress = |event| spinner.set_message(phase(&event));
     match Lane::open(&engine, &image, options, &mut progress) {
         Ok(lane) => Ok(lane),
@@ -127,12 +125,7 @@ fn options(context: &Context, set: &str, mut evidence: BTreeMap<String, String>)
     if flags.fetch {
         run.source = fetched(context)?;
     }
-    run.gpu = match settings.gpu {
-        GpuKey::Auto => Gpu::Auto,
-        GpuKey::All => Gpu::All,
-        GpuKey::None => Gpu::None,
-        GpuKey::Count(count) => Gpu::Count(count),
-    };
+    run.gpu = gpu(settings.gpu);
     run.memory = u64::from(settings.memory_gib) << 30;
     run.is_open = settings.network == NetworkAccess::Open;
     Ok(LaneOptions {
@@ -147,11 +140,25 @@ fn options(context: &Context, set: &str, mut evidence: BTreeMap<String, String>)
     })
 }
 
+fn gpu(key: GpuKey) -> Gpu {
+    match key {
+        GpuKey::Auto => Gpu::Auto,
+        GpuKey::All => Gpu::All,
+        GpuKey::None => Gpu::None,
+        GpuKey::Count(count) => Gpu::Count(count),
+    }
+}
+
 /// From where a validator's container would take it.
 fn fetched(context: &Context) -> anyhow::Result<Source> {
     let token = context.secrets.get(&["HUGGINGFACE_TOKEN", "HF_TOKEN"]).unwrap_or_else(|| "hf_local".to_owned());
     let endpoint = Some(context.hub_endpoint()?).filter(|endpoint| endpoint != "https://huggingface.co");
     Ok(Source::Fetched { token, endpoint })
+}
+
+/// Whether a finding of the run itself tells already why the gate fails.
+pub(super) fn is_told(evaluation: &Evaluation, code: &str) -> bool {
+    evaluation.run["told"].as_array().into_iter().flatten().any(|told| told == code)
 }
 
 /// A failed gate as a finding: an error where it costs the round, else a warning.

@@ -84,6 +84,10 @@ mod tests {
         for (template, words) in [
             ("{% for m in messages %}", "error the chat template cannot be compiled"),
             ("{{ raise_exception('no system role') }}", "error the chat template cannot be rendered"),
+            (
+                "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
+                "error the chat template cannot be rendered",
+            ),
             ("{{ messages[0]['content'].nothing() }}", "error the chat template cannot be rendered"),
             ("{{ messages }}", "error the chat template leaves out the user's text"),
             ("{{ messages[1]['content'] | upper }}", "error the chat template leaves out the user's text"),

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use deval_axon::{AxonError, Subnet};
 use deval_chain::{ChainError, Client, Wallet};
 use deval_report::Network;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 /// How often the chain is looked at, and after how many blocks the registered hotkeys are read again. Upstream's miner reads them every
 /// 100 blocks. The local chain makes blocks only when something happens.
@@ -15,6 +15,9 @@ fn cadence(network: Network) -> (Duration, u64) {
         Network::Test | Network::Finney => (Duration::from_secs(12), 25),
     }
 }
+
+/// The client itself tries longer to make a broken connection anew; here an outage is to be known soon.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the chain again and again, over a new connection where the old one broke; while it is away, what was known stands.
 pub(crate) struct ChainWatch {
@@ -86,7 +89,12 @@ impl ChainWatch {
             None => Client::connect(&self.endpoint, self.network).await?,
         };
         let first = self.client.replace(chain.clone()).is_none();
-        let block = chain.block_number().await?;
+        let late = |_| ChainError::Timeout {
+            endpoint: self.endpoint.clone(),
+            seconds: PATIENCE.as_secs(),
+            doing: "reading the latest finalised block".into(),
+        };
+        let block = timeout(PATIENCE, chain.block_number()).await.map_err(late)??;
         // A chain that was set up anew is behind what is known of the old one.
         let due = first || block.abs_diff(self.subnet.block()) >= blocks;
         if due {

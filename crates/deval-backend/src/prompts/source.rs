@@ -1,0 +1,507 @@
+//! What a Python module binds to names, as far as that can be told without running it.
+
+use std::collections::BTreeMap;
+
+use deval_eval::python;
+use ruff_python_ast::{
+    Expr, ExprBinOp, ExprCall, ModModule, Number, Operator, Stmt, StmtImportFrom,
+    statement_visitor::{StatementVisitor, walk_stmt},
+    visitor::{Visitor, walk_expr},
+};
+use ruff_python_parser::parse_module;
+use ruff_text_size::{Ranged, TextRange};
+
+/// Modules that import from one another are followed this far.
+const DEEPEST_IMPORT: usize = 4;
+
+/// Repeated texts stay below this length.
+const LONGEST_TEXT: usize = 1 << 20;
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    /// A string.
+    Text(String),
+    /// A dictionary with string keys, or a class with its attributes.
+    Table(BTreeMap<String, Value>),
+    /// Known only to who runs the source.
+    Unknown(Unknown),
+}
+
+/// Why a value cannot be told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Unknown {
+    /// From 1, in the file that `file` names.
+    pub(super) line: u32,
+    /// The file, when it is another than the one that was asked.
+    pub(super) file: Option<String>,
+    /// In words.
+    pub(super) why: String,
+}
+
+/// A module's names.
+pub(super) struct Module {
+    names: BTreeMap<String, Value>,
+    /// What methods assign to attributes of `self`, at the top of their bodies.
+    attributes: BTreeMap<String, Value>,
+    /// Whether texts are filled by `str.format(…, llm_response=…)`.
+    pub(super) formats: bool,
+}
+
+impl Module {
+    /// Reads a module; `load` gives the source of another module of the folder by its name.
+    ///
+    /// # Errors
+    /// The source does not parse: the line and the parser's words.
+    pub(super) fn read(source: &str, load: &dyn Fn(&str) -> Option<String>) -> Result<Self, (u32, String)> {
+        Self::read_at(source, load, 0)
+    }
+
+    fn read_at(source: &str, load: &dyn Fn(&str) -> Option<String>, depth: usize) -> Result<Self, (u32, String)> {
+        let module = parse_module(source)
+            .map_err(|error| (line(source, error.location), error.error.to_string()))?
+            .into_syntax();
+        let mut reader = Reader { source, load, depth, names: BTreeMap::new(), attributes: BTreeMap::new() };
+        module.body.iter().for_each(|statement| reader.statement(statement));
+        Ok(Self { names: reader.names, attributes: reader.attributes, formats: formats(&module) })
+    }
+
+    /// What `NAME`, or `TABLE.key.key`, stands for.
+    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+        let mut parts = path.split('.');
+        let mut value = self.names.get(parts.next()?)?;
+        for part in parts {
+            match value {
+                Value::Table(table) => value = table.get(part)?,
+                Value::Unknown(_) => return Some(value),
+                Value::Text(_) => return None,
+            }
+        }
+        Some(value)
+    }
+
+    /// What a method assigns to `self.NAME`.
+    pub(super) fn attribute(&self, name: &str) -> Option<&Value> {
+        self.attributes.get(name)
+    }
+}
+
+struct Reader<'a> {
+    source: &'a str,
+    load: &'a dyn Fn(&str) -> Option<String>,
+    depth: usize,
+    names: BTreeMap<String, Value>,
+    attributes: BTreeMap<String, Value>,
+}
+
+type Evaluated = Result<Value, Unknown>;
+
+impl Reader<'_> {
+    fn statement(&mut self, statement: &Stmt) {
+        match statement {
+            Stmt::Assign(assign) => {
+                let value = self.value(&assign.value);
+                for target in &assign.targets {
+                    self.bind(target, value.clone());
+                }
+            }
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    let value = self.value(value);
+                    self.bind(&assign.target, value);
+                }
+            }
+            Stmt::AugAssign(assign) => {
+                let old = self.evaluate(&assign.target);
+                let new = self.evaluate(&assign.value);
+                let sum = old.and_then(|old| self.binary(assign.op, old, new?, assign.range));
+                self.bind(&assign.target, sum.unwrap_or_else(Value::Unknown));
+            }
+            Stmt::ImportFrom(import) => self.import(import),
+            Stmt::Import(import) => {
+                for alias in &import.names {
+                    let name = alias.asname.as_ref().map_or(alias.name.as_str(), |name| name.as_str());
+                    self.unknown(name, import.range, "it is a module");
+                }
+            }
+            Stmt::FunctionDef(function) => {
+                self.unknown(&function.name, function.range, "it is a function");
+            }
+            Stmt::ClassDef(class) => self.class(&class.name, &class.body),
+            // What runs only as a script binds nothing on import.
+            Stmt::If(branch) if is_main_guard(&branch.test) => {}
+            other => {
+                let mut bound = Bound::default();
+                bound.visit_stmt(other);
+                for name in bound.0 {
+                    self.unknown(&name, other.range(), "it is set where it depends on how the source runs");
+                }
+            }
+        }
+    }
+
+    fn bind(&mut self, target: &Expr, value: Value) {
+        match target {
+            Expr::Name(name) => {
+                self.names.insert(name.id.to_string(), value);
+            }
+            other => {
+                for name in names_in(other) {
+                    self.unknown(&name, other.range(), "it is set together with others");
+                }
+            }
+        }
+    }
+
+    fn unknown(&mut self, name: &str, range: TextRange, why: &str) {
+        let unknown = self.refusal(range, why);
+        self.names.insert(name.to_owned(), Value::Unknown(unknown));
+    }
+
+    fn refusal(&self, range: TextRange, why: impl Into<String>) -> Unknown {
+        Unknown { line: line(self.source, range), file: None, why: why.into() }
+    }
+
+    /// `from .texts import NAME` of the same folder is followed; anything else lies outside of the pipeline.
+    fn import(&mut self, import: &StmtImportFrom) {
+        let path = import.module.as_ref().map(|module| module.as_str());
+        let module = path.filter(|path| import.level == 1 && !path.contains('.') && self.depth < DEEPEST_IMPORT);
+        let source = module.and_then(|module| (self.load)(module));
+        let read = source.and_then(|source| Module::read_at(&source, self.load, self.depth + 1).ok());
+        for alias in &import.names {
+            let name = alias.asname.as_ref().unwrap_or(&alias.name);
+            let found = read.as_ref().zip(module);
+            match (alias.name.as_str(), found) {
+                ("*", Some((read, module))) => {
+                    let public = read.names.iter().filter(|(name, _)| !name.starts_with('_'));
+                    self.names.extend(public.map(|(name, value)| (name.clone(), from(module, value))));
+                }
+                (wanted, Some((read, module))) if read.names.contains_key(wanted) => {
+                    self.names.insert(name.to_string(), from(module, &read.names[wanted]));
+                }
+                _ => self.unknown(name, import.range, "it is imported from elsewhere"),
+            }
+        }
+    }
+
+    fn class(&mut self, name: &str, body: &[Stmt]) {
+        let mut inner = Reader {
+            source: self.source,
+            load: self.load,
+            depth: self.depth,
+            names: self.names.clone(),
+            attributes: BTreeMap::new(),
+        };
+        let outer = inner.names.clone();
+        for statement in body {
+            match statement {
+                Stmt::FunctionDef(method) => self.method(&method.body),
+                other => inner.statement(other),
+            }
+        }
+        let own = inner.names.into_iter().filter(|(name, value)| outer.get(name) != Some(value)).collect();
+        self.names.insert(name.to_owned(), Value::Table(own));
+    }
+
+    fn method(&mut self, body: &[Stmt]) {
+        for statement in body {
+            let Stmt::Assign(assign) = statement else { continue };
+            for target in &assign.targets {
+                if let Expr::Attribute(attribute) = target
+                    && matches!(&*attribute.value, Expr::Name(name) if name.id == "self")
+                {
+                    let value = self.value(&assign.value);
+                    self.attributes.insert(attribute.attr.to_string(), value);
+                }
+            }
+        }
+    }
+
+    fn value(&self, expression: &Expr) -> Value {
+        self.evaluate(expression).unwrap_or_else(Value::Unknown)
+    }
+
+    fn text(&self, expression: &Expr) -> Result<String, Unknown> {
+        match self.evaluate(expression)? {
+            Value::Text(text) => Ok(text),
+            Value::Unknown(unknown) => Err(unknown),
+            Value::Table(_) => Err(self.refusal(expression.range(), "it is a table and not a text")),
+        }
+    }
+
+    fn evaluate(&self, expression: &Expr) -> Evaluated {
+        let refuse = |why: &str| Err(self.refusal(expression.range(), why));
+        match expression {
+            Expr::StringLiteral(text) => Ok(Value::Text(text.value.to_str().to_owned())),
+            Expr::FString(_) => refuse("it is an f-string, which Python fills while the module is loaded"),
+            Expr::Name(name) => match self.names.get(name.id.as_str()) {
+                Some(Value::Unknown(unknown)) => Err(unknown.clone()),
+                Some(value) => Ok(value.clone()),
+                None => refuse(&format!("`{}` is not defined before it", name.id)),
+            },
+            Expr::BinOp(ExprBinOp { left, op, right, range, .. }) => {
+                self.binary(*op, self.evaluate(left)?, self.number_or_value(right)?, *range)
+            }
+            Expr::Call(call) => self.call(call).map(Value::Text),
+            Expr::Dict(dict) => {
+                let item = |item: &ruff_python_ast::DictItem| match &item.key {
+                    Some(Expr::StringLiteral(key)) => Some((key.value.to_str().to_owned(), self.value(&item.value))),
+                    _ => None,
+                };
+                let table: Option<BTreeMap<_, _>> = dict.items.iter().map(item).collect();
+                table.map(Value::Table).map_or_else(|| refuse("its keys are not all strings"), Ok)
+            }
+            Expr::Attribute(attribute) => self.entry(&attribute.value, attribute.attr.as_str(), expression.range()),
+            Expr::Subscript(subscript) => {
+                let key = self.text(&subscript.slice)?;
+                self.entry(&subscript.value, &key, expression.range())
+            }
+            _ => refuse("it is computed"),
+        }
+    }
+
+    fn entry(&self, table: &Expr, key: &str, range: TextRange) -> Evaluated {
+        let Value::Table(table) = self.evaluate(table)? else {
+            return Err(self.refusal(range, "it is computed"));
+        };
+        match table.get(key) {
+            Some(Value::Unknown(unknown)) => Err(unknown.clone()),
+            Some(value) => Ok(value.clone()),
+            None => Err(self.refusal(range, format!("there is no `{key}`"))),
+        }
+    }
+
+    /// A count, which only `*` takes, as its digits.
+    fn number_or_value(&self, expression: &Expr) -> Evaluated {
+        match expression {
+            Expr::NumberLiteral(number) => match &number.value {
+                Number::Int(count) => Ok(Value::Text(count.to_string())),
+                _ => Err(self.refusal(number.range, "it is computed")),
+            },
+            other => self.evaluate(other),
+        }
+    }
+
+    fn binary(&self, operator: Operator, left: Value, right: Value, range: TextRange) -> Evaluated {
+        let (Value::Text(left), Value::Text(right)) = (left, right) else {
+            return Err(self.refusal(range, "it is computed"));
+        };
+        match operator {
+            Operator::Add => Ok(Value::Text(left + &right)),
+            Operator::Mult => match right.parse::<usize>().ok().filter(|count| count * left.len() <= LONGEST_TEXT) {
+                Some(count) => Ok(Value::Text(left.repeat(count))),
+                None => Err(self.refusal(range, "it is computed")),
+            },
+            Operator::Mod => Err(self.refusal(range, "it is filled with `%`; use fields in braces")),
+            _ => Err(self.refusal(range, "it is computed")),
+        }
+    }
+
+    /// String methods and functions whose result is plain to see.
+    fn call(&self, call: &ExprCall) -> Result<String, Unknown> {
+        let range = call.range();
+        let (arguments, keywords) = (&call.arguments.args, &call.arguments.keywords);
+        let refuse = |why: String| Err(self.refusal(range, why));
+        let (receiver, name) = match &*call.func {
+            Expr::Attribute(attribute) => (Some(&*attribute.value), attribute.attr.as_str()),
+            Expr::Name(name) => (None, name.id.as_str()),
+            _ => return refuse("it is computed".into()),
+        };
+        if !keywords.is_empty() {
+            return refuse(format!("it is what `{name}(…)` gives"));
+        }
+        match (name, receiver, &arguments[..]) {
+            ("dedent", _, [text]) => Ok(dedent(&self.text(text)?)),
+            ("strip", Some(text), []) => Ok(python::strip(&self.text(text)?).to_owned()),
+            ("lstrip", Some(text), []) => Ok(self.text(text)?.trim_start_matches(python::is_space).to_owned()),
+            ("rstrip", Some(text), []) => Ok(self.text(text)?.trim_end_matches(python::is_space).to_owned()),
+            ("replace", Some(text), [old, new]) => Ok(self.text(text)?.replace(&self.text(old)?, &self.text(new)?)),
+            ("join", Some(between), [Expr::List(list)]) => self.joined(between, &list.elts),
+            ("join", Some(between), [Expr::Tuple(tuple)]) => self.joined(between, &tuple.elts),
+            _ => refuse(format!("it is what `{name}(…)` gives")),
+        }
+    }
+
+    fn joined(&self, between: &Expr, items: &[Expr]) -> Result<String, Unknown> {
+        let items: Result<Vec<String>, Unknown> = items.iter().map(|item| self.text(item)).collect();
+        Ok(items?.join(&self.text(between)?))
+    }
+}
+
+/// A value of another module; what is unknown there is said with its file.
+fn from(module: &str, value: &Value) -> Value {
+    match value {
+        Value::Unknown(unknown) => {
+            let file = unknown.file.clone().or_else(|| Some(format!("{module}.py")));
+            Value::Unknown(Unknown { file, ..unknown.clone() })
+        }
+        known => known.clone(),
+    }
+}
+
+/// `textwrap.dedent`.
+fn dedent(text: &str) -> String {
+    let blank = |line: &str| line.bytes().all(|byte| matches!(byte, b' ' | b'\t'));
+    let lines: Vec<&str> = text.split('\n').map(|line| if blank(line) { "" } else { line }).collect();
+    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let margin = lines.iter().filter(|line| !line.is_empty()).map(|line| &line[..indent(line)]).reduce(|a, b| {
+        let common = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+        &a[..common]
+    });
+    let margin = margin.map_or(0, str::len);
+    lines.iter().map(|line| line.get(margin..).unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+fn line(source: &str, range: TextRange) -> u32 {
+    let before = source.get(..range.start().to_usize()).unwrap_or(source);
+    u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
+}
+
+fn is_main_guard(test: &Expr) -> bool {
+    matches!(test, Expr::Compare(compare) if matches!(&*compare.left, Expr::Name(name) if name.id == "__name__"))
+}
+
+fn names_in(expression: &Expr) -> Vec<String> {
+    struct Names(Vec<String>);
+    impl<'a> Visitor<'a> for Names {
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            if let Expr::Name(name) = expression {
+                self.0.push(name.id.to_string());
+            }
+            walk_expr(self, expression);
+        }
+    }
+    let mut names = Names(Vec::new());
+    names.visit_expr(expression);
+    names.0
+}
+
+/// Names that a statement may bind, blocks within it included.
+#[derive(Default)]
+struct Bound(Vec<String>);
+
+impl<'a> StatementVisitor<'a> for Bound {
+    fn visit_stmt(&mut self, statement: &'a Stmt) {
+        match statement {
+            Stmt::Assign(assign) => self.0.extend(assign.targets.iter().flat_map(names_in)),
+            Stmt::AnnAssign(assign) => self.0.extend(names_in(&assign.target)),
+            Stmt::AugAssign(assign) => self.0.extend(names_in(&assign.target)),
+            Stmt::For(each) => self.0.extend(names_in(&each.target)),
+            Stmt::Delete(delete) => self.0.extend(delete.targets.iter().flat_map(names_in)),
+            Stmt::Import(import) => self.0.extend(import.names.iter().map(bound_name)),
+            Stmt::ImportFrom(import) => self.0.extend(import.names.iter().map(bound_name)),
+            Stmt::FunctionDef(function) => self.0.push(function.name.to_string()),
+            Stmt::ClassDef(class) => self.0.push(class.name.to_string()),
+            _ => {}
+        }
+        if !matches!(statement, Stmt::FunctionDef(_) | Stmt::ClassDef(_)) {
+            walk_stmt(self, statement);
+        }
+    }
+}
+
+fn bound_name(alias: &ruff_python_ast::Alias) -> String {
+    alias.asname.as_ref().unwrap_or(&alias.name).to_string()
+}
+
+/// Whether a module calls `….format(…, llm_response=…)`.
+fn formats(module: &ModModule) -> bool {
+    struct Calls(bool);
+    impl<'a> Visitor<'a> for Calls {
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            if let Expr::Call(call) = expression
+                && matches!(&*call.func, Expr::Attribute(attribute) if attribute.attr.as_str() == "format")
+            {
+                let keyword = |keyword: &ruff_python_ast::Keyword| {
+                    keyword.arg.as_ref().is_none_or(|name| name.as_str() == "llm_response")
+                };
+                self.0 |= call.arguments.keywords.iter().any(keyword);
+            }
+            walk_expr(self, expression);
+        }
+    }
+    let mut calls = Calls(false);
+    module.body.iter().for_each(|statement| calls.visit_stmt(statement));
+    calls.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(source: &str) -> Module {
+        let other = |name: &str| (name == "texts").then(|| "A = 'a'\nB = f'{A}'\n_C = 'c'".to_owned());
+        Module::read(source, &other).unwrap()
+    }
+
+    fn text(source: &str) -> Result<String, String> {
+        match read(source).get("X").cloned() {
+            Some(Value::Text(text)) => Ok(text),
+            Some(Value::Unknown(unknown)) => Err(format!("{}:{}", unknown.line, unknown.why)),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn what_is_plain_to_see_is_read() {
+        for (source, expected) in [
+            ("X = 'a' \"b\" '''c\n'''", "abc\n"),
+            ("X: str = ('a'\n  r'\\n')", "a\\n"),
+            ("A = 'a'\nX = A + 'b' + A", "aba"),
+            ("X = 'a'\nX += 'b'", "ab"),
+            ("X = Y = 'both'", "both"),
+            ("X = 'first'\nX = 'last'", "last"),
+            ("X = '=-' * 3", "=-=-=-"),
+            ("from textwrap import dedent\nX = dedent('''\\\n    a\n      b\n\n    c''')", "a\n  b\n\nc"),
+            ("import textwrap\nX = textwrap.dedent('\\ta\\n\\t b').strip()", "a\n b"),
+            ("X = '\\n'.join(['a', 'b'])", "a\nb"),
+            ("X = 'a {q}'.replace('{q}', '{query}')", "a {query}"),
+            ("from .texts import A as X", "a"),
+            ("from .texts import *\nX = A", "a"),
+            ("P = {'x': {'y': 'deep'}}\nX = P['x']['y']", "deep"),
+            ("class P:\n    A = 'in class'\nX = P.A", "in class"),
+            ("X = 'imported'\nif __name__ == '__main__':\n    X = 'script'", "imported"),
+        ] {
+            assert_eq!(text(source).as_deref(), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_depends_on_running_is_refused_with_a_reason_and_a_line() {
+        for (source, line, reason) in [
+            ("\nX = f'{y}'", 2, "f-string"),
+            ("X = 'a' + f'b'", 1, "f-string"),
+            ("X = load()", 1, "`load(…)`"),
+            ("X = open('x').read()", 1, "`read(…)`"),
+            ("X = 'a %s' % 'b'", 1, "`%`"),
+            ("import os\nX = os.environ['X']", 1, "module"),
+            ("X = 'a'\nif DEBUG:\n    X = 'b'", 2, "depends on how the source runs"),
+            ("try:\n    X = 'a'\nexcept E:\n    pass", 1, "depends"),
+            ("for X in ['a']:\n    pass", 1, "depends"),
+            ("X, Y = 'a', 'b'", 1, "together"),
+            ("def X(): return 'a'", 1, "function"),
+            ("from elsewhere import X", 1, "imported"),
+            ("from .absent import X", 1, "imported"),
+            ("from .texts import B\nX = B", 2, "f-string"),
+            ("X = Y", 1, "`Y` is not defined"),
+            ("X = 'a'.format(b='c')", 1, "`format(…)`"),
+            ("X = 'a' * 10000000", 1, "computed"),
+            ("del X", 1, "depends"),
+        ] {
+            let found = text(source).unwrap_err();
+            assert!(found.starts_with(&format!("{line}:")) && found.contains(reason), "{source}: {found}");
+        }
+        let Some(Value::Unknown(unknown)) = read("from .texts import B as X").get("X").cloned() else { panic!() };
+        assert_eq!(unknown.file.as_deref(), Some("texts.py"));
+        assert!(Module::read("X = ", &|_| None).is_err());
+    }
+
+    #[test]
+    fn attributes_and_calls_of_format_are_seen() {
+        let module = read("class P:\n    def __init__(self):\n        self.system_prompt = 's'\n        x = 1\n");
+        assert_eq!(module.attribute("system_prompt"), Some(&Value::Text("s".into())));
+        assert!(read("def f(p, r):\n    return p.format(query='q', llm_response=r)").formats);
+        assert!(read("def f(p, r):\n    return p.format(**r)").formats);
+        assert!(!read("log.format(x=1)\nfill(p, llm_response='r')").formats);
+    }
+}
