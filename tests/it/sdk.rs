@@ -77,6 +77,8 @@ impl Sdk {
     fn registered(&self, name: &str) -> Wallet {
         let wallet = Wallet::create_throwaway(&self.dir.path().join("wallets"), name, "hot").expect("writable");
         self.net.dev("dev_setMiners", &json!([NETUID, [{ "hotkey": wallet.hotkey_ss58(), "coldkey": "//Alice" }]]));
+        // Our client reads what is final.
+        self.net.dev("dev_produceBlocks", &json!([1]));
         wallet
     }
 }

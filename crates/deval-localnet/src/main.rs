@@ -5,7 +5,7 @@
 //! # What only the stand-in has
 //!
 //! The chain's own methods are named `dev_…`; they are called as any other, over WebSocket or by an HTTP POST, and each writes
-//! in a block of its own. Netuids 15 and 202 exist from the start, Alice owns both and a million TAO. An account is an SS58
+//! in a block of its own, which is final once `dev_produceBlocks` put one on top. Netuids 15 and 202 exist from the start, Alice owns both and a million TAO. An account is an SS58
 //! address or a development key (`//Bob//miner`).
 //!
 //! | method | parameters | what it does |
