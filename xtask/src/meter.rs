@@ -101,6 +101,7 @@ impl Meter {
     }
 
     fn remark(&self, event: &str, text: &str) {
+        self.tell_last();
         match self.ui.progress() {
             Progress::Json => self.ui.event(&json!({"event": event, "what": self.what, "text": text})),
             Progress::Plain => self.ui.say(format!("{}: {text}", self.what)),
@@ -112,6 +113,10 @@ impl Meter {
     /// The last state is told even if it came right after the one before.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
+        self.tell_last();
+    }
+
+    fn tell_last(&self) {
         let last = self.state.lock().unwrap_or_else(PoisonError::into_inner).last.take();
         if let Some(last) = last {
             self.tell(last);

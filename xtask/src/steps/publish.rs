@@ -125,14 +125,13 @@ fn planned(
         sent: None,
         public,
         round: Round::of(remote, plan.is_empty()),
-        risks: risks(transaction, plan, public),
+        risks: risks(plan, public),
         gates: Vec::new(),
     }
 }
 
 /// Whether the root weights, once the plan is carried out, are those of the hash step: published now, or kept with the same digests.
 fn holds_weights(transaction: &Transaction<'_>, plan: &UploadPlan, hash: &WeightsDigest) -> bool {
-    let is_weights = |path: &str| !path.contains('/') && path.ends_with(".safetensors");
     let local = transaction.files.iter().map(|file| (file.path.as_str(), format!("sha256 {}", file.sha256)));
     let kept = plan.kept.iter().map(|file| (file.path.as_str(), file.digest.to_string()));
     let mut there: Vec<_> = local.chain(kept).filter(|(path, _)| is_weights(path)).collect();
@@ -143,17 +142,21 @@ fn holds_weights(transaction: &Transaction<'_>, plan: &UploadPlan, hash: &Weight
     there == hashed
 }
 
-/// New contents of the model go to a private repository only: the weights are not to be seen before their hash stands on chain.
-fn must_hide(transaction: &Transaction<'_>, plan: &UploadPlan) -> bool {
-    let half = |path: &str| transaction.files.iter().any(|file| file.path == path) && Half::Model.owns(path);
-    plan.adds.iter().any(|add| half(&add.path))
+/// New contents of the model go to a private repository only: the weights are not to be seen before their hash stands on chain. Weights
+/// that go away make another hash too.
+fn must_hide(plan: &UploadPlan) -> bool {
+    plan.adds.iter().any(|add| Half::Model.owns(&add.path)) || plan.deletes.iter().any(|path| is_weights(path))
 }
 
-fn risks(transaction: &Transaction<'_>, plan: &UploadPlan, public: bool) -> Vec<String> {
+fn is_weights(path: &str) -> bool {
+    !path.contains('/') && path.ends_with(".safetensors")
+}
+
+fn risks(plan: &UploadPlan, public: bool) -> Vec<String> {
     if plan.is_empty() {
         return Vec::new();
     }
-    let hides = must_hide(transaction, plan);
+    let hides = must_hide(plan);
     let deletes = plan.deletes.len();
     let known = [
         (public && hides, "the repository is public and becomes private, so that nobody copies the weights before their hash stands on chain; validators cannot read it until `cargo xtask commit --execute`".to_owned()),
@@ -172,7 +175,7 @@ fn carry_out(
     receipt: &mut PublishReceipt,
 ) -> anyhow::Result<Vec<Diagnostic>> {
     let journal = transaction.journal()?;
-    if receipt.public && must_hide(transaction, plan) {
+    if receipt.public && must_hide(plan) {
         transaction.set_private(&journal, false, true)?;
         receipt.public = false;
     }
