@@ -6,11 +6,12 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK, LOCATION, RANGE};
 use axum::http::response::Builder;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -38,7 +39,7 @@ pub(super) async fn resolve(
                 let link = xet_auth_link(&base_url(&headers), &repo, &commit.stamp.id);
                 answer = answer.header("x-xet-hash", xet_hash).header(LINK, link);
             }
-            let location = format!("{}/cdn/{sha256}", hub.cdn_url(&headers));
+            let location = format!("{}/cdn/{sha256}?commit={}", hub.cdn_url(&headers), commit.stamp.id);
             finish(answer.status(StatusCode::FOUND).header(LOCATION, location), Body::empty())
         }
         Content::Regular { oid, .. } => send(&hub.store.blob_path(oid), oid, &headers, answer).await,
@@ -49,10 +50,17 @@ fn xet_auth_link(base: &str, repo: &Repo, commit: &str) -> String {
     format!("<{base}/api/models/{}/xet-read-token/{commit}>; rel=\"xet-auth\"", repo.id)
 }
 
-/// An LFS file by SHA-256. Like the Hub's CDN it asks for no token: whoever knows the address may read.
+#[derive(Deserialize)]
+pub(super) struct From {
+    commit: Option<String>,
+}
+
+/// An LFS file by SHA-256. Like the Hub's CDN it asks for no token: whoever knows the address may read. huggingface_hub 2 follows a redirect
+/// on one host before it looks for the commit, so the address names that.
 pub(super) async fn cdn(
     State(hub): State<Arc<Hub>>,
     Path(oid): Path<String>,
+    Query(From { commit }): Query<From>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     if !is_sha256(&oid) {
@@ -64,7 +72,8 @@ pub(super) async fn cdn(
         Err(error @ HubError::LostObject { .. }) => return Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
         other => other?,
     };
-    send(&path, &oid, &headers, Response::builder()).await
+    let answer = commit.iter().fold(Response::builder(), |answer, commit| answer.header("x-repo-commit", commit));
+    send(&path, &oid, &headers, answer).await
 }
 
 /// Streams the file, or the one range asked for.
