@@ -60,7 +60,7 @@ impl Gpu {
     }
 
     async fn try_with(self, engine: &Engine, image: &Image, owner: &Owner) -> Result<(), ContainerError> {
-        let failed = |error| ContainerError::engine("looking for GPUs")(error);
+        let failed = ContainerError::engine("looking for GPUs");
         let host = HostConfig { device_requests: Some(vec![self.request()]), ..HostConfig::default() };
         let labels = HashMap::from([(owner::LABEL.to_owned(), owner.label())]);
         let body = ContainerCreateBody {
@@ -69,8 +69,8 @@ impl Gpu {
             host_config: Some(host),
             ..ContainerCreateBody::default()
         };
-        let made = engine.docker.create_container(None::<CreateContainerOptions>, body).await.map_err(failed)?;
-        let inspected = engine.docker.inspect_container(&made.id, None).await.map_err(failed)?;
+        let made = engine.docker.create_container(None::<CreateContainerOptions>, body).await.map_err(&failed)?;
+        let inspected = engine.docker.inspect_container(&made.id, None).await.map_err(&failed)?;
         if inspected.host_config.and_then(|host| host.device_requests).is_none_or(|requests| requests.is_empty()) {
             return Err(self.missing("it takes no notice of such a request".to_owned()));
         }

@@ -319,7 +319,7 @@ async fn network(engine: &Engine, options: &RunOptions, owner: &Owner) -> Result
 
 /// A network without a way out; none where the engine (Podman) gives this machine no address on it, so that we could not ask either.
 async fn closed_network(engine: &Engine, owner: &Owner) -> Result<Option<String>, ContainerError> {
-    let failed = |error| ContainerError::engine("making a network")(error);
+    let failed = ContainerError::engine("making a network");
     let name = format!("deval-{}", owner.name());
     let request = NetworkCreateRequest {
         name: name.clone(),
@@ -327,11 +327,11 @@ async fn closed_network(engine: &Engine, owner: &Owner) -> Result<Option<String>
         labels: Some(HashMap::from([(owner::LABEL.to_owned(), owner.label())])),
         ..NetworkCreateRequest::default()
     };
-    engine.docker.create_network(request).await.map_err(failed)?;
-    if engine.gateway(&name).await.map_err(failed)?.is_some() {
+    engine.docker.create_network(request).await.map_err(&failed)?;
+    if engine.gateway(&name).await.map_err(&failed)?.is_some() {
         return Ok(Some(name));
     }
-    engine.docker.remove_network(&name).await.map_err(failed)?;
+    engine.docker.remove_network(&name).await.map_err(&failed)?;
     Ok(None)
 }
 
