@@ -132,6 +132,8 @@ pub(crate) enum Command {
         what: Bench,
         #[command(flatten)]
         axon: bench::axon::Amounts,
+        #[command(flatten)]
+        generate: bench::generate::Extent,
     },
     /// An axon in a process of its own; started by `bench axon`.
     #[command(name = bench::axon::SERVE_COMMAND, hide = true)]
@@ -391,6 +393,8 @@ pub(crate) enum Bench {
     Hash,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
+    /// The built-in engine, against transformers (f32 and bf16) and llama.cpp on the same prompts and cores.
+    Generate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
