@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: speed beside a named peer, measured in one run on the same machine.
 
 pub(crate) mod axon;
+pub(crate) mod generate;
 mod hash;
 pub(crate) mod upload;
 
@@ -26,7 +27,7 @@ use crate::{Verdict, cargo, cli::Bench, python::Environment, ui::Ui};
 
 const RESPONSES: usize = 10_000;
 
-pub(crate) fn run(what: Bench, amounts: axon::Amounts, ui: Ui) -> anyhow::Result<Verdict> {
+pub(crate) fn run(what: Bench, amounts: axon::Amounts, extent: &generate::Extent, ui: Ui) -> anyhow::Result<Verdict> {
     let rows = match what {
         Bench::Score => vec![score(ui)?],
         Bench::Examples => vec![examples()],
@@ -34,6 +35,7 @@ pub(crate) fn run(what: Bench, amounts: axon::Amounts, ui: Ui) -> anyhow::Result
         Bench::Hash => return hash::run(ui),
         Bench::Upload => return upload::run(ui),
         Bench::Axon => return axon::run(amounts, ui),
+        Bench::Generate => return generate::run(extent, ui),
         Bench::Numbers => vec![score(ui)?, examples(), contest()?],
     };
     let met = rows.iter().all(|row| row.met);

