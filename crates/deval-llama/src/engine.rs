@@ -1,34 +1,54 @@
 //! One model directory, ready to answer.
 //!
-//! What a call returns depends only on its arguments: every call starts with an empty cache, and only the continuations
-//! of one call share the computation of their common prefix.
+//! Questions go through the model together, however many there are ([`Engine::work`]); what one is answered depends
+//! on itself only.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use candle_core::Tensor;
-use rayon::prelude::*;
 
 use crate::LlamaError;
 use crate::chat::{ChatTemplate, Message};
 use crate::config::{LlamaConfig, TokenIds};
+use crate::cpu::Cpu;
 use crate::files::read_json_if_present;
-use crate::model::{KvCache, Llama};
-use crate::sampling::{Sampler, Sampling};
-use crate::tokenizer::{Encoded, TextCodec};
+use crate::grammar::Lines;
+use crate::model::{Compute, Decoder};
+use crate::orders::Orders;
+use crate::schedule::{Limits, Scheduler};
+use crate::tokenizer::TextCodec;
 use crate::weights::Weights;
+use crate::work::{
+    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Queue, Score, Work,
+};
 
-/// Rows whose logits are held at once; bounds them to `LOGIT_ROWS * vocab_size` numbers.
-const LOGIT_ROWS: usize = 64;
+/// Memory for the key/value cache where the system does not tell how much it has.
+const USUAL_CACHE_BYTES: usize = 1 << 30;
+
+/// Texts may be this many times longer than the context; transformers has no such limit but memory and patience.
+const LONGEST_TEXT: usize = 4;
 
 /// A loaded model with its tokenizer and chat template.
 pub struct Engine {
     dir: PathBuf,
-    model: Llama,
+    scheduler: Scheduler,
     codec: TextCodec,
     template: Option<ChatTemplate>,
     stop_tokens: Vec<u32>,
     info: ModelInfo,
+}
+
+/// Bounds of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Texts that go through the model together, at least 1. No answer depends on it.
+    pub texts: usize,
+    /// Most tokens in the key/value cache; where absent, as many as a quarter of the free memory holds.
+    pub cache_tokens: Option<usize>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { texts: 32, cache_tokens: None }
+    }
 }
 
 /// What a model directory holds.
@@ -52,70 +72,6 @@ pub struct ModelInfo {
     pub context: usize,
 }
 
-/// How an answer is generated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerateOptions {
-    /// Upper limit of new tokens.
-    pub max_new_tokens: usize,
-    /// How each is chosen.
-    pub sampling: Sampling,
-    /// Tokens that end the answer beside the model's own, by name (`<|eot_id|>`); unknown names are ignored.
-    pub extra_stop_tokens: Vec<String>,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The model chose an end token.
-    EndToken,
-    /// `max_new_tokens` was reached.
-    MaxNewTokens,
-    /// The model has no more positions.
-    ContextFull,
-}
-
-/// An answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generation {
-    /// The new tokens as text, special tokens left out. The prompt is not in it.
-    pub text: String,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// New tokens, the end token not counted.
-    pub new_tokens: usize,
-    /// Why it ended.
-    pub stop: StopReason,
-    /// Wall time until the logits of the first new token.
-    pub prefill_seconds: f64,
-    /// Wall time of the rest.
-    pub decode_seconds: f64,
-}
-
-/// How probable a model finds a text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Likelihood {
-    /// Natural log-probability of each token given all before it.
-    pub tokens: Vec<f64>,
-}
-
-impl Likelihood {
-    /// Log-probability of the whole text.
-    pub fn sum(&self) -> f64 {
-        self.tokens.iter().sum()
-    }
-
-    /// Mean log-probability of a token.
-    pub fn mean(&self) -> f64 {
-        self.sum() / self.tokens.len() as f64
-    }
-}
-
-/// A text of which the tokens from `split` on are to be scored.
-struct Scored {
-    ids: Vec<u32>,
-    split: usize,
-}
-
 impl Engine {
     /// Loads a Hugging Face model directory: `config.json`, safetensors, `tokenizer.json`, and if present
     /// `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json`.
@@ -123,18 +79,70 @@ impl Engine {
     /// # Errors
     /// Whatever is absent, unreadable or not supported, by name.
     pub fn load(dir: &Path) -> Result<Self, LlamaError> {
+        Self::load_with(dir, EngineOptions::default())
+    }
+
+    /// As [`Engine::load`], with bounds for the batch.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_with(dir: &Path, options: EngineOptions) -> Result<Self, LlamaError> {
         let codec = TextCodec::load(dir)?;
         let template = ChatTemplate::load(dir)?;
         let weights = Weights::open(dir)?;
-        let model = Llama::from_weights(LlamaConfig::load(dir)?, &weights)?;
-        let stop_tokens = stop_tokens(dir, &model)?;
-        let info = model_info(dir, &model, &weights);
-        Ok(Self { dir: dir.to_owned(), model, codec, template, stop_tokens, info })
+        let decoder = Decoder::load(Cpu, LlamaConfig::load(dir)?, &weights)?;
+        let stop_tokens = stop_tokens(dir, decoder.config())?;
+        let info = model_info(dir, &decoder, &weights);
+        let limits = limits(decoder.config(), options);
+        let scheduler = Scheduler::new(Box::new(decoder), limits);
+        Ok(Self { dir: dir.to_owned(), scheduler, codec, template, stop_tokens, info })
     }
 
     /// What was loaded.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> EngineStats {
+        self.scheduler.stats()
+    }
+
+    /// Ends answers where the reference pipeline does (upstream `neurons/miners/model/pipeline.py`), whatever `generation_config.json` lists:
+    /// at the tokenizer's end token, and at `<|eot_id|>`, for which transformers takes the unknown token where there is none.
+    pub fn stop_as_reference(&mut self) {
+        let known = [self.codec.end_token(), self.codec.token_id_or_unknown("<|eot_id|>")];
+        self.stop_tokens = known.into_iter().flatten().collect();
+    }
+
+    /// Ends answers at these tokens alone.
+    ///
+    /// # Errors
+    /// A name that is no token.
+    pub fn stop_at(&mut self, names: &[String]) -> Result<(), LlamaError> {
+        let id = |name: &String| {
+            let path = self.dir.join("tokenizer.json");
+            self.codec.token_id(name).ok_or_else(|| LlamaError::tokenizer(&path, format!("there is no token {name:?}")))
+        };
+        self.stop_tokens = names.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Gives the chat template one more variable, such as the `date_string` of Llama 3's.
+    pub fn set_template_variable(&mut self, name: &str, value: &str) {
+        self.template = self.template.take().map(|template| template.with(name, value));
+    }
+
+    /// A grammar of answers that are some of `choices`, one a line, between `least` and `most` of them, each at most once and in any order.
+    /// Choices that are empty or hold a newline do not count.
+    pub fn lines(&self, choices: &[&str], least: usize, most: usize) -> Box<dyn Grammar> {
+        Box::new(Lines::new(self.codec.vocabulary().clone(), self.stop_tokens.clone(), choices, least, most))
+    }
+
+    /// What tokens stand for to the byte, without what [`Engine::decode`] tidies up.
+    pub fn raw_text(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.codec.vocabulary().bytes(*token)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The conversation as the model expects it, up to where its answer starts.
@@ -148,50 +156,70 @@ impl Engine {
         template.render(&messages, true)
     }
 
-    /// Number of tokens of a text, as every method here counts them.
+    /// The tokens of a text, as every method here sees it.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
+        Ok(self.codec.encode(text)?.ids)
+    }
+
+    /// The text of tokens, special ones left out.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, LlamaError> {
+        self.codec.decode(tokens)
+    }
+
+    /// Number of tokens of a text.
     ///
     /// # Errors
     /// The tokenizer fails.
     pub fn count_tokens(&self, text: &str) -> Result<usize, LlamaError> {
-        Ok(self.codec.encode(text)?.ids.len())
+        Ok(self.encode(text)?.len())
+    }
+
+    /// The id of a token by its name (`<|eot_id|>`).
+    pub fn token_id(&self, name: &str) -> Option<u32> {
+        self.codec.token_id(name)
+    }
+
+    /// The model's own end tokens.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop_tokens
+    }
+
+    /// Answers all questions of a queue. They go through the model together; where one is answered, the next takes its
+    /// place, and what texts have in common at their beginning is computed once.
+    ///
+    /// # Errors
+    /// Only when nothing can be computed any more; the queue then does not hear of the questions that are open.
+    pub fn work(&mut self, queue: &mut dyn Queue) -> Result<(), LlamaError> {
+        let mut orders = Orders::new(queue, &self.codec, &self.stop_tokens, self.info.context);
+        self.scheduler.run(&mut orders)
+    }
+
+    /// Answers some questions; the answers are in the order of the questions.
+    ///
+    /// # Errors
+    /// Only when nothing can be computed any more.
+    pub fn answer_all(&mut self, work: Vec<Work>) -> Result<Vec<Result<Outcome, LlamaError>>, LlamaError> {
+        let mut list = List { answers: work.iter().map(|_| None).collect(), work: work.into_iter().enumerate() };
+        self.work(&mut list)?;
+        Ok(list.answers.into_iter().map(|answer| answer.expect("the engine answers every question")).collect())
     }
 
     /// Continues `prompt`.
     ///
     /// # Errors
-    /// An empty prompt, one that does not fit the context, sampling numbers out of range, logits that are NaN.
+    /// An empty prompt, one that does not fit the cache, sampling numbers out of range, logits that are NaN.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation, LlamaError> {
-        let mut sampler = Sampler::new(options.sampling)?;
-        let prompt = self.encode(prompt, "prompt")?.ids;
-        let stops = self.stop_tokens_with(&options.extra_stop_tokens);
-        let (mut cache, started) = (KvCache::new(), Instant::now());
-        let mut logits = self.next_logits(&prompt, &mut cache)?;
-        let prefill_seconds = started.elapsed().as_secs_f64();
-        let mut answer = Vec::new();
-        let stop = loop {
-            if answer.len() >= options.max_new_tokens {
-                break StopReason::MaxNewTokens;
-            }
-            let token = sampler.next(&logits)?;
-            if stops.contains(&token) {
-                break StopReason::EndToken;
-            }
-            answer.push(token);
-            if prompt.len() + answer.len() > self.model.config().max_positions {
-                break StopReason::ContextFull;
-            }
-            if answer.len() < options.max_new_tokens {
-                logits = self.next_logits(&[token], &mut cache)?;
-            }
-        };
-        Ok(Generation {
-            text: self.codec.decode(&answer)?,
-            prompt_tokens: prompt.len(),
-            new_tokens: answer.len(),
-            stop,
-            prefill_seconds,
-            decode_seconds: started.elapsed().as_secs_f64() - prefill_seconds,
-        })
+        let work = Generate { prompt: prompt.to_owned(), options: options.clone(), grammar: None };
+        match self.answer(Work::Generate(work))? {
+            Outcome::Generation(generation) => Ok(generation),
+            Outcome::Likelihoods(_) => unreachable!("a text to continue is continued"),
+        }
     }
 
     /// How probable `continuation` is after `prefix`; see [`Engine::likelihoods`].
@@ -210,21 +238,14 @@ impl Engine {
     /// the continuation.
     ///
     /// # Errors
-    /// An empty prefix or continuation, a prefix that fills no token of its own, a text that does not fit the context,
+    /// An empty prefix or continuation, a prefix that fills no token of its own, a text that does not fit the cache,
     /// logits that are NaN.
     pub fn likelihoods(&mut self, prefix: &str, continuations: &[&str]) -> Result<Vec<Likelihood>, LlamaError> {
-        let texts: Vec<Scored> = continuations.iter().map(|text| self.split(prefix, text)).collect::<Result<_, _>>()?;
-        let Some(shared) = shared_prefix(&texts) else {
-            return Ok(Vec::new());
-        };
-        let mut cache = KvCache::new();
-        let context = self.model.hidden_states(&texts[0].ids[..shared], &mut cache)?;
-        let last = context.narrow(0, shared - 1, 1)?;
-        let score = |text: &Scored| {
-            cache.truncate(shared);
-            self.score(text, shared, &last, &mut cache)
-        };
-        texts.iter().map(score).collect()
+        let continuations = continuations.iter().map(|text| (*text).to_owned()).collect();
+        match self.answer(Work::Score(Score { prefix: prefix.to_owned(), continuations }))? {
+            Outcome::Likelihoods(likelihoods) => Ok(likelihoods),
+            Outcome::Generation(_) => unreachable!("texts to score are scored"),
+        }
     }
 
     /// Log-probability of each candidate as the continuation of `prefix`, which is computed once: a reading of the
@@ -236,94 +257,58 @@ impl Engine {
         Ok(self.likelihoods(prefix, candidates)?.iter().map(Likelihood::sum).collect())
     }
 
-    fn encode(&self, text: &str, what: &'static str) -> Result<Encoded, LlamaError> {
-        let encoded = if text.is_empty() { None } else { Some(self.codec.encode(text)?) };
-        encoded.filter(|encoded| !encoded.ids.is_empty()).ok_or(LlamaError::Empty { what })
-    }
-
-    fn stop_tokens_with(&self, names: &[String]) -> Vec<u32> {
-        let extra = names.iter().filter_map(|name| self.codec.token_id(name));
-        self.stop_tokens.iter().copied().chain(extra).collect()
-    }
-
-    fn next_logits(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>, LlamaError> {
-        let hidden = self.model.hidden_states(tokens, cache)?;
-        let last = hidden.narrow(0, tokens.len() - 1, 1)?;
-        Ok(self.model.logits(&last)?.flatten_all()?.to_vec1()?)
-    }
-
-    fn split(&self, prefix: &str, continuation: &str) -> Result<Scored, LlamaError> {
-        if prefix.is_empty() {
-            return Err(LlamaError::Empty { what: "prefix" });
-        }
-        if continuation.is_empty() {
-            return Err(LlamaError::Empty { what: "continuation" });
-        }
-        let Encoded { ids, ends } = self.encode(&format!("{prefix}{continuation}"), "text")?;
-        match ends.iter().position(|end| *end > prefix.len()) {
-            None => Err(LlamaError::Empty { what: "continuation" }),
-            Some(0) => Err(LlamaError::NoContext { prefix: prefix.to_owned() }),
-            Some(split) => Ok(Scored { ids, split }),
-        }
-    }
-
-    /// Scores one text whose first `shared` tokens are in the cache; `last` is the hidden state of the last of them.
-    fn score(
-        &self,
-        text: &Scored,
-        shared: usize,
-        last: &Tensor,
-        cache: &mut KvCache,
-    ) -> Result<Likelihood, LlamaError> {
-        let Scored { ids, split } = text;
-        let (limit, tokens) = (self.model.config().max_positions, ids.len());
-        if tokens > limit {
-            return Err(LlamaError::ContextOverflow { tokens, limit });
-        }
-        let rest = &ids[shared..ids.len() - 1];
-        let hidden = match rest {
-            [] => last.clone(),
-            _ => Tensor::cat(&[last.clone(), self.model.hidden_states(rest, cache)?], 0)?,
-        };
-        let hidden = hidden.narrow(0, split - shared, ids.len() - split)?;
-        let mut tokens = Vec::with_capacity(ids.len() - split);
-        for (block, targets) in ids[*split..].chunks(LOGIT_ROWS).enumerate() {
-            let rows = hidden.narrow(0, block * LOGIT_ROWS, targets.len())?;
-            let logits: Vec<Vec<f32>> = self.model.logits(&rows)?.to_vec2()?;
-            let row = |(row, target): (&Vec<f32>, &u32)| log_probability(row, *target);
-            tokens.extend(logits.par_iter().zip(targets).map(row).collect::<Result<Vec<_>, _>>()?);
-        }
-        Ok(Likelihood { tokens })
+    fn answer(&mut self, work: Work) -> Result<Outcome, LlamaError> {
+        self.answer_all(vec![work])?.pop().expect("one question has one answer")
     }
 }
 
-/// How many leading tokens all texts share, none of them to be scored; `None` without a text.
-fn shared_prefix(texts: &[Scored]) -> Option<usize> {
-    let (first, others) = texts.split_first()?;
-    let common = |text: &Scored| first.ids.iter().zip(&text.ids).take_while(|(a, b)| a == b).count().min(text.split);
-    Some(others.iter().map(common).fold(first.split, usize::min).max(1))
+/// Questions that are all there from the start.
+struct List {
+    work: std::iter::Enumerate<std::vec::IntoIter<Work>>,
+    answers: Vec<Option<Result<Outcome, LlamaError>>>,
 }
 
-/// `log softmax(logits)[target]` in f64.
-fn log_probability(logits: &[f32], target: u32) -> Result<f64, LlamaError> {
-    let peak = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - peak).exp()).sum();
-    let probability = f64::from(logits[target as usize]) - peak - sum.ln();
-    if probability.is_nan() { Err(LlamaError::NotANumber) } else { Ok(probability) }
+impl Queue for List {
+    fn next(&mut self) -> Option<(usize, Work)> {
+        self.work.next()
+    }
+
+    fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>) {
+        self.answers[number] = Some(outcome);
+    }
+}
+
+/// How much goes through a model together.
+fn limits(config: &LlamaConfig, options: EngineOptions) -> Limits {
+    let texts = options.texts.max(1);
+    let bytes_per_token = 2 * config.layers * config.kv_heads * config.head_dim * size_of::<f32>();
+    let usual = || {
+        let bytes = free_memory().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4);
+        (bytes / bytes_per_token).min(texts.saturating_mul(config.max_positions))
+    };
+    let cache = options.cache_tokens.unwrap_or_else(usual).max(1);
+    Limits { texts, cache, text: config.max_positions.saturating_mul(LONGEST_TEXT).min(cache) }
+}
+
+/// Bytes that can be had without pushing anything out, as Linux estimates.
+fn free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
 }
 
 /// End tokens of `generation_config.json` and of `config.json` together.
-fn stop_tokens(dir: &Path, model: &Llama) -> Result<Vec<u32>, LlamaError> {
+fn stop_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, LlamaError> {
     #[derive(Default, serde::Deserialize)]
     struct GenerationConfig {
         eos_token_id: Option<TokenIds>,
     }
     let generation: GenerationConfig = read_json_if_present(&dir.join("generation_config.json"))?.unwrap_or_default();
     let listed = generation.eos_token_id.map(TokenIds::into_vec).unwrap_or_default();
-    Ok(model.config().eos.iter().copied().chain(listed).collect())
+    Ok(config.eos.iter().copied().chain(listed).collect())
 }
 
-fn model_info(dir: &Path, model: &Llama, weights: &Weights) -> ModelInfo {
+fn model_info(dir: &Path, model: &dyn Compute, weights: &Weights) -> ModelInfo {
     let config = model.config();
     ModelInfo {
         name: dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),

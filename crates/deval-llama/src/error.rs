@@ -90,13 +90,19 @@ pub enum LlamaError {
         /// What the template engine said.
         message: String,
     },
-    /// More tokens than the model has positions.
-    #[error("{tokens} tokens do not fit the model's context of {limit}")]
+    /// A text is far beyond the model's context, or larger than the key/value cache.
+    #[error("a text of {tokens} tokens does not fit, at most {limit} do")]
     ContextOverflow {
-        /// Tokens asked for.
+        /// Tokens of the text.
         tokens: usize,
-        /// `max_position_embeddings`.
+        /// Most tokens of one text.
         limit: usize,
+    },
+    /// The device has no memory left.
+    #[error("no memory for the {what}")]
+    OutOfMemory {
+        /// What it was for.
+        what: &'static str,
     },
     /// The tokenizer produced an id that the embedding does not have.
     #[error("token id {token} is outside the model's vocabulary of {vocab}")]

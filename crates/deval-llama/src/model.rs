@@ -1,294 +1,241 @@
-//! The LLaMA decoder over candle-nn.
+//! The LLaMA decoder: the layers, whatever computes them.
 //!
-//! Mirrors transformers `models/llama/modeling_llama.py` in f32. Own code because candle-transformers' `llama` gives
-//! the logits of the last position only, ignores `rope_parameters` and `head_dim`, and panics on a missing tensor.
+//! Mirrors transformers `models/llama/modeling_llama.py`. Own code because candle-transformers' `llama` has neither
+//! ragged rows nor the logits of any but the last position, ignores `rope_parameters` and `head_dim`, and panics on a
+//! missing tensor.
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::rms_norm;
-use candle_nn::rotary_emb::rope_thd;
 use rayon::prelude::*;
 
 use crate::LlamaError;
 use crate::config::LlamaConfig;
-use crate::ops::{CausalSoftmax, RowTimesMatrix, SwiGlu};
-use crate::rope;
+use crate::cpu::Cpu;
+use crate::kernels::Kernels;
+use crate::rotary::Rotary;
+use crate::step::{BLOCK, Heads, Span, Step};
 use crate::weights::Weights;
 
-/// Tokens that go through the layers together; bounds the attention scores to `heads * PREFILL_BLOCK * context`.
-const PREFILL_BLOCK: usize = 512;
+/// Rows whose logits are held at once; bounds them to `LOGIT_ROWS * vocab_size` numbers.
+const LOGIT_ROWS: usize = 64;
 
-/// The cache grows in steps of this many positions.
-const CACHE_STEP: usize = 256;
+/// Rows of a step that go through the layers together where a caller does not bound them itself.
+const STEP_ROWS: usize = 512;
 
-/// A loaded decoder.
-pub struct Llama {
+/// A decoder with its key/value cache, on some device.
+pub(crate) trait Compute: Send + Sync {
+    /// Shape and constants.
+    fn config(&self) -> &LlamaConfig;
+
+    /// Number of weights, tied ones counted once.
+    fn parameters(&self) -> u64;
+
+    /// Blocks of the cache that there is memory for.
+    fn blocks(&self) -> usize;
+
+    /// Takes memory for some more blocks.
+    fn grow(&mut self) -> Result<(), LlamaError>;
+
+    /// Makes block `to` hold what block `from` holds.
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), LlamaError>;
+
+    /// Runs a step. `hear` gets the logits of the `wanted` rows: the place of the first of them in `wanted`, and some
+    /// rows of `vocab_size` numbers.
+    fn run(&mut self, step: &Step, wanted: &[usize], hear: &mut Hear<'_>) -> Result<(), LlamaError>;
+}
+
+/// What is told logits.
+pub(crate) type Hear<'a> = dyn FnMut(usize, &[f32]) + 'a;
+
+/// A decoder on a device.
+pub(crate) struct Decoder<K: Kernels> {
+    kernels: K,
     config: LlamaConfig,
-    embedding: Tensor,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    output: Linear,
-    inverse_frequencies: Vec<f32>,
-    parameters: u64,
+    embedding: K::Matrix,
+    /// Absent where the embedding is it.
+    output: Option<K::Matrix>,
+    layers: Vec<Layer<K>>,
+    norm: K::Vector,
+    cache: K::Cache,
 }
 
-struct Layer {
-    attention_norm: Tensor,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    attention_output: Linear,
-    feed_forward_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+struct Layer<K: Kernels> {
+    attention_norm: K::Vector,
+    /// Queries, keys, values.
+    attention: K::Matrix,
+    attention_output: K::Matrix,
+    feed_forward_norm: K::Vector,
+    /// Gate, up.
+    feed_forward: K::Matrix,
+    down: K::Matrix,
 }
 
-/// A bias-free linear map `(rows, inputs) -> (rows, outputs)`; the weight is `(outputs, inputs)`.
-struct Linear(Tensor);
-
-/// Keys and values of the tokens seen so far. Cutting it back to a prefix is free, and computing on from there writes
-/// over what was cut off: this is how several continuations share one context.
-pub struct KvCache {
-    /// For each layer keys and values, `(kv_heads, capacity, head_dim)`; empty before the first token.
-    layers: Vec<(Tensor, Tensor)>,
-    capacity: usize,
-    len: usize,
-}
-
-impl KvCache {
-    /// An empty cache.
-    pub fn new() -> Self {
-        Self { layers: Vec::new(), capacity: 0, len: 0 }
+impl<K: Kernels> Decoder<K> {
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// A tensor that is absent or has the wrong shape or type.
+    pub(crate) fn load(kernels: K, config: LlamaConfig, weights: &Weights) -> Result<Self, LlamaError>
+    where
+        K: Sync,
+    {
+        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+        let table = |name: &str| kernels.matrix(weights, hidden, &[(name.to_owned(), vocab)]);
+        let embedding = table("model.embed_tokens.weight")?;
+        let output = if config.tied { None } else { Some(table("lm_head.weight")?) };
+        let layers = (0..config.layers).into_par_iter().map(|layer| Layer::load(&kernels, weights, &config, layer));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let norm = kernels.vector(weights, "model.norm.weight", hidden)?;
+        let cache = kernels.cache(config.layers, heads(&config));
+        Ok(Self { kernels, config, embedding, output, layers, norm, cache })
     }
 
-    /// Number of tokens held.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether no token is held.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Forgets all but the first `len` tokens; no effect when fewer are held.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    fn reserve(&mut self, tokens: usize, config: &LlamaConfig) -> candle_core::Result<()> {
-        if tokens <= self.capacity && !self.layers.is_empty() {
-            return Ok(());
+    fn hidden(&mut self, step: &Step) -> Result<K::Stream, LlamaError> {
+        let (kernels, epsilon) = (&self.kernels, self.config.rms_norm_eps as f32);
+        let plan = kernels.plan(step, &self.cache)?;
+        let mut stream = kernels.embed(&self.embedding, &step.tokens)?;
+        for (number, layer) in self.layers.iter().enumerate() {
+            let rows = kernels.norm(&stream, &layer.attention_norm, epsilon)?;
+            let product = kernels.multiply(&rows, &layer.attention)?;
+            let mixed = kernels.attend(&product, number, (step, &plan), &mut self.cache)?;
+            kernels.add(&mut stream, &kernels.multiply(&mixed, &layer.attention_output)?)?;
+            let rows = kernels.norm(&stream, &layer.feed_forward_norm, epsilon)?;
+            let gated = kernels.gate(&kernels.multiply(&rows, &layer.feed_forward)?)?;
+            kernels.add(&mut stream, &kernels.multiply(&gated, &layer.down)?)?;
         }
-        let capacity = tokens.max(self.capacity * 3 / 2).next_multiple_of(CACHE_STEP);
-        let shape = (config.kv_heads, capacity, config.head_dim);
-        let grown = |old: Option<&Tensor>| -> candle_core::Result<Tensor> {
-            let new = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
-            if let Some(old) = old.filter(|_| self.len > 0) {
-                new.slice_set(&old.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
-            }
-            Ok(new)
-        };
-        let old = |layer: usize| self.layers.get(layer);
-        let layers: candle_core::Result<Vec<_>> = (0..config.layers)
-            .map(|layer| Ok((grown(old(layer).map(|kv| &kv.0))?, grown(old(layer).map(|kv| &kv.1))?)))
-            .collect();
-        self.layers = layers?;
-        self.capacity = capacity;
+        Ok(stream)
+    }
+}
+
+impl<K: Kernels + Sync> Compute for Decoder<K>
+where
+    K::Cache: Sync,
+{
+    fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    fn parameters(&self) -> u64 {
+        let LlamaConfig { hidden_size, intermediate_size, vocab_size, layers, heads, kv_heads, head_dim, .. } =
+            self.config;
+        let attention = 2 * (heads + kv_heads) * head_dim * hidden_size;
+        let layer = attention + 3 * hidden_size * intermediate_size + 2 * hidden_size;
+        let tables = if self.config.tied { 1 } else { 2 } * vocab_size * hidden_size;
+        (layers * layer + tables + hidden_size) as u64
+    }
+
+    fn blocks(&self) -> usize {
+        self.kernels.blocks(&self.cache)
+    }
+
+    fn grow(&mut self) -> Result<(), LlamaError> {
+        self.kernels.grow(&mut self.cache)
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), LlamaError> {
+        self.kernels.copy_block(&mut self.cache, from, to)
+    }
+
+    fn run(&mut self, step: &Step, wanted: &[usize], hear: &mut Hear<'_>) -> Result<(), LlamaError> {
+        let stream = self.hidden(step)?;
+        let (kernels, epsilon) = (&self.kernels, self.config.rms_norm_eps as f32);
+        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        for (number, rows) in wanted.chunks(LOGIT_ROWS).enumerate() {
+            let picked = kernels.norm(&kernels.pick(&stream, rows)?, &self.norm, epsilon)?;
+            hear(number * LOGIT_ROWS, &kernels.rows(&kernels.multiply(&picked, output)?)?);
+        }
         Ok(())
     }
 }
 
-impl Default for KvCache {
-    fn default() -> Self {
-        Self::new()
+/// The shape of attention that a configuration asks for.
+pub(crate) fn heads(config: &LlamaConfig) -> Heads {
+    Heads { queries: config.heads, keys: config.kv_heads, dim: config.head_dim, window: None }
+}
+
+impl<K: Kernels> Layer<K> {
+    fn load(kernels: &K, weights: &Weights, config: &LlamaConfig, layer: usize) -> Result<Self, LlamaError> {
+        let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        let matrix = |inputs: usize, parts: &[(&str, usize)]| {
+            let parts: Vec<_> = parts.iter().map(|(part, outputs)| (name(part), *outputs)).collect();
+            kernels.matrix(weights, inputs, &parts)
+        };
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let vector = |part: &str| kernels.vector(weights, &name(part), hidden);
+        Ok(Self {
+            attention_norm: vector("input_layernorm")?,
+            attention: matrix(
+                hidden,
+                &[("self_attn.q_proj", queries), ("self_attn.k_proj", keys), ("self_attn.v_proj", keys)],
+            )?,
+            attention_output: matrix(queries, &[("self_attn.o_proj", hidden)])?,
+            feed_forward_norm: vector("post_attention_layernorm")?,
+            feed_forward: matrix(hidden, &[("mlp.gate_proj", wide), ("mlp.up_proj", wide)])?,
+            down: matrix(wide, &[("mlp.down_proj", hidden)])?,
+        })
     }
 }
 
-impl Linear {
-    fn forward(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
-        if rows.dim(0)? == 1 { rows.apply_op2_no_bwd(&self.0, &RowTimesMatrix) } else { rows.matmul(&self.0.t()?) }
-    }
-}
-
-/// What all layers of one block of tokens share.
-struct Block {
-    /// First position.
-    start: usize,
-    cos: Tensor,
-    sin: Tensor,
+/// A loaded decoder on its own, without tokenizer and scheduling.
+pub struct Llama {
+    compute: Box<dyn Compute>,
 }
 
 impl Llama {
-    /// Loads `config.json` and the safetensors of a model directory.
+    /// Loads `config.json` and the safetensors of a model directory, on the CPU.
     ///
     /// # Errors
     /// A refused configuration, unreadable weights, a tensor that is absent or has the wrong shape or type.
     pub fn load(dir: &Path) -> Result<Self, LlamaError> {
-        let config = LlamaConfig::load(dir)?;
-        Self::from_weights(config, &Weights::open(dir)?)
-    }
-
-    /// Builds the decoder from opened weights.
-    ///
-    /// # Errors
-    /// A tensor that is absent or has the wrong shape or type.
-    pub fn from_weights(config: LlamaConfig, weights: &Weights) -> Result<Self, LlamaError> {
-        let table = [config.vocab_size, config.hidden_size];
-        let embedding = weights.load("model.embed_tokens.weight", &table)?;
-        let output = if config.tied { embedding.clone() } else { weights.load("lm_head.weight", &table)? };
-        let layers: Vec<Layer> = (0..config.layers)
-            .into_par_iter()
-            .map(|layer| Layer::load(weights, &config, layer))
-            .collect::<Result<_, _>>()?;
-        let norm = weights.load("model.norm.weight", &[config.hidden_size])?;
-        let tables = if config.tied { 1 } else { 2 };
-        let parameters =
-            tables * embedding.elem_count() + norm.elem_count() + layers.iter().map(Layer::parameters).sum::<usize>();
-        let inverse_frequencies = config.rope.inverse_frequencies(config.head_dim);
-        let output = Linear(output);
-        Ok(Self { embedding, layers, norm, output, inverse_frequencies, parameters: parameters as u64, config })
+        let decoder = Decoder::load(Cpu, LlamaConfig::load(dir)?, &Weights::open(dir)?)?;
+        Ok(Self { compute: Box::new(decoder) })
     }
 
     /// Shape and constants.
     pub fn config(&self) -> &LlamaConfig {
-        &self.config
+        self.compute.config()
     }
 
     /// Number of weights, tied ones counted once.
     pub fn parameters(&self) -> u64 {
-        self.parameters
+        self.compute.parameters()
     }
 
-    /// Runs `tokens` after what `cache` holds and returns their final hidden states `(tokens, hidden_size)`,
-    /// normalised. The cache then holds `tokens` too.
+    /// Logits of every one of `tokens`, `vocab_size` numbers each.
     ///
     /// # Errors
-    /// No token, an id outside the vocabulary, or more tokens than the model has positions
-    /// ([`LlamaError::ContextOverflow`], the cache is then unchanged).
-    pub fn hidden_states(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor, LlamaError> {
-        self.check_tokens(tokens, cache.len)?;
-        cache.reserve(cache.len + tokens.len(), &self.config)?;
-        let blocks: Result<Vec<Tensor>, LlamaError> =
-            tokens.chunks(PREFILL_BLOCK).map(|block| Ok(self.run_block(block, cache)?)).collect();
-        Ok(Tensor::cat(&blocks?, 0)?)
-    }
-
-    /// Logits `(rows, vocab_size)` of hidden states `(rows, hidden_size)`.
-    ///
-    /// # Errors
-    /// Only those of candle.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, LlamaError> {
-        Ok(self.output.forward(hidden)?)
-    }
-
-    /// Logits `(tokens, vocab_size)` of every one of `tokens`, run after what `cache` holds.
-    ///
-    /// # Errors
-    /// As [`Llama::hidden_states`].
-    pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Tensor, LlamaError> {
-        self.logits(&self.hidden_states(tokens, cache)?)
-    }
-
-    fn check_tokens(&self, tokens: &[u32], before: usize) -> Result<(), LlamaError> {
-        if tokens.is_empty() {
-            return Err(LlamaError::Empty { what: "token sequence" });
+    /// No token, an id outside the vocabulary, no memory.
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, LlamaError> {
+        check_tokens(self.config(), tokens)?;
+        while self.compute.blocks() * BLOCK < tokens.len() {
+            self.compute.grow()?;
         }
-        let vocab = self.config.vocab_size;
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
-            return Err(LlamaError::TokenOutOfVocabulary { token: *token, vocab });
+        let blocks: Vec<u32> = (0..tokens.len().div_ceil(BLOCK) as u32).collect();
+        let config = self.config().clone();
+        let rotary = Rotary::new(config.rope.clone(), config.head_dim);
+        let mut logits = Vec::with_capacity(tokens.len());
+        for (number, part) in tokens.chunks(STEP_ROWS).enumerate() {
+            let mut step = Step::default();
+            let span = Span { blocks: blocks.clone(), start: number * STEP_ROWS, len: part.len() };
+            step.push(span, part, |_| rotary.frequencies(tokens.len()), rotary.scale());
+            let wanted: Vec<usize> = (0..part.len()).collect();
+            let mut hear = |_, rows: &[f32]| logits.extend(rows.chunks_exact(config.vocab_size).map(<[f32]>::to_vec));
+            self.compute.run(&step, &wanted, &mut hear)?;
         }
-        let (total, limit) = (before + tokens.len(), self.config.max_positions);
-        if total > limit { Err(LlamaError::ContextOverflow { tokens: total, limit }) } else { Ok(()) }
-    }
-
-    fn run_block(&self, tokens: &[u32], cache: &mut KvCache) -> candle_core::Result<Tensor> {
-        let block = Block::new(&self.inverse_frequencies, cache.len, tokens.len())?;
-        let ids = Tensor::new(tokens, &Device::Cpu)?;
-        let mut stream = self.embedding.index_select(&ids, 0)?;
-        for (layer, kv) in self.layers.iter().zip(&cache.layers) {
-            stream = layer.forward(&stream, &block, kv, &self.config)?;
-        }
-        cache.len += tokens.len();
-        rms_norm(&stream, &self.norm, self.config.rms_norm_eps as f32)
+        Ok(logits)
     }
 }
 
-impl Block {
-    fn new(inverse_frequencies: &[f32], start: usize, len: usize) -> candle_core::Result<Self> {
-        let (cos, sin) = rope::angles(inverse_frequencies, start, len, &Device::Cpu)?;
-        Ok(Self { start, cos, sin })
+/// Whether the model can be given these tokens.
+pub(crate) fn check_tokens(config: &LlamaConfig, tokens: &[u32]) -> Result<(), LlamaError> {
+    if tokens.is_empty() {
+        return Err(LlamaError::Empty { what: "token sequence" });
     }
-}
-
-impl Layer {
-    fn load(weights: &Weights, config: &LlamaConfig, layer: usize) -> Result<Self, LlamaError> {
-        let tensor = |name: &str, shape: &[usize]| weights.load(&format!("model.layers.{layer}.{name}.weight"), shape);
-        let linear = |name: &str, outputs: usize, inputs: usize| tensor(name, &[outputs, inputs]).map(Linear);
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        Ok(Self {
-            attention_norm: tensor("input_layernorm", &[hidden])?,
-            query: linear("self_attn.q_proj", queries, hidden)?,
-            key: linear("self_attn.k_proj", keys, hidden)?,
-            value: linear("self_attn.v_proj", keys, hidden)?,
-            attention_output: linear("self_attn.o_proj", hidden, queries)?,
-            feed_forward_norm: tensor("post_attention_layernorm", &[hidden])?,
-            gate: linear("mlp.gate_proj", wide, hidden)?,
-            up: linear("mlp.up_proj", wide, hidden)?,
-            down: linear("mlp.down_proj", hidden, wide)?,
-        })
-    }
-
-    fn parameters(&self) -> usize {
-        let linears = [&self.query, &self.key, &self.value, &self.attention_output, &self.gate, &self.up, &self.down];
-        let norms = self.attention_norm.elem_count() + self.feed_forward_norm.elem_count();
-        norms + linears.iter().map(|linear| linear.0.elem_count()).sum::<usize>()
-    }
-
-    fn forward(
-        &self,
-        stream: &Tensor,
-        block: &Block,
-        kv: &(Tensor, Tensor),
-        config: &LlamaConfig,
-    ) -> candle_core::Result<Tensor> {
-        let eps = config.rms_norm_eps as f32;
-        let stream = (stream + self.attend(&rms_norm(stream, &self.attention_norm, eps)?, block, kv, config)?)?;
-        let normed = rms_norm(&stream, &self.feed_forward_norm, eps)?;
-        let gated = self.gate.forward(&normed)?;
-        gated.inplace_op2(&self.up.forward(&normed)?, &SwiGlu)?;
-        stream + self.down.forward(&gated)?
-    }
-
-    fn attend(
-        &self,
-        rows: &Tensor,
-        block: &Block,
-        kv: &(Tensor, Tensor),
-        config: &LlamaConfig,
-    ) -> candle_core::Result<Tensor> {
-        let (len, dim, kv_heads) = (rows.dim(0)?, config.head_dim, config.kv_heads);
-        let rotated = |linear: &Linear, heads: usize| {
-            let split = linear.forward(rows)?.reshape((1, len, heads, dim))?;
-            rope_thd(&split, &block.cos, &block.sin)?.squeeze(0)?.transpose(0, 1)?.contiguous()
-        };
-        let (keys, values) = kv;
-        keys.slice_set(&rotated(&self.key, kv_heads)?, 1, block.start)?;
-        let value = self.value.forward(rows)?.reshape((len, kv_heads, dim))?.transpose(0, 1)?.contiguous()?;
-        values.slice_set(&value, 1, block.start)?;
-
-        // The queries of one key head lie one under the other, so no key or value is ever copied for grouped heads.
-        let seen = block.start + len;
-        let query = rotated(&self.query, config.heads)?.reshape((kv_heads, config.heads / kv_heads * len, dim))?;
-        let query = (query / (dim as f64).sqrt())?;
-        let scores = query.matmul(&keys.narrow(1, 0, seen)?.transpose(1, 2)?)?.reshape((config.heads, len, seen))?;
-        scores.inplace_op1(&CausalSoftmax { start: block.start })?;
-        let weights = scores.reshape((kv_heads, (), seen))?;
-        let mixed = weights.matmul(&values.narrow(1, 0, seen)?)?.reshape((config.heads, len, dim))?;
-        self.attention_output.forward(&mixed.transpose(0, 1)?.reshape((len, config.heads * dim))?)
+    let vocab = config.vocab_size;
+    match tokens.iter().find(|token| **token as usize >= vocab) {
+        Some(token) => Err(LlamaError::TokenOutOfVocabulary { token: *token, vocab }),
+        None => Ok(()),
     }
 }
 

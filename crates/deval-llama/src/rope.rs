@@ -6,8 +6,6 @@
 
 use std::f32::consts::PI;
 
-use candle_core::{Device, Tensor};
-
 /// How positions turn into angles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
@@ -136,19 +134,6 @@ fn yarn(pair: usize, period: f32, factor: f32, low: f64, high: f64) -> f32 {
     let ramp = ((pair as f32 - low as f32) / width as f32).clamp(0.0, 1.0);
     let kept = 1.0 - ramp;
     1.0 / (factor * period) * (1.0 - kept) + 1.0 / period * kept
-}
-
-/// Cosines and sines of positions `start .. start + len`, each `(len, head_dim / 2)`.
-pub(crate) fn angles(
-    inverse: &[f32],
-    start: usize,
-    len: usize,
-    device: &Device,
-) -> candle_core::Result<(Tensor, Tensor)> {
-    let angle = |position: usize| inverse.iter().map(move |frequency| position as f32 * frequency);
-    let all: Vec<f32> = (start..start + len).flat_map(angle).collect();
-    let angles = Tensor::from_vec(all, (len, inverse.len()), device)?;
-    Ok((angles.cos()?, angles.sin()?))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Mirrors transformers `generation/logits_process.py`: temperature, then top-k, then top-p, then a draw.
 
+use std::cmp::Ordering;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,45 +54,104 @@ impl Sampler {
         let best = argmax(logits)?;
         match self {
             Self::Greedy => Ok(best),
-            Self::Draw { temperature, top_k, top_p, random } => {
-                let kept = candidates(logits, *temperature, *top_k, *top_p);
-                let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-                let mut left = random.random::<f64>() * total;
-                let drawn = kept.iter().find(|(_, weight)| {
-                    left -= weight;
-                    left < 0.0
-                });
-                Ok(drawn.map_or(best, |(token, _)| *token))
+            Self::Draw { top_k, .. } => {
+                let order = most_probable(logits, *top_k);
+                Ok(self.draw(&order))
             }
         }
     }
-}
 
-fn argmax(logits: &[f32]) -> Result<u32, LlamaError> {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if logit.is_nan() {
+    /// The next token out of a few.
+    pub(crate) fn next_among(&mut self, logits: &[f32], tokens: &[u32]) -> Result<u32, LlamaError> {
+        let vocab = logits.len();
+        let mut order = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let logit =
+                *logits.get(*token as usize).ok_or(LlamaError::TokenOutOfVocabulary { token: *token, vocab })?;
+            order.push((*token, logit));
+        }
+        if order.iter().any(|(_, logit)| !logit.is_finite()) {
             return Err(LlamaError::NotANumber);
         }
-        if *logit > logits[best] {
-            best = token;
+        order.sort_by(by_probability);
+        order.dedup();
+        if let Self::Draw { top_k, .. } = self {
+            keep_most_probable(&mut order, *top_k);
+            return Ok(self.draw(&order));
         }
+        order.first().map(|(token, _)| *token).ok_or(LlamaError::Empty { what: "list of allowed tokens" })
     }
-    let finite = logits.get(best).is_some_and(|logit| logit.is_finite());
-    if finite { Ok(best as u32) } else { Err(LlamaError::NotANumber) }
+
+    /// Draws one of some tokens, most probable first.
+    fn draw(&mut self, order: &[(u32, f32)]) -> u32 {
+        let Self::Draw { temperature, top_p, random, .. } = self else { return order[0].0 };
+        let kept = nucleus(order, *temperature, *top_p);
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut left = random.random::<f64>() * total;
+        let drawn = kept.iter().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        drawn.map_or(order[0].0, |(token, _)| *token)
+    }
 }
 
-/// Tokens with their unnormalised probabilities, most probable first.
-fn candidates(logits: &[f32], temperature: f64, top_k: usize, top_p: f64) -> Vec<(u32, f64)> {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let logit = |token: u32| logits[token as usize];
-    order.sort_by(|a, b| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b)));
-    if let Some(least) = top_k.checked_sub(1).and_then(|place| order.get(place)).map(|token| logit(*token)) {
-        order.retain(|token| logit(*token) >= least);
+/// Numbers that are compared side by side.
+const LANES: usize = 16;
+
+fn argmax(logits: &[f32]) -> Result<u32, LlamaError> {
+    let mut peaks = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = logits.as_chunks::<LANES>();
+    let mut is_number = true;
+    for chunk in whole {
+        for (peak, logit) in peaks.iter_mut().zip(chunk) {
+            is_number &= !logit.is_nan();
+            *peak = if *logit > *peak { *logit } else { *peak };
+        }
     }
-    let peak = f64::from(logit(order[0]));
-    let weights = order.iter().map(|token| (*token, ((f64::from(logit(*token)) - peak) / temperature).exp()));
-    let mut kept: Vec<(u32, f64)> = weights.collect();
+    is_number &= !rest.iter().any(|logit| logit.is_nan());
+    let peak = peaks.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let best = logits.iter().position(|logit| *logit == peak).filter(|_| is_number && peak.is_finite());
+    best.map(|token| token as u32).ok_or(LlamaError::NotANumber)
+}
+
+/// Most probable first, the lowest id among equals.
+fn by_probability(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// The `top_k` most probable tokens with their logits, and those equal to the last of them; all for 0.
+fn most_probable(logits: &[f32], top_k: usize) -> Vec<(u32, f32)> {
+    let mut order: Vec<(u32, f32)> = Vec::new();
+    let mut least = f32::NEG_INFINITY;
+    for (token, logit) in logits.iter().enumerate() {
+        if *logit < least {
+            continue;
+        }
+        order.push((token as u32, *logit));
+        // What can no longer be among them is thrown out now and then.
+        if top_k > 0 && order.len() >= 4 * top_k + 64 {
+            order.sort_by(by_probability);
+            keep_most_probable(&mut order, top_k);
+            least = order.get(top_k - 1).map_or(least, |(_, logit)| *logit);
+        }
+    }
+    order.sort_by(by_probability);
+    keep_most_probable(&mut order, top_k);
+    order
+}
+
+fn keep_most_probable(order: &mut Vec<(u32, f32)>, top_k: usize) {
+    if let Some((_, least)) = top_k.checked_sub(1).and_then(|place| order.get(place)).copied() {
+        order.retain(|(_, logit)| *logit >= least);
+    }
+}
+
+/// Of tokens, most probable first, those that together reach `top_p`, with their unnormalised probabilities.
+fn nucleus(order: &[(u32, f32)], temperature: f64, top_p: f64) -> Vec<(u32, f64)> {
+    let peak = order.first().map_or(0.0, |(_, logit)| f64::from(*logit));
+    let weight = |logit: f32| ((f64::from(logit) - peak) / temperature).exp();
+    let mut kept: Vec<(u32, f64)> = order.iter().map(|(token, logit)| (*token, weight(*logit))).collect();
     let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
     let mut before = 0.0;
     let reaching = kept.iter().take_while(|(_, weight)| {
@@ -105,6 +166,8 @@ fn candidates(logits: &[f32], temperature: f64, top_k: usize, top_p: f64) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
@@ -120,12 +183,42 @@ mod tests {
 
     #[test]
     fn top_k_keeps_ties_and_top_p_keeps_the_reaching_token() {
-        let tokens = |k, p| candidates(&LOGITS, 1.0, k, p).into_iter().map(|(token, _)| token).collect::<Vec<_>>();
+        let candidates = |k, p| nucleus(&most_probable(&LOGITS, k), 1.0, p);
+        let tokens = |k, p| candidates(k, p).into_iter().map(|(token, _)| token).collect::<Vec<_>>();
         assert_eq!(tokens(0, 1.0), [1, 3, 2, 0, 4]);
         assert_eq!(tokens(1, 1.0), [1, 3]);
         assert_eq!(tokens(9, 1.0).len(), 5);
         assert_eq!(tokens(0, 0.5), [1, 3], "0.403 does not reach 0.5, the second does");
         assert_eq!(tokens(0, 1e-9), [1]);
+    }
+
+    #[test]
+    fn a_long_tail_is_thrown_out_on_the_way_without_a_trace() {
+        let logits: Vec<f32> = (0..5000u32).map(|token| (token * 7919 % 997) as f32).collect();
+        let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        all.sort_by(by_probability);
+        for top_k in [1, 3, 50, 4999, 6000] {
+            let mut expected = all.clone();
+            keep_most_probable(&mut expected, top_k);
+            assert_eq!(most_probable(&logits, top_k), expected);
+        }
+        assert_eq!(most_probable(&logits, 0), all);
+    }
+
+    #[test]
+    fn a_few_tokens_are_chosen_among_as_if_there_were_no_others() {
+        let mut greedy = Sampler::new(Sampling::Greedy).unwrap();
+        assert_eq!(greedy.next_among(&LOGITS, &[4, 0]).unwrap(), 0);
+        assert_eq!(greedy.next_among(&LOGITS, &[3, 2, 1, 1]).unwrap(), 1);
+        assert!(matches!(
+            greedy.next_among(&LOGITS, &[5]),
+            Err(LlamaError::TokenOutOfVocabulary { token: 5, vocab: 5 })
+        ));
+        assert!(matches!(greedy.next_among(&[f32::NAN, 1.0], &[0, 1]), Err(LlamaError::NotANumber)));
+        let sampling = Sampling::Sample { temperature: 9.0, top_k: 0, top_p: 1.0, seed: 1 };
+        let mut sampler = Sampler::new(sampling).unwrap();
+        let drawn: BTreeSet<u32> = (0..200).map(|_| sampler.next_among(&LOGITS, &[0, 4]).unwrap()).collect();
+        assert_eq!(drawn, BTreeSet::from([0, 4]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
 use safetensors::Dtype;
 use serde::Deserialize;
 
@@ -25,6 +26,43 @@ pub struct Weights {
 struct Shard {
     path: PathBuf,
     map: MmapedSafetensors,
+}
+
+/// Type of weights on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightType {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl WeightType {
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    /// The weights as numbers.
+    pub(crate) fn numbers(self, bytes: &[u8]) -> Vec<f32> {
+        let pairs = bytes.as_chunks::<2>().0.iter();
+        match self {
+            Self::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Self::F16 => pairs.map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+            Self::Bf16 => pairs.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        }
+    }
+}
+
+/// A tensor as it lies in its file.
+pub(crate) struct WeightView<'a> {
+    /// Type of its numbers.
+    pub(crate) kind: WeightType,
+    /// The numbers, row by row, little-endian.
+    pub(crate) bytes: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -74,27 +112,43 @@ impl Weights {
         self.routes.keys().map(String::as_str)
     }
 
+    /// A tensor as it lies in its file.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub(crate) fn view(&self, name: &str, expected: &[usize]) -> Result<WeightView<'_>, LlamaError> {
+        let shard = self.shard(name, expected)?;
+        let view = shard.map.get(name).map_err(|_| missing(&shard.path, name, expected))?;
+        let (path, name) = (shard.path.clone(), name.to_owned());
+        if view.shape() != expected {
+            let (expected, found) = (expected.to_vec(), view.shape().to_vec());
+            return Err(LlamaError::TensorShape { path, name, expected, found });
+        }
+        match WeightType::of(view.dtype()) {
+            Some(kind) => Ok(WeightView { kind, bytes: view.data() }),
+            None => Err(LlamaError::TensorType { path, name, found: format!("{:?}", view.dtype()) }),
+        }
+    }
+
+    /// A tensor in its own type on a device.
+    ///
+    /// # Errors
+    /// As [`Weights::load`], and those of the device.
+    pub(crate) fn tensor(&self, name: &str, expected: &[usize], device: &Device) -> Result<Tensor, LlamaError> {
+        self.view(name, expected)?;
+        Ok(self.shard(name, expected)?.map.load(name, device)?)
+    }
+
+    fn shard(&self, name: &str, expected: &[usize]) -> Result<&Shard, LlamaError> {
+        self.routes.get(name).map(|place| &self.shards[*place]).ok_or_else(|| missing(&self.dir, name, expected))
+    }
+
     /// A tensor as f32 on the CPU.
     ///
     /// # Errors
     /// The tensor is absent, has another shape than `expected`, or is not F32, F16 or BF16.
     pub fn load(&self, name: &str, expected: &[usize]) -> Result<Tensor, LlamaError> {
-        let missing = |path: &Path| LlamaError::MissingTensor {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            expected: expected.to_vec(),
-        };
-        let shard = self.routes.get(name).map(|place| &self.shards[*place]).ok_or_else(|| missing(&self.dir))?;
-        let view = shard.map.get(name).map_err(|_| missing(&shard.path))?;
-        if view.shape() != expected {
-            return Err(LlamaError::TensorShape {
-                path: shard.path.clone(),
-                name: name.to_owned(),
-                expected: expected.to_vec(),
-                found: view.shape().to_vec(),
-            });
-        }
-        shard.load(name, view.dtype())
+        Ok(self.tensor(name, expected, &Device::Cpu)?.to_dtype(DType::F32)?)
     }
 
     /// A tensor as f32 on the CPU, whatever its shape.
@@ -123,12 +177,8 @@ impl Shard {
             Err(error) => Err(LlamaError::weights(&path, format!("not a readable safetensors file: {error}"))),
         }
     }
+}
 
-    fn load(&self, name: &str, dtype: Dtype) -> Result<Tensor, LlamaError> {
-        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let (path, name) = (self.path.clone(), name.to_owned());
-            return Err(LlamaError::TensorType { path, name, found: format!("{dtype:?}") });
-        }
-        Ok(self.map.load(name, &Device::Cpu)?.to_dtype(DType::F32)?)
-    }
+fn missing(path: &Path, name: &str, expected: &[usize]) -> LlamaError {
+    LlamaError::MissingTensor { path: path.to_owned(), name: name.to_owned(), expected: expected.to_vec() }
 }

@@ -80,7 +80,8 @@ impl Pure for Validate {
             ignore: context.manifest.package.ignore.clone(),
         })?;
         let label = submission.model_dir.trim_end_matches('/');
-        let sound = |name: &str, found: &[Diagnostic]| !found.iter().any(|finding| finding.is_error() && is_in(finding, name));
+        let sound =
+            |name: &str, found: &[Diagnostic]| !found.iter().any(|finding| finding.is_error() && is_in(finding, name));
         if sound("tokenizer_config.json", &diagnostics) {
             diagnostics.extend(template::check(&context.model_dir(), label));
             if sound("tokenizer.json", &diagnostics) {

@@ -1,18 +1,31 @@
 use std::fs;
 
 use super::*;
+use crate::model::Llama;
+use crate::sampling::{Sampler, Sampling};
 use crate::testing::{TinyDtype, TinyLlama, write_tiny_llama};
+use crate::work::{Grammar, StopReason};
 
 const PROMPT: &str = "<|im_start|>user\nthe other thing on the list is red<|im_end|>\n<|im_start|>assistant\n";
 
 fn engine(options: &TinyLlama) -> Engine {
+    with_model(options).0
+}
+
+fn with_model(options: &TinyLlama) -> (Engine, Llama) {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), options).unwrap();
-    Engine::load(dir.path()).unwrap()
+    (Engine::load(dir.path()).unwrap(), Llama::load(dir.path()).unwrap())
 }
 
 fn greedy(max_new_tokens: usize) -> GenerateOptions {
     GenerateOptions { max_new_tokens, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() }
+}
+
+/// `log softmax(logits)[target]`
+fn log_probability(logits: &[f32], target: u32) -> f64 {
+    let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+    f64::from(logits[target as usize]) - sum.ln()
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -51,13 +64,12 @@ fn an_answer_holds_only_new_tokens_and_is_repeatable() {
 
 #[test]
 fn greedy_tokens_are_the_likeliest() {
-    let mut engine = engine(&TinyLlama::default());
+    let (mut engine, mut model) = with_model(&TinyLlama::default());
     let mut tokens = engine.codec.encode(PROMPT).unwrap().ids;
     let answer = engine.generate(PROMPT, &greedy(8)).unwrap();
     let mut expected = Vec::new();
     while expected.len() < answer.new_tokens {
-        let logits = engine.model.forward(&tokens, &mut KvCache::new()).unwrap();
-        let row: Vec<f32> = logits.get(tokens.len() - 1).unwrap().to_vec1().unwrap();
+        let row = model.logits(&tokens).unwrap().pop().unwrap();
         let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
         expected.push(best);
         tokens.push(best);
@@ -66,16 +78,18 @@ fn greedy_tokens_are_the_likeliest() {
 }
 
 #[test]
-fn answers_end_at_stop_tokens_limits_and_the_context() {
-    let mut engine = engine(&TinyLlama { context: 64, ..Default::default() });
+fn answers_end_at_stop_tokens_limits_and_a_full_cache() {
+    let (mut engine, mut model) = with_model(&TinyLlama { context: 64, ..Default::default() });
+    let beyond = engine.generate(PROMPT, &greedy(100)).unwrap();
+    assert_eq!((beyond.stop, beyond.new_tokens), (StopReason::MaxNewTokens, 100));
+    assert_eq!(beyond.beyond_context, beyond.prompt_tokens + 100 - 64);
     let whole = engine.generate(PROMPT, &greedy(500)).unwrap();
     assert_eq!(whole.stop, StopReason::ContextFull);
-    assert_eq!(whole.prompt_tokens + whole.new_tokens, 65, "the last token needs no position");
+    assert_eq!(whole.prompt_tokens + whole.new_tokens, 4 * 64 + 1, "the last token needs no position");
     assert_eq!(engine.generate(PROMPT, &greedy(3)).unwrap().stop, StopReason::MaxNewTokens);
     assert_eq!(engine.generate(PROMPT, &greedy(0)).unwrap().text, "");
 
-    let ids = engine.codec.encode(PROMPT).unwrap().ids;
-    let logits = engine.next_logits(&ids, &mut KvCache::new()).unwrap();
+    let logits = model.logits(&engine.encode(PROMPT).unwrap()).unwrap().pop().unwrap();
     let first = Sampler::new(Sampling::Greedy).unwrap().next(&logits).unwrap();
     let mut options = greedy(500);
     options.extra_stop_tokens = vec!["<|eot_id|>".into(), engine.codec.token_name(first)];
@@ -85,16 +99,16 @@ fn answers_end_at_stop_tokens_limits_and_the_context() {
 
 #[test]
 fn likelihoods_share_the_prefix_and_agree_with_full_runs() {
-    let mut engine = engine(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
+    let (mut engine, mut model) = with_model(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
     let continuations = ["the list", "red", "the listed things are on the list of things"];
     let together = engine.likelihoods(PROMPT, &continuations).unwrap();
     for (continuation, shared) in continuations.iter().zip(&together) {
         let ids = engine.codec.encode(&format!("{PROMPT}{continuation}")).unwrap().ids;
         let start = engine.count_tokens(PROMPT).unwrap();
         assert_eq!(shared.tokens.len(), ids.len() - start);
-        let logits: Vec<Vec<f32>> = engine.model.forward(&ids, &mut KvCache::new()).unwrap().to_vec2().unwrap();
+        let logits = model.logits(&ids).unwrap();
         for (offset, found) in shared.tokens.iter().enumerate() {
-            let expected = log_probability(&logits[start + offset - 1], ids[start + offset]).unwrap();
+            let expected = log_probability(&logits[start + offset - 1], ids[start + offset]);
             assert!(close(*found, expected), "{continuation} token {offset}: {found} {expected}");
         }
         let alone = engine.log_likelihood(PROMPT, continuation).unwrap();
@@ -104,28 +118,15 @@ fn likelihoods_share_the_prefix_and_agree_with_full_runs() {
 
 #[test]
 fn choose_sums_over_single_token_candidates_to_a_distribution() {
-    let mut engine = engine(&TinyLlama::default());
+    let (mut engine, mut model) = with_model(&TinyLlama::default());
     let candidates = ["0", "1", "2"];
     let scores = engine.choose(PROMPT, &candidates).unwrap();
-    let ids = engine.codec.encode(PROMPT).unwrap().ids;
-    let logits = engine.next_logits(&ids, &mut KvCache::new()).unwrap();
+    let logits = model.logits(&engine.encode(PROMPT).unwrap()).unwrap().pop().unwrap();
     for (candidate, score) in candidates.iter().zip(scores) {
-        let expected = log_probability(&logits, engine.codec.token_id(candidate).unwrap()).unwrap();
+        let expected = log_probability(&logits, engine.codec.token_id(candidate).unwrap());
         assert!(close(score, expected), "{candidate}: {score} {expected}");
     }
     assert_eq!(engine.choose(PROMPT, &[]).unwrap(), Vec::<f64>::new());
-}
-
-#[test]
-fn a_token_across_the_border_belongs_to_the_continuation() {
-    let engine = engine(&TinyLlama::default());
-    let scored = engine.split("xt", "he").unwrap();
-    let whole = engine.codec.encode("xthe").unwrap().ids;
-    assert_eq!(whole.len(), 2, "x, the");
-    assert_eq!((scored.split, scored.ids), (1, whole));
-    assert!(matches!(engine.split("t", "he"), Err(LlamaError::NoContext { .. })));
-    let accents = engine.split("é", "è").unwrap();
-    assert_eq!((accents.split, accents.ids.len()), (2, 4), "two bytes each");
 }
 
 #[test]
@@ -134,13 +135,13 @@ fn empty_and_oversized_texts_are_errors() {
     assert!(matches!(engine.generate("", &greedy(1)), Err(LlamaError::Empty { what: "prompt" })));
     assert!(matches!(engine.log_likelihood("", "x"), Err(LlamaError::Empty { what: "prefix" })));
     assert!(matches!(engine.log_likelihood("x", ""), Err(LlamaError::Empty { what: "continuation" })));
-    let long = "x".repeat(40);
-    assert!(matches!(engine.generate(&long, &greedy(1)), Err(LlamaError::ContextOverflow { tokens: 40, limit: 32 })));
+    let long = "x".repeat(140);
+    assert!(matches!(engine.generate(&long, &greedy(1)), Err(LlamaError::ContextOverflow { tokens: 140, limit: 128 })));
     assert!(matches!(engine.log_likelihood(&long, "y"), Err(LlamaError::ContextOverflow { .. })));
-    assert!(matches!(engine.log_likelihood("y", &long), Err(LlamaError::ContextOverflow { tokens: 41, limit: 32 })));
-    let edge = "x".repeat(32);
+    assert!(matches!(engine.log_likelihood("y", &long), Err(LlamaError::ContextOverflow { tokens: 141, limit: 128 })));
+    let edge = "x".repeat(128);
     assert_eq!(engine.generate(&edge, &greedy(9)).unwrap().new_tokens, 1);
-    assert!(engine.log_likelihood(&edge[..31], "y").is_ok());
+    assert!(engine.log_likelihood(&edge[..127], "y").is_ok());
 }
 
 #[test]
@@ -181,4 +182,137 @@ fn a_directory_without_template_or_tokenizer_says_so() {
     assert!(matches!(Engine::load(dir.path()), Err(LlamaError::Tokenizer { .. })));
     fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     assert!(matches!(Engine::load(dir.path()), Err(LlamaError::Io { .. })));
+}
+
+/// Questions of all kinds and lengths, some of which begin alike.
+fn questions() -> Vec<Work> {
+    let write = |number: usize| {
+        let prompt = format!("{PROMPT}{}", "the rest on the list ".repeat(number * 5 % 11));
+        let sampling = match number % 3 {
+            0 => Sampling::Sample { temperature: 0.7, top_k: 50, top_p: 0.95, seed: number as u64 },
+            _ => Sampling::Greedy,
+        };
+        let options = GenerateOptions { max_new_tokens: 3 + number * 7 % 30, sampling, extra_stop_tokens: Vec::new() };
+        Work::Generate(Generate { prompt, options, grammar: None })
+    };
+    let score = |number: usize| {
+        let continuations = (0..number % 4 + 1).map(|at| "on the list ".repeat(at * 3 + 1)).collect();
+        Work::Score(Score { prefix: format!("{PROMPT}{number} "), continuations })
+    };
+    (0..20).map(|number| if number % 4 == 3 { score(number) } else { write(number) }).collect()
+}
+
+/// The answers without their times.
+fn answers(engine: &mut Engine) -> Vec<Outcome> {
+    let timeless = |outcome| match outcome {
+        Outcome::Generation(generation) => {
+            Outcome::Generation(Generation { prefill_seconds: 0.0, decode_seconds: 0.0, ..generation })
+        }
+        scores => scores,
+    };
+    engine.answer_all(questions()).unwrap().into_iter().map(|answer| timeless(answer.unwrap())).collect()
+}
+
+#[test]
+fn an_answer_does_not_depend_on_what_else_is_in_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let with = |texts, cache_tokens| Engine::load_with(dir.path(), EngineOptions { texts, cache_tokens }).unwrap();
+    let alone: Vec<Outcome> = {
+        let mut engine = with(1, Some(1024));
+        answers(&mut engine)
+    };
+    for texts in [2, 3, 8, 32] {
+        let mut engine = with(texts, None);
+        assert_eq!(answers(&mut engine), alone, "{texts} texts");
+        let first = engine.stats();
+        assert!(first.shared_tokens > first.computed_tokens / 4, "{first:?}");
+        assert_eq!(answers(&mut engine), alone, "{texts} texts, all known");
+        assert!(engine.stats().computed_tokens < 2 * first.computed_tokens, "{:?}", engine.stats());
+    }
+    // A cache that holds hardly more than one text: rows start anew, and say the same.
+    let mut tight = with(8, Some(208));
+    assert_eq!(answers(&mut tight), alone);
+    assert!(tight.stats().restarted > 0 && tight.stats().peak_cache_tokens <= 208, "{:?}", tight.stats());
+}
+
+#[test]
+fn one_bad_question_spoils_no_other() {
+    let mut engine = engine(&TinyLlama { context: 32, ..Default::default() });
+    let write = |prompt: &str| Work::Generate(Generate { prompt: prompt.into(), options: greedy(4), grammar: None });
+    let score = Work::Score(Score { prefix: "x".into(), continuations: vec!["y".into(), "z".repeat(200), "w".into()] });
+    let work = vec![write("the"), write(""), score, write(&"x".repeat(300)), write("the list")];
+    let answers = engine.answer_all(work).unwrap();
+    assert!(answers[0].is_ok() && answers[4].is_ok());
+    assert!(matches!(answers[1], Err(LlamaError::Empty { .. })));
+    assert!(matches!(answers[2], Err(LlamaError::ContextOverflow { tokens: 201, limit: 128 })), "{:?}", answers[2]);
+    assert!(matches!(answers[3], Err(LlamaError::ContextOverflow { tokens: 300, limit: 128 })));
+}
+
+/// Allows some texts and nothing else, token by token.
+struct OneOf {
+    texts: Vec<Vec<u32>>,
+    at: usize,
+}
+
+impl Grammar for OneOf {
+    fn allowed(&mut self) -> Vec<u32> {
+        self.texts.iter().filter_map(|text| text.get(self.at).copied()).collect()
+    }
+
+    fn accept(&mut self, token: u32) {
+        self.texts.retain(|text| text.get(self.at) == Some(&token));
+        self.at += 1;
+    }
+}
+
+#[test]
+fn a_grammar_has_its_way_and_the_model_chooses_within_it() {
+    let mut engine = engine(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
+    let choices = ["the red", "the blue", "the blunt one"];
+    let texts = choices.map(|choice| engine.encode(choice).unwrap()).to_vec();
+    let ask = |texts: Vec<Vec<u32>>, max_new_tokens| {
+        let grammar: Box<dyn Grammar> = Box::new(OneOf { texts, at: 0 });
+        let options = GenerateOptions { max_new_tokens, ..greedy(0) };
+        vec![Work::Generate(Generate { prompt: PROMPT.into(), options, grammar: Some(grammar) })]
+    };
+    let mut answer = |texts, most| match engine.answer_all(ask(texts, most)).unwrap().pop().unwrap().unwrap() {
+        Outcome::Generation(generation) => (generation.text, generation.stop),
+        Outcome::Likelihoods(_) => panic!("a text was to be continued"),
+    };
+    let (text, stop) = answer(texts.clone(), 100);
+    assert!(choices.contains(&text.as_str()) && stop == StopReason::Grammar, "{text}");
+    assert_eq!(answer(texts[2..].to_vec(), 100), (choices[2].to_owned(), StopReason::Grammar));
+    assert_eq!(answer(texts[2..].to_vec(), 1).1, StopReason::MaxNewTokens);
+    let scores = engine.choose(PROMPT, &choices.map(|choice| choice)).unwrap();
+    assert_eq!(scores.len(), 3);
+}
+
+/// Asks a second question once it has heard the answer to the first.
+struct Conversation {
+    asked: usize,
+    heard: Vec<usize>,
+}
+
+impl Queue for Conversation {
+    fn next(&mut self) -> Option<(usize, Work)> {
+        (self.asked == self.heard.len() && self.asked < 3).then(|| {
+            self.asked += 1;
+            let work = Generate { prompt: "the ".repeat(self.asked), options: greedy(2), grammar: None };
+            (self.asked * 10, Work::Generate(work))
+        })
+    }
+
+    fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>) {
+        assert!(matches!(outcome, Ok(Outcome::Generation(Generation { new_tokens: 1..=2, .. }))), "{outcome:?}");
+        self.heard.push(number);
+    }
+}
+
+#[test]
+fn a_question_may_wait_for_an_answer() {
+    let mut engine = engine(&TinyLlama::default());
+    let mut conversation = Conversation { asked: 0, heard: Vec::new() };
+    engine.work(&mut conversation).unwrap();
+    assert_eq!(conversation.heard, [10, 20, 30]);
 }

@@ -1,7 +1,7 @@
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 
 use super::*;
-use crate::model::{KvCache, Llama};
+use crate::model::Llama;
 use crate::testing::{TinyDtype, TinyLlama, write_tiny_llama};
 use crate::weights::Weights;
 use crate::{Engine, LlamaError};
@@ -112,10 +112,7 @@ fn a_converted_gguf_is_the_original_again() {
     for same in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         assert_eq!(fs::read(first.join(same)).unwrap(), fs::read(original.join(same)).unwrap(), "{same}");
     }
-    let logits = |dir: &Path| {
-        let logits = Llama::load(dir).unwrap().forward(&[1, 50, 60, 70], &mut KvCache::new()).unwrap();
-        logits.to_vec2::<f32>().unwrap()
-    };
+    let logits = |dir: &Path| Llama::load(dir).unwrap().logits(&[1, 50, 60, 70]).unwrap();
     assert_eq!(logits(&first), logits(&original));
     assert!(Engine::load(&first).unwrap().chat_prompt(None, "hi").unwrap().ends_with("assistant\n"));
 }

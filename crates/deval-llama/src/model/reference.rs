@@ -10,11 +10,16 @@ type Rows = Vec<Vec<f64>>;
 pub(super) struct Reference {
     config: LlamaConfig,
     weights: Weights,
+    window: usize,
 }
 
 impl Reference {
     pub(super) fn load(dir: &Path) -> Self {
-        Self { config: LlamaConfig::load(dir).unwrap(), weights: Weights::open(dir).unwrap() }
+        Self { config: LlamaConfig::load(dir).unwrap(), weights: Weights::open(dir).unwrap(), window: usize::MAX }
+    }
+
+    pub(super) fn with_window(self, window: usize) -> Self {
+        Self { window, ..self }
     }
 
     pub(super) fn logits(&self, tokens: &[u32]) -> Rows {
@@ -40,12 +45,14 @@ impl Reference {
         let (queries, keys) = (turn(project("self_attn.q_proj")), turn(project("self_attn.k_proj")));
         let (values, output) = (project("self_attn.v_proj"), self.part(layer, "self_attn.o_proj"));
         for (at, row) in stream.iter_mut().enumerate() {
-            let heads = (0..self.config.heads).flat_map(|head| self.head(head, &queries[at], &keys[..=at], &values));
+            let seen = (at + 1).saturating_sub(self.window)..at + 1;
+            let (keys, values) = (&keys[seen.clone()], &values[seen]);
+            let heads = (0..self.config.heads).flat_map(|head| self.head(head, &queries[at], keys, values));
             add(row, &apply(&output, &heads.collect::<Vec<_>>()));
         }
     }
 
-    fn head(&self, head: usize, query: &[f64], keys: &[Vec<f64>], values: &Rows) -> Vec<f64> {
+    fn head(&self, head: usize, query: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
         let dim = self.config.head_dim;
         let (own, shared) = (head * dim, head / (self.config.heads / self.config.kv_heads) * dim);
         let score = |key: &Vec<f64>| dot(&query[own..own + dim], &key[shared..shared + dim]) / (dim as f64).sqrt();

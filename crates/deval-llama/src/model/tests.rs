@@ -1,10 +1,11 @@
 use std::fs;
 
-use candle_core::{IndexOp, Tensor};
+use candle_core::{DType, Device};
 use serde_json::Value;
 
 use super::reference::Reference;
 use super::*;
+use crate::tensors::Tensors;
 use crate::testing::{TinyDtype, TinyLlama, TinyRope, write_tiny_llama};
 
 const TOKENS: [u32; 12] = [1, 40, 77, 290, 5, 5, 130, 299, 64, 2, 17, 251];
@@ -16,21 +17,18 @@ fn load(options: &TinyLlama) -> (tempfile::TempDir, Llama) {
     (dir, model)
 }
 
-fn distance(a: &Tensor, b: &Tensor) -> f32 {
-    (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
-}
-
-fn fresh(model: &Llama, tokens: &[u32]) -> Tensor {
-    model.forward(tokens, &mut KvCache::new()).unwrap()
+fn distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 #[test]
 fn logits_follow_the_formulas() {
     for rope in [TinyRope::Classic, TinyRope::Llama3] {
         for tied in [true, false] {
-            let (dir, model) = load(&TinyLlama { rope, tied, dtype: TinyDtype::F32, ..Default::default() });
+            let (dir, mut model) = load(&TinyLlama { rope, tied, dtype: TinyDtype::F32, ..Default::default() });
             let expected = Reference::load(dir.path()).logits(&TOKENS);
-            let found: Vec<Vec<f32>> = fresh(&model, &TOKENS).to_vec2().unwrap();
+            let found = model.logits(&TOKENS).unwrap();
             for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                 assert!((f64::from(*found) - expected).abs() < 2e-4, "{rope:?} tied {tied}: {found} {expected}");
             }
@@ -38,61 +36,146 @@ fn logits_follow_the_formulas() {
     }
 }
 
+/// Runs spans of some texts step by step; returns each text's logits.
+fn ragged(compute: &mut dyn Compute, texts: &[Vec<u32>], steps: &[Vec<(usize, usize)>]) -> Vec<Vec<Vec<f32>>> {
+    let config = compute.config().clone();
+    let rotary = Rotary::new(config.rope.clone(), config.head_dim);
+    let blocks_each = texts.iter().map(Vec::len).max().unwrap().div_ceil(BLOCK);
+    while compute.blocks() < blocks_each * texts.len() {
+        compute.grow().unwrap();
+    }
+    // Blocks of different texts take turns, so that none lies beside its own.
+    let blocks = |text: usize| (0..blocks_each).map(|block| (block * texts.len() + text) as u32).collect();
+    let (mut done, mut logits) = (vec![0; texts.len()], vec![Vec::new(); texts.len()]);
+    for spans in steps {
+        let (mut step, mut owners) = (Step::default(), Vec::new());
+        for (text, len) in spans.iter().copied() {
+            let tokens = &texts[text][done[text]..done[text] + len];
+            let span = Span { blocks: blocks(text), start: done[text], len };
+            step.push(span, tokens, |_| rotary.frequencies(0), rotary.scale());
+            owners.extend(std::iter::repeat_n(text, len));
+            done[text] += len;
+        }
+        let wanted: Vec<usize> = (0..owners.len()).collect();
+        let mut hear = |first: usize, rows: &[f32]| {
+            for (row, numbers) in rows.chunks_exact(config.vocab_size).enumerate() {
+                logits[owners[first + row]].push(numbers.to_vec());
+            }
+        };
+        compute.run(&step, &wanted, &mut hear).unwrap();
+    }
+    logits
+}
+
+fn texts() -> Vec<Vec<u32>> {
+    [40, 1, 33, 17].into_iter().map(|len| (0..len).map(|at| (at * at * 31 + 7 * len) % 300).collect()).collect()
+}
+
 #[test]
-fn stepwise_decoding_equals_one_pass() {
-    let (_dir, model) = load(&TinyLlama::default());
-    let all = fresh(&model, &TOKENS);
-    assert_eq!(all.dims(), [TOKENS.len(), 300]);
-    let mut cache = KvCache::new();
-    for (at, token) in TOKENS.iter().enumerate() {
-        let step = model.forward(&[*token], &mut cache).unwrap();
-        assert!(distance(&step.i(0).unwrap(), &all.i(at).unwrap()) < 1e-4, "token {at}");
-        assert_eq!(cache.len(), at + 1);
+fn ragged_rows_follow_the_formulas_however_they_are_cut() {
+    let (dir, model) = load(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
+    let mut compute = model.compute;
+    let texts = texts();
+    let reference = Reference::load(dir.path());
+    let at_once = vec![texts.iter().enumerate().map(|(text, tokens)| (text, tokens.len())).collect()];
+    let together = ragged(compute.as_mut(), &texts, &at_once);
+    for (text, found) in texts.iter().zip(&together) {
+        for (found, expected) in found.iter().flatten().zip(reference.logits(text).iter().flatten()) {
+            assert!((f64::from(*found) - expected).abs() < 2e-4, "{found} {expected}");
+        }
+    }
+    // In pieces, alone, token by token beside another's prompt: to the last bit the same.
+    let pieces =
+        [vec![(0, 1), (2, 30), (3, 5)], vec![(0, 38), (1, 1), (3, 1)], vec![(3, 11), (2, 1)], vec![(2, 2), (0, 1)]];
+    assert_eq!(ragged(compute.as_mut(), &texts, &pieces), together);
+    for (text, expected) in texts.iter().zip(&together) {
+        let single: Vec<_> = (0..text.len()).map(|_| vec![(0, 1)]).collect();
+        let alone = ragged(compute.as_mut(), std::slice::from_ref(text), &single);
+        assert_eq!(&alone[0], expected);
     }
 }
 
 #[test]
-fn a_cache_cut_back_to_a_prefix_is_as_good_as_a_fresh_one() {
-    let (_dir, model) = load(&TinyLlama::default());
-    let mut cache = KvCache::new();
-    model.forward(&TOKENS, &mut cache).unwrap();
-    cache.truncate(5);
-    let reused = model.forward(&[9, 8, 7], &mut cache).unwrap();
-    let tokens = [&TOKENS[..5], &[9, 8, 7]].concat();
-    assert!(distance(&reused, &fresh(&model, &tokens).i(5..).unwrap()) < 1e-4);
-    cache.truncate(100);
-    assert_eq!(cache.len(), 8);
+fn a_window_hides_what_is_further_back() {
+    for window in [1, 5, 16, 23] {
+        let (dir, _) = load(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
+        let config = LlamaConfig::load(dir.path()).unwrap();
+        let heads = Heads { window: Some(window), ..heads(&config) };
+        let weights = Weights::open(dir.path()).unwrap();
+        let mut decoder = Decoder::load(Cpu, config, &weights).unwrap();
+        decoder.cache = decoder.kernels.cache(decoder.config.layers, heads);
+        let texts = texts();
+        let steps = [vec![(0, 40), (1, 1)], vec![(2, 33), (3, 17)]];
+        let found = ragged(&mut decoder, &texts, &steps);
+        let reference = Reference::load(dir.path()).with_window(window);
+        for (text, found) in texts.iter().zip(&found) {
+            for (found, expected) in found.iter().flatten().zip(reference.logits(text).iter().flatten()) {
+                assert!((f64::from(*found) - expected).abs() < 2e-4, "window {window}: {found} {expected}");
+            }
+        }
+    }
 }
 
 #[test]
-fn blocks_and_a_growing_cache_do_not_show() {
-    let (_dir, model) = load(&TinyLlama { context: 2048, ..Default::default() });
-    let tokens: Vec<u32> = (0..PREFILL_BLOCK as u32 + 300).map(|at| at * 37 % 300).collect();
-    let whole = fresh(&model, &tokens);
-    let mut cache = KvCache::new();
-    let parts: Vec<Tensor> = tokens.chunks(190).map(|part| model.forward(part, &mut cache).unwrap()).collect();
-    assert!(distance(&Tensor::cat(&parts, 0).unwrap(), &whole) < 1e-3);
+fn candles_operations_compute_what_the_kernels_do() {
+    let (dir, model) = load(&TinyLlama { dtype: TinyDtype::F32, ..Default::default() });
+    let mut kernels = model.compute;
+    let (config, weights) = (LlamaConfig::load(dir.path()).unwrap(), Weights::open(dir.path()).unwrap());
+    let mut tensors = Decoder::load(Tensors::new(Device::Cpu, DType::F32), config, &weights).unwrap();
+    let texts = texts();
+    let steps = [vec![(0, 1), (2, 30), (3, 5)], vec![(0, 1), (3, 1), (1, 1), (2, 1)], vec![(3, 11), (2, 2), (0, 38)]];
+    let expected = ragged(kernels.as_mut(), &texts, &steps);
+    let found = ragged(&mut tensors, &texts, &steps);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(distance(found, expected) < 1e-4, "{}", distance(found, expected));
+    }
+    tensors.copy_block(0, 9).unwrap();
+}
+
+#[test]
+fn a_copied_block_is_as_good_as_its_own() {
+    let (_dir, model) = load(&TinyLlama::default());
+    let mut compute = model.compute;
+    let text: Vec<u32> = (0..24).map(|at| at * 11 % 300).collect();
+    let whole = ragged(compute.as_mut(), std::slice::from_ref(&text), &[vec![(0, 24)]]);
+    compute.copy_block(1, 7).unwrap();
+    let config = compute.config().clone();
+    let (rotary, mut step) = (Rotary::new(config.rope, config.head_dim), Step::default());
+    let span = Span { blocks: vec![0, 7], start: 20, len: 4 };
+    step.push(span, &text[20..], |_| rotary.frequencies(0), rotary.scale());
+    let mut found = Vec::new();
+    compute.run(&step, &[0, 1, 2, 3], &mut |_, rows| found.extend_from_slice(rows)).unwrap();
+    assert_eq!(found, whole[0][20..].concat());
+}
+
+#[test]
+fn long_texts_go_through_in_steps() {
+    let (_dir, mut model) = load(&TinyLlama { context: 2048, ..Default::default() });
+    let tokens: Vec<u32> = (0..STEP_ROWS as u32 + 300).map(|at| at * 37 % 300).collect();
+    let whole = model.logits(&tokens).unwrap();
+    let steps: Vec<_> = [190, 190, 190, 190, 52].into_iter().map(|len| vec![(0, len)]).collect();
+    assert_eq!(ragged(model.compute.as_mut(), &[tokens], &steps)[0], whole);
 }
 
 #[test]
 fn shards_and_rope_spellings_change_nothing() {
-    let (_one, single) = load(&TinyLlama::default());
-    let expected = fresh(&single, &TOKENS);
+    let (_one, mut single) = load(&TinyLlama::default());
+    let expected = single.logits(&TOKENS).unwrap();
     for options in [
         TinyLlama { shards: 2, ..Default::default() },
         TinyLlama { shards: 5, ..Default::default() },
         TinyLlama { rope: TinyRope::Parameters, ..Default::default() },
     ] {
-        let (_dir, model) = load(&options);
-        assert_eq!(distance(&fresh(&model, &TOKENS), &expected), 0.0, "{options:?}");
+        let (_dir, mut model) = load(&options);
+        assert_eq!(model.logits(&TOKENS).unwrap(), expected, "{options:?}");
     }
-    let (_dir, llama3) = load(&TinyLlama { rope: TinyRope::Llama3, ..Default::default() });
-    assert!(distance(&fresh(&llama3, &TOKENS), &expected) > 1e-3);
+    let (_dir, mut llama3) = load(&TinyLlama { rope: TinyRope::Llama3, ..Default::default() });
+    assert!(distance(&llama3.logits(&TOKENS).unwrap(), &expected) > 1e-3);
 }
 
 #[test]
 fn types_on_disk_differ_only_by_rounding() {
-    let logits = |dtype| fresh(&load(&TinyLlama { dtype, ..Default::default() }).1, &TOKENS);
+    let logits = |dtype| load(&TinyLlama { dtype, ..Default::default() }).1.logits(&TOKENS).unwrap();
     let full = logits(TinyDtype::F32);
     let (half, brain) = (distance(&logits(TinyDtype::F16), &full), distance(&logits(TinyDtype::Bf16), &full));
     assert!(half > 0.0 && half < 0.05, "{half}");
@@ -108,17 +191,9 @@ fn parameters_count_tied_weights_once() {
 
 #[test]
 fn what_cannot_be_run_is_an_error() {
-    let (_dir, model) = load(&TinyLlama { context: 16, ..Default::default() });
-    let mut cache = KvCache::new();
-    assert!(matches!(model.forward(&[], &mut cache), Err(LlamaError::Empty { .. })));
-    assert!(matches!(
-        model.forward(&[300], &mut cache),
-        Err(LlamaError::TokenOutOfVocabulary { token: 300, vocab: 300 })
-    ));
-    model.forward(&TOKENS, &mut cache).unwrap();
-    let overflow = model.forward(&TOKENS, &mut cache).unwrap_err();
-    assert!(matches!(overflow, LlamaError::ContextOverflow { tokens: 24, limit: 16 }), "{overflow}");
-    assert_eq!(cache.len(), 12);
+    let (_dir, mut model) = load(&TinyLlama::default());
+    assert!(matches!(model.logits(&[]), Err(LlamaError::Empty { .. })));
+    assert!(matches!(model.logits(&[300]), Err(LlamaError::TokenOutOfVocabulary { token: 300, vocab: 300 })));
 }
 
 /// A tiny model with one of its JSON files changed.

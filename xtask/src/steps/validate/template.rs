@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn a_template_in_its_own_file_wins_over_the_settings() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("tokenizer_config.json"), serde_json::json!({"chat_template": GOOD}).to_string()).unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), serde_json::json!({"chat_template": GOOD}).to_string())
+            .unwrap();
         fs::write(dir.path().join("chat_template.jinja"), "{{ raise_exception('no') }}").unwrap();
         let finding = check(dir.path(), "model").unwrap();
         assert_eq!(finding.place.unwrap().file, "model/chat_template.jinja");

@@ -1,0 +1,179 @@
+//! Questions in texts turned into rows of tokens, and rows into answers.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::LlamaError;
+use crate::row::{Job, Row, Writing};
+use crate::sampling::Sampler;
+use crate::schedule::Rows;
+use crate::tokenizer::{Encoded, TextCodec};
+use crate::work::{Generate, Generation, Likelihood, Outcome, Queue, Score, StopReason, Work};
+
+/// The queue as the scheduler sees it.
+pub(crate) struct Orders<'a> {
+    queue: &'a mut dyn Queue,
+    codec: &'a TextCodec,
+    stop_tokens: &'a [u32],
+    /// Positions that the model was made for.
+    context: usize,
+    /// Rows that were asked for but not yet given out.
+    ready: VecDeque<Row>,
+    next_ticket: u64,
+    /// By row: its question and, of a question with several rows, its place.
+    questions: HashMap<u64, (usize, usize)>,
+    /// By question: what its rows have given so far.
+    scores: HashMap<usize, Scores>,
+}
+
+/// Likelihoods of one question.
+struct Scores {
+    found: Vec<Likelihood>,
+    missing: usize,
+    failed: Option<LlamaError>,
+}
+
+impl<'a> Orders<'a> {
+    pub(crate) fn new(queue: &'a mut dyn Queue, codec: &'a TextCodec, stop_tokens: &'a [u32], context: usize) -> Self {
+        let (ready, questions, scores) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        Self { queue, codec, stop_tokens, context, ready, next_ticket: 0, questions, scores }
+    }
+
+    /// Turns a question into rows, or answers it at once.
+    fn accept(&mut self, number: usize, work: Work) {
+        let jobs = match work {
+            Work::Generate(work) => self.writing(work).map(|job| vec![job]),
+            Work::Score(score) => score.split(self.codec),
+        };
+        match jobs {
+            Err(error) => self.queue.done(number, Err(error)),
+            Ok(jobs) if jobs.is_empty() => self.queue.done(number, Ok(Outcome::Likelihoods(Vec::new()))),
+            Ok(jobs) => {
+                if matches!(jobs[0].1, Job::Score(..)) {
+                    let found = vec![Likelihood { tokens: Vec::new() }; jobs.len()];
+                    self.scores.insert(number, Scores { missing: found.len(), found, failed: None });
+                }
+                for (place, (tokens, job)) in jobs.into_iter().enumerate() {
+                    self.questions.insert(self.next_ticket, (number, place));
+                    self.ready.push_back(Row::new(self.next_ticket, tokens, job));
+                    self.next_ticket += 1;
+                }
+            }
+        }
+    }
+
+    fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
+        let Generate { prompt, options, grammar } = work;
+        let sampler = Sampler::new(options.sampling)?;
+        let tokens = encode(self.codec, &prompt, "prompt")?.ids;
+        let extra = options.extra_stop_tokens.iter().filter_map(|name| self.codec.token_id(name));
+        let stops = self.stop_tokens.iter().copied().chain(extra).collect();
+        let max_new_tokens = options.max_new_tokens;
+        Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, max_new_tokens, stop: None }))))
+    }
+
+    fn generation(&self, row: Row, stop: StopReason) -> Result<Outcome, LlamaError> {
+        if let Some(error) = row.failed {
+            return Err(error);
+        }
+        let tokens = row.tokens[row.prompt..].to_vec();
+        Ok(Outcome::Generation(Generation {
+            text: self.codec.decode(&tokens)?,
+            prompt_tokens: row.prompt,
+            new_tokens: tokens.len(),
+            tokens,
+            beyond_context: row.tokens.len().saturating_sub(self.context),
+            stop,
+            prefill_seconds: row.seconds.0,
+            decode_seconds: row.seconds.1 - row.seconds.0,
+        }))
+    }
+
+    fn add_score(&mut self, number: usize, place: usize, tokens: Vec<f64>, failed: Option<LlamaError>) {
+        let Some(scores) = self.scores.get_mut(&number) else { return };
+        scores.found[place].tokens = tokens;
+        scores.missing -= 1;
+        scores.failed = scores.failed.take().or(failed);
+        if scores.missing == 0
+            && let Some(Scores { found, failed, .. }) = self.scores.remove(&number)
+        {
+            self.queue.done(number, failed.map_or(Ok(Outcome::Likelihoods(found)), Err));
+        }
+    }
+}
+
+impl Rows for Orders<'_> {
+    fn next(&mut self) -> Option<Row> {
+        while self.ready.is_empty() {
+            let (number, work) = self.queue.next()?;
+            self.accept(number, work);
+        }
+        self.ready.pop_front()
+    }
+
+    fn done(&mut self, mut row: Row) {
+        let Some((number, place)) = self.questions.remove(&row.ticket) else { return };
+        match &mut row.job {
+            Job::Write(writing) => {
+                let stop = writing.stop.unwrap_or(StopReason::MaxNewTokens);
+                let outcome = self.generation(row, stop);
+                self.queue.done(number, outcome);
+            }
+            Job::Score(_, scores) => {
+                let scores = std::mem::take(scores);
+                self.add_score(number, place, scores, row.failed.take());
+            }
+        }
+    }
+}
+
+impl Score {
+    /// The tokens of each whole text, of which those of the continuation are to be scored.
+    fn split(&self, codec: &TextCodec) -> Result<Vec<(Vec<u32>, Job)>, LlamaError> {
+        let continuations = self.continuations.iter();
+        continuations.map(|continuation| split(codec, &self.prefix, continuation)).collect()
+    }
+}
+
+fn split(codec: &TextCodec, prefix: &str, continuation: &str) -> Result<(Vec<u32>, Job), LlamaError> {
+    if prefix.is_empty() {
+        return Err(LlamaError::Empty { what: "prefix" });
+    }
+    if continuation.is_empty() {
+        return Err(LlamaError::Empty { what: "continuation" });
+    }
+    let Encoded { ids, ends } = encode(codec, &format!("{prefix}{continuation}"), "text")?;
+    match ends.iter().position(|end| *end > prefix.len()) {
+        None => Err(LlamaError::Empty { what: "continuation" }),
+        Some(0) => Err(LlamaError::NoContext { prefix: prefix.to_owned() }),
+        Some(split) => Ok((ids, Job::Score(split, Vec::new()))),
+    }
+}
+
+fn encode(codec: &TextCodec, text: &str, what: &'static str) -> Result<Encoded, LlamaError> {
+    let encoded = if text.is_empty() { None } else { Some(codec.encode(text)?) };
+    encoded.filter(|encoded| !encoded.ids.is_empty()).ok_or(LlamaError::Empty { what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TinyLlama, write_tiny_llama};
+
+    #[test]
+    fn a_token_across_the_border_belongs_to_the_continuation() {
+        let dir = tempfile::tempdir().unwrap();
+        write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+        let codec = TextCodec::load(dir.path()).unwrap();
+        let scored = |prefix, continuation| match split(&codec, prefix, continuation) {
+            Ok((ids, Job::Score(split, _))) => Ok((ids, split)),
+            Ok(_) => panic!("texts to score are scored"),
+            Err(error) => Err(error),
+        };
+        let whole = codec.encode("xthe").unwrap().ids;
+        assert_eq!(whole.len(), 2, "x, the");
+        assert_eq!(scored("xt", "he").unwrap(), (whole, 1));
+        assert!(matches!(scored("t", "he"), Err(LlamaError::NoContext { .. })));
+        let (ids, split) = scored("é", "è").unwrap();
+        assert_eq!((split, ids.len()), (2, 4), "two bytes each");
+    }
+}
