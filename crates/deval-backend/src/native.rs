@@ -8,7 +8,7 @@ use deval_eval::{
     Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed, parse,
     python::round2,
 };
-use deval_llama::{Engine, GenerateOptions, LlamaError, Sampling};
+use deval_llama::{Engine, Generate, GenerateOptions, Likelihood, LlamaError, Outcome, Sampling, Score, Work};
 use deval_manifest::Reading;
 
 use crate::{AnswerParser, Prompts};
@@ -24,6 +24,8 @@ pub struct NativeOptions {
     pub seed: u64,
     /// Name of the model in reports.
     pub model: String,
+    /// Whether the engine was told where answers end ([`Engine::stop_at`]); otherwise they end where the reference pipeline's do.
+    pub own_stops: bool,
 }
 
 /// Answers with the built-in engine.
@@ -43,12 +45,18 @@ const RELEVANCY_GAIN: f64 = 0.4;
 /// Scores that the constrained reading chooses from.
 const GRID: [&str; 11] = ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"];
 
+/// Most mistakes that the model can list.
+const MOST_LISTED: usize = 12;
+
 /// Most points of a context that are looked at for what a summary left out.
 const MOST_POINTS: usize = 12;
 
 impl Native {
     /// A backend over a loaded engine.
-    pub fn new(engine: Engine, prompts: Prompts, answers: AnswerParser, options: NativeOptions) -> Self {
+    pub fn new(mut engine: Engine, prompts: Prompts, answers: AnswerParser, options: NativeOptions) -> Self {
+        if !options.own_stops {
+            engine.stop_as_reference();
+        }
         Self { engine, prompts, answers, options }
     }
 
@@ -77,24 +85,49 @@ impl Native {
 
     fn write(&mut self, user: &str, sampling: Sampling) -> Result<String, LlamaError> {
         let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
-        let max_new_tokens = self.options.max_new_tokens;
-        let options = GenerateOptions { max_new_tokens, sampling, extra_stop_tokens: vec!["<|eot_id|>".into()] };
+        let options = self.generate_options(sampling);
         Ok(self.engine.generate(&prompt, &options)?.text)
     }
 
-    /// The score is read off a grid, each claim is judged yes or no; only missing points are written freely.
+    fn generate_options(&self, sampling: Sampling) -> GenerateOptions {
+        GenerateOptions { max_new_tokens: self.options.max_new_tokens, sampling, extra_stop_tokens: Vec::new() }
+    }
+
+    /// The score is read off a grid. Mistakes are verbatim sentences of the response: each judged yes or no where the miner has a prompt for
+    /// that, otherwise as the mistakes prompt makes the model list them, held to them token by token. What a summary leaves out are
+    /// sentences of the context.
     fn constrained(&mut self, request: &Request) -> Result<Answer, LlamaError> {
         let grid = if request.task == Task::Relevancy { &["0", "1"][..] } else { &GRID };
         let logprobs = self.choose(&self.prompts.score(request), grid)?;
         let score: f64 = median(grid, &logprobs).parse().expect("the grid holds numbers");
         let mistakes = match (request.task, self.prompts.mistakes(request)) {
-            (Task::Hallucination | Task::Attribution, _) => self.refused_claims(request)?,
-            (Task::SummaryCompleteness, Some(prompt)) if score < 1.0 => {
-                parse::mistakes(&self.write(&prompt, Sampling::Greedy)?)
+            (Task::Relevancy, _) | (_, None) => Vec::new(),
+            (Task::Hallucination | Task::Attribution, _) if self.prompts.claim(request, "").is_some() => {
+                self.refused_claims(request)?
             }
-            (Task::SummaryCompleteness | Task::Relevancy, _) => Vec::new(),
+            (Task::Hallucination | Task::Attribution, Some(prompt)) => {
+                self.listed(&prompt, &distinct(&request.llm_response))?
+            }
+            (Task::SummaryCompleteness, Some(prompt)) if score < 1.0 => {
+                self.listed(&prompt, &distinct(&request.rag_context))?
+            }
+            (Task::SummaryCompleteness, Some(_)) => Vec::new(),
         };
         Ok(Answer::new(score, mistakes))
+    }
+
+    /// Which of some sentences the model lists. One that is cut off at the longest answer was not listed.
+    fn listed(&mut self, user: &str, sentences: &[String]) -> Result<Vec<String>, LlamaError> {
+        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
+        let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
+        let grammar = Some(self.engine.lines(&sentences, 0, MOST_LISTED));
+        let options = self.generate_options(Sampling::Greedy);
+        let asked = vec![Work::Generate(Generate { prompt, options, grammar })];
+        let Some(Outcome::Generation(written)) = self.engine.answer_all(asked)?.pop().transpose()? else {
+            return Ok(Vec::new());
+        };
+        let text = self.engine.raw_text(&written.tokens);
+        Ok(text.split('\n').filter(|line| sentences.contains(line)).map(str::to_owned).collect())
     }
 
     fn refused_claims(&mut self, request: &Request) -> Result<Vec<String>, LlamaError> {
@@ -138,11 +171,17 @@ impl Native {
         Ok(Answer::new(score, if *task == Task::Relevancy { Vec::new() } else { weak }))
     }
 
+    /// All texts behind both prefixes in one batch; each prefix is computed once.
     fn gains(&mut self, given: &str, alone: &str, texts: &[String]) -> Result<Vec<f64>, LlamaError> {
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let given = self.engine.likelihoods(given, &texts)?;
-        let alone = self.engine.likelihoods(alone, &texts)?;
-        Ok(given.iter().zip(&alone).map(|(given, alone)| given.mean() - alone.mean()).collect())
+        let behind = |prefix: &str| Work::Score(Score { prefix: prefix.to_owned(), continuations: texts.to_vec() });
+        let mut means = Vec::new();
+        for outcome in self.engine.answer_all(vec![behind(given), behind(alone)])? {
+            if let Outcome::Likelihoods(found) = outcome? {
+                means.extend(found.iter().map(Likelihood::mean));
+            }
+        }
+        let (given, alone) = means.split_at(texts.len());
+        Ok(given.iter().zip(alone).map(|(given, alone)| given - alone).collect())
     }
 }
 
@@ -154,7 +193,7 @@ impl Backend for Native {
             reading: Some(self.options.reading.name().into()),
             lane: Lane::Estimate,
             why: "the built-in engine answers, not the miner's pipeline in the validator's container".into(),
-            evidence: BTreeMap::new(),
+            evidence: BTreeMap::from([("prompts".to_owned(), self.prompts.origin().to_owned())]),
         }
     }
 
@@ -203,5 +242,7 @@ fn median<'a>(grid: &[&'a str], logprobs: &[f64]) -> &'a str {
     grid[found.unwrap_or(grid.len() - 1)]
 }
 
+#[cfg(test)]
+mod asked;
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,15 @@ use crate::chat::{ChatTemplate, Message};
 use crate::config::{LlamaConfig, TokenIds};
 use crate::cpu::Cpu;
 use crate::files::read_json_if_present;
+use crate::grammar::Lines;
 use crate::model::{Compute, Decoder};
 use crate::orders::Orders;
 use crate::schedule::{Limits, Scheduler};
 use crate::tokenizer::TextCodec;
 use crate::weights::Weights;
-use crate::work::{EngineStats, Generate, GenerateOptions, Generation, Likelihood, Outcome, Queue, Score, Work};
+use crate::work::{
+    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Queue, Score, Work,
+};
 
 /// Memory for the key/value cache where the system does not tell how much it has.
 const USUAL_CACHE_BYTES: usize = 1 << 30;
@@ -103,6 +106,43 @@ impl Engine {
     /// What was done so far.
     pub fn stats(&self) -> EngineStats {
         self.scheduler.stats()
+    }
+
+    /// Ends answers where the reference pipeline does (upstream `neurons/miners/model/pipeline.py`), whatever `generation_config.json` lists:
+    /// at the tokenizer's end token, and at `<|eot_id|>`, for which transformers takes the unknown token where there is none.
+    pub fn stop_as_reference(&mut self) {
+        let known = [self.codec.end_token(), self.codec.token_id_or_unknown("<|eot_id|>")];
+        self.stop_tokens = known.into_iter().flatten().collect();
+    }
+
+    /// Ends answers at these tokens alone.
+    ///
+    /// # Errors
+    /// A name that is no token.
+    pub fn stop_at(&mut self, names: &[String]) -> Result<(), LlamaError> {
+        let id = |name: &String| {
+            let path = self.dir.join("tokenizer.json");
+            self.codec.token_id(name).ok_or_else(|| LlamaError::tokenizer(&path, format!("there is no token {name:?}")))
+        };
+        self.stop_tokens = names.iter().map(id).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Gives the chat template one more variable, such as the `date_string` of Llama 3's.
+    pub fn set_template_variable(&mut self, name: &str, value: &str) {
+        self.template = self.template.take().map(|template| template.with(name, value));
+    }
+
+    /// A grammar of answers that are some of `choices`, one a line, between `least` and `most` of them, each at most once and in any order.
+    /// Choices that are empty or hold a newline do not count.
+    pub fn lines(&self, choices: &[&str], least: usize, most: usize) -> Box<dyn Grammar> {
+        Box::new(Lines::new(self.codec.vocabulary().clone(), self.stop_tokens.clone(), choices, least, most))
+    }
+
+    /// What tokens stand for to the byte, without what [`Engine::decode`] tidies up.
+    pub fn raw_text(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.codec.vocabulary().bytes(*token)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The conversation as the model expects it, up to where its answer starts.

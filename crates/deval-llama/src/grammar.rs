@@ -104,7 +104,13 @@ struct Place {
 impl Lines {
     /// Between `least` and `most` of `choices`, which hold no newline; empty ones and repeats do not count. The model ends the answer with
     /// one of `stops`.
-    pub(crate) fn new(vocabulary: Arc<Vocabulary>, stops: Vec<u32>, choices: &[&str], least: usize, most: usize) -> Self {
+    pub(crate) fn new(
+        vocabulary: Arc<Vocabulary>,
+        stops: Vec<u32>,
+        choices: &[&str],
+        least: usize,
+        most: usize,
+    ) -> Self {
         let mut distinct: Vec<Vec<u8>> = Vec::new();
         for choice in choices.iter().filter(|choice| !choice.is_empty() && !choice.contains('\n')) {
             if !distinct.iter().any(|known| known == choice.as_bytes()) {
@@ -118,7 +124,8 @@ impl Lines {
     /// The lines that can still become this one.
     fn candidates<'a>(&'a self, at: &'a Place) -> impl Iterator<Item = usize> + 'a {
         let open = at.used.len() < self.most;
-        let fits = move |choice: &usize| open && !at.used.contains(choice) && self.choices[*choice].starts_with(&at.line);
+        let fits =
+            move |choice: &usize| open && !at.used.contains(choice) && self.choices[*choice].starts_with(&at.line);
         (0..self.choices.len()).filter(fits)
     }
 

@@ -21,6 +21,7 @@ pub mod engine;
 mod error;
 mod files;
 pub mod gguf;
+mod grammar;
 mod kernels;
 mod layout;
 pub mod model;

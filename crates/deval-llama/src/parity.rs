@@ -2,6 +2,7 @@
 
 mod conversations;
 mod lines;
+mod numbers;
 
 mod texts;
 

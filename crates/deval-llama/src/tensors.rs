@@ -123,7 +123,7 @@ impl TensorCache {
         let grown = |old: Option<&Tensor>| -> candle_core::Result<Tensor> {
             let new = Tensor::zeros(shape, like.dtype, &like.device)?;
             old.map_or(Ok(()), |old| new.slice_set(old, 0, 0))?;
-            Ok(new)
+            Ok::<_, candle_core::Error>(new)
         };
         let old = |layer: usize| self.layers.get(layer);
         (0..self.count)

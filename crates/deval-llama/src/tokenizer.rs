@@ -1,11 +1,13 @@
 //! `tokenizer.json` of a model directory, as transformers loads it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::LlamaError;
+use crate::grammar::Vocabulary;
 use crate::special::TokenizerSettings;
 
 /// A tokenizer without truncation and padding.
@@ -16,6 +18,7 @@ pub(crate) struct TextCodec {
     end: Option<u32>,
     /// `clean_up_tokenization_spaces`.
     cleans_up: bool,
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 /// A text as tokens.
@@ -45,7 +48,7 @@ impl TextCodec {
         let id = |role: &str| tokenizer.token_to_id(settings.roles.get(role)?);
         let (unknown, end) = (id("unk_token"), id("eos_token"));
         let cleans_up = settings.flag("clean_up_tokenization_spaces", false);
-        Ok(Self { path, tokenizer, unknown, end, cleans_up })
+        Ok(Self { path, tokenizer, unknown, end, cleans_up, vocabulary: OnceLock::new() })
     }
 
     /// The tokens of a rendered chat, taken as it stands: transformers' `apply_chat_template` adds nothing to it, so that no BOS is ever
@@ -93,6 +96,11 @@ impl TextCodec {
     /// As transformers' `convert_tokens_to_ids`: a name that is no token is the unknown token, if there is one.
     pub(crate) fn token_id_or_unknown(&self, token: &str) -> Option<u32> {
         self.token_id(token).or(self.unknown)
+    }
+
+    /// The bytes of all tokens.
+    pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
+        self.vocabulary.get_or_init(|| Arc::new(Vocabulary::new(&self.tokenizer)))
     }
 
     /// The tokenizer's `eos_token`.

@@ -4,7 +4,7 @@ mod conformance;
 mod container;
 pub(crate) mod view;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use deval_backend::{AnswerParser, Native, NativeOptions, PromptFiles, Prompts, Replay};
@@ -200,8 +200,16 @@ fn backend(context: &Context, set: &ExampleSet, spinner: &ProgressBar) -> anyhow
                 max_new_tokens: settings.max_new_tokens as usize,
                 seed: settings.seed,
                 model: context.manifest.submission.model_url.clone(),
+                own_stops: settings.prompts.stop_tokens.is_some(),
             };
-            Ok(Box::new(Native::new(Engine::load(&context.model_dir())?, prompts, answers, options)))
+            let mut engine = Engine::load(&context.model_dir())?;
+            if let Some(names) = &settings.prompts.stop_tokens {
+                engine.stop_at(names)?;
+            }
+            if let Some(date) = &settings.prompts.date {
+                engine.set_template_variable("date_string", date);
+            }
+            Ok(Box::new(Native::new(engine, prompts, answers, options)))
         }
         deval_manifest::Backend::Container => Ok(Box::new(container::open(context, &set.info.digest, spinner)?)),
     }

@@ -12,10 +12,14 @@ fn prompts() -> Prompts {
 }
 
 fn native(reading: Reading) -> Native {
+    native_with(reading, prompts(), 4)
+}
+
+fn native_with(reading: Reading, prompts: Prompts, max_new_tokens: usize) -> Native {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
-    let options = NativeOptions { reading, max_new_tokens: 4, seed: 7, model: "tiny".into() };
-    Native::new(Engine::load(dir.path()).unwrap(), prompts(), AnswerParser::default(), options)
+    let options = NativeOptions { reading, max_new_tokens, seed: 7, model: "tiny".into(), own_stops: false };
+    Native::new(Engine::load(dir.path()).unwrap(), prompts, AnswerParser::default(), options)
 }
 
 fn request(task: Task) -> Request {
@@ -83,4 +87,38 @@ fn points_are_spread_over_the_context() {
     assert_eq!(points.len(), MOST_POINTS);
     assert_eq!(points[0], "Fact number 0 stands here.");
     assert_eq!(points[11], "Fact number 27 stands here.");
+}
+
+/// The shipped prompts without those that judge one claim, as the reference pipeline has none.
+fn prompts_without_claims() -> Prompts {
+    let source =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../pipeline/model/prompts.py")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("prompts.py"), source.replace("_CLAIM_PROMPT", "_UNUSED")).unwrap();
+    let files = PromptFiles { pipeline: dir.path(), pipeline_label: "pipeline", root: dir.path() };
+    Prompts::load(&Default::default(), files).unwrap()
+}
+
+#[test]
+fn listed_mistakes_are_sentences_of_the_response_whatever_the_model_says() {
+    let mut native = native_with(Reading::Constrained, prompts_without_claims(), 60);
+    let mut listed = 0;
+    for response in [
+        "Ana paid 3 bills. Ben paid 3 bills.",
+        "Zoë left. Zoë left early!",
+        "...",
+        "",
+        "a\tb\r\nc. Ünïcödé 🙂 said so.",
+    ] {
+        for task in [Task::Hallucination, Task::Attribution] {
+            let request = Request { llm_response: response.into(), ..request(task) };
+            let answer = native.answer(&request, 0).unwrap().answer;
+            assert!((0.0..=1.0).contains(&answer.score.unwrap()));
+            let sentences = distinct(response);
+            let mistakes = answer.mistakes.unwrap();
+            assert!(mistakes.iter().all(|mistake| sentences.contains(mistake)), "{response:?}: {mistakes:?}");
+            listed += mistakes.len();
+        }
+    }
+    assert!(listed > 0, "a model of random weights lists something");
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Embedder;
-use crate::real_model::{minilm, required, wheels};
+use crate::parity::{python, run_script};
+use crate::real_model::{minilm, wheels};
 
 /// The bar, and what the rewards of two implementations may differ by.
 const SMALLEST_COSINE: f64 = 0.99999;
@@ -23,37 +23,10 @@ struct Reference {
     seconds: f64,
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// `None` with a message when the environment is not there; a panic when `DEVAL_TEST_REQUIRE` names `python`.
-fn python() -> Option<PathBuf> {
-    let python = repository().join("target/deval/python/bin/python");
-    if python.exists() {
-        return Some(python);
-    }
-    assert!(!required("python"), "DEVAL_TEST_REQUIRE names python, but {} is not there", python.display());
-    println!("skipped: no environment in target/deval/python; make it with `ci/python-env.sh target/deval/python`");
-    None
-}
-
 /// What Python computes for `texts` with the models that the arguments name, by directory.
 fn reference(python: &Path, texts: &[String], arguments: &[&Path]) -> BTreeMap<PathBuf, Reference> {
-    let dir = tempfile::tempdir().unwrap();
-    let (input, output) = (dir.path().join("texts.json"), dir.path().join("out.json"));
-    fs::write(&input, serde_json::to_vec(texts).unwrap()).unwrap();
-    let ran = Command::new(python)
-        .arg(repository().join("tests/python/embeddings.py"))
-        .args([&input, &output])
-        .args(arguments)
-        .env("OMP_NUM_THREADS", "2")
-        .env("OMP_WAIT_POLICY", "PASSIVE")
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    serde_json::from_slice(&fs::read(output).unwrap()).unwrap()
+    let texts = serde_json::to_vec(texts).unwrap();
+    serde_json::from_slice(&run_script(python, "embeddings.py", &texts, arguments)).unwrap()
 }
 
 /// Embeds with both poolings and holds each vector, and the reward of each pair of texts, against Python's.
