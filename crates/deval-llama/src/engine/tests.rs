@@ -382,6 +382,20 @@ fn without_memory_fewer_texts_go_through_and_say_the_same() {
     assert_eq!(answers(&mut engine), expected);
     let stats = engine.stats();
     assert!(stats.texts_limited_to.is_some_and(|texts| texts <= 5), "{stats:?}");
+    let long = || (0..12).map(|number| format!("{number} the list ").repeat(60));
+    let write = |engine: &mut Engine| {
+        let ask = |prompt| Work::Generate(Generate { prompt, options: greedy(5), grammar: None });
+        let answers = engine.answer_all(long().map(ask).collect()).unwrap().into_iter();
+        let text = |outcome| match outcome {
+            Outcome::Generation(generation) => generation.text,
+            Outcome::Likelihoods(_) => panic!("a text was to be continued"),
+        };
+        answers.map(|answer| text(answer.unwrap())).collect::<Vec<String>>()
+    };
+    let mut plenty = Engine::load(dir.path()).unwrap();
+    engine.scheduler = scarce(16);
+    assert_eq!(write(&mut engine), write(&mut plenty));
+    assert_eq!(engine.stats().cache_limited_to, Some(1024), "{:?}", engine.stats());
     engine.scheduler = scarce(0);
     assert!(matches!(engine.answer_all(questions()), Err(LlamaError::OutOfMemory { .. })));
 }
