@@ -4,6 +4,10 @@
 //! on itself only.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use candle_core::utils::cuda_is_available;
+use candle_core::{DType, Device};
 
 use crate::LlamaError;
 use crate::chat::{ChatTemplate, Message};
@@ -14,6 +18,7 @@ use crate::grammar::Lines;
 use crate::model::{Compute, Decoder};
 use crate::orders::Orders;
 use crate::schedule::{Limits, Scheduler};
+use crate::tensors::Tensors;
 use crate::tokenizer::TextCodec;
 use crate::weights::Weights;
 use crate::work::{
@@ -36,9 +41,38 @@ pub struct Engine {
     info: ModelInfo,
 }
 
-/// Bounds of a batch.
+/// What computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU where this was built for GPUs (feature `cuda`), else the CPU.
+    #[default]
+    Auto,
+    /// The CPU, in f32.
+    Cpu,
+    /// A GPU by its number, in the type of the weights.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    /// `auto`, `cpu` or `cuda:N`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix("cuda:").map(str::parse);
+        match (text, number) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
+            _ => Err(format!("{text:?} is no device, expected auto, cpu or cuda:N")),
+        }
+    }
+}
+
+/// Where and how much is computed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
+    /// What computes.
+    pub device: DeviceChoice,
     /// Texts that go through the model together, at least 1. No answer depends on it.
     pub texts: usize,
     /// Most tokens in the key/value cache; where absent, as many as a quarter of the free memory holds.
@@ -47,7 +81,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { texts: 32, cache_tokens: None }
+        Self { device: DeviceChoice::Auto, texts: 32, cache_tokens: None }
     }
 }
 
@@ -90,11 +124,11 @@ impl Engine {
         let codec = TextCodec::load(dir)?;
         let template = ChatTemplate::load(dir)?;
         let weights = Weights::open(dir)?;
-        let decoder = Decoder::load(Cpu, LlamaConfig::load(dir)?, &weights)?;
+        let decoder = decoder(options.device, LlamaConfig::load(dir)?, &weights)?;
         let stop_tokens = stop_tokens(dir, decoder.config())?;
-        let info = model_info(dir, &decoder, &weights);
+        let info = model_info(dir, decoder.as_ref(), &weights);
         let limits = limits(decoder.config(), options);
-        let scheduler = Scheduler::new(Box::new(decoder), limits);
+        let scheduler = Scheduler::new(decoder, limits);
         Ok(Self { dir: dir.to_owned(), scheduler, codec, template, stop_tokens, info })
     }
 
@@ -276,6 +310,23 @@ impl Queue for List {
     fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>) {
         self.answers[number] = Some(outcome);
     }
+}
+
+fn decoder(choice: DeviceChoice, config: LlamaConfig, weights: &Weights) -> Result<Box<dyn Compute>, LlamaError> {
+    let number = match choice {
+        DeviceChoice::Cuda(number) => Some(number),
+        DeviceChoice::Auto if cuda_is_available() => Some(0),
+        DeviceChoice::Auto | DeviceChoice::Cpu => None,
+    };
+    let Some(number) = number else {
+        return Ok(Box::new(Decoder::load(Cpu, config, weights)?));
+    };
+    let dtype = match weights.dtype("model.embed_tokens.weight").as_deref() {
+        Some("BF16") => DType::BF16,
+        Some("F16") => DType::F16,
+        _ => DType::F32,
+    };
+    Ok(Box::new(Decoder::load(Tensors::new(Device::new_cuda(number)?, dtype), config, weights)?))
 }
 
 /// How much goes through a model together.

@@ -161,7 +161,18 @@ pub enum LlamaError {
     },
     /// candle failed.
     #[error("computation: {0}")]
-    Compute(#[from] candle_core::Error),
+    Compute(candle_core::Error),
+}
+
+impl From<candle_core::Error> for LlamaError {
+    /// A device without memory is told apart by what its driver says; candle passes that on as text.
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string().to_lowercase();
+        if text.contains("out of memory") || text.contains("out_of_memory") {
+            return Self::OutOfMemory { what: "computation" };
+        }
+        Self::Compute(error)
+    }
 }
 
 impl LlamaError {

@@ -65,10 +65,6 @@ impl Scheduler {
         Self { compute, rotary, pages, memory, limits, active, waiting, stats }
     }
 
-    pub(crate) fn compute(&self) -> &dyn Compute {
-        self.compute.as_ref()
-    }
-
     pub(crate) fn stats(&self) -> EngineStats {
         let limited = self.pages.is_short().then(|| self.pages.limit() * BLOCK);
         EngineStats { peak_cache_tokens: self.pages.peak() * BLOCK, cache_limited_to: limited, ..self.stats }
@@ -99,8 +95,10 @@ impl Scheduler {
                 continue;
             }
             let plan = self.plan()?;
-            if !plan.is_empty() {
-                self.step(&plan)?;
+            if !plan.is_empty()
+                && let Err(error) = self.step(&plan)
+            {
+                self.shrink(error)?;
             }
             self.settle(rows);
         }
@@ -267,14 +265,32 @@ impl Scheduler {
             row.heard = wanted.len()..wanted.len() + asked.len();
             row.heard_from = asked.start;
             wanted.extend(asked.map(|position| first + position - positions.start));
-            row.computed = positions.end;
         }
         self.stats.steps += 1;
         self.stats.computed_tokens += step.tokens.len() as u64;
         let (active, vocab) = (&mut self.active, self.compute.config().vocab_size);
         self.compute.run(&step, &wanted, &mut |first, logits| {
             active.par_iter_mut().for_each(|row| row.hear(first, logits, vocab));
-        })
+        })?;
+        for (place, positions) in plan {
+            self.active[*place].computed = positions.end;
+        }
+        Ok(())
+    }
+
+    /// Goes on with half of the rows where the device had no memory for a step.
+    fn shrink(&mut self, error: LlamaError) -> Result<(), LlamaError> {
+        if !matches!(error, LlamaError::OutOfMemory { .. }) || self.active.len() < 2 {
+            return Err(error);
+        }
+        self.limits.texts = self.active.len() / 2;
+        self.stats.texts_limited_to = Some(self.limits.texts);
+        for mut row in self.active.split_off(self.limits.texts).into_iter().rev() {
+            self.pages.release(&mut row.blocks);
+            row.start_anew();
+            self.waiting.push_front(row);
+        }
+        Ok(())
     }
 
     /// Gives away the rows that are done.

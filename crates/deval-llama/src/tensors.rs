@@ -1,6 +1,6 @@
 //! The decoder's arithmetic in candle's tensor operations: for GPUs, and on the CPU to test it.
 
-use candle_core::{D, DType, Device, Error, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::rope_thd;
 
@@ -132,12 +132,6 @@ impl TensorCache {
     }
 }
 
-/// Whether the device said that it has no memory left; candle gives on what the driver says.
-fn out_of_memory(error: &Error) -> bool {
-    let text = error.to_string().to_lowercase();
-    text.contains("out of memory") || text.contains("out_of_memory")
-}
-
 impl Kernels for Tensors {
     type Matrix = Stacked;
     type Vector = Tensor;
@@ -168,11 +162,8 @@ impl Kernels for Tensors {
 
     fn grow(&self, cache: &mut TensorCache) -> Result<(), LlamaError> {
         let blocks = cache.blocks + GROWTH.max(cache.blocks / 2);
-        match cache.grown(blocks, self) {
-            Ok(layers) => (cache.layers, cache.blocks) = (layers, blocks),
-            Err(error) if out_of_memory(&error) => return Err(LlamaError::OutOfMemory { what: "key/value cache" }),
-            Err(error) => return Err(error.into()),
-        }
+        cache.layers = cache.grown(blocks, self)?;
+        cache.blocks = blocks;
         Ok(())
     }
 

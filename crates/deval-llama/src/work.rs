@@ -139,4 +139,6 @@ pub struct EngineStats {
     pub peak_cache_tokens: usize,
     /// Tokens that the cache can hold at most, once memory has given out: fewer texts then go through together.
     pub cache_limited_to: Option<usize>,
+    /// Texts that still go through together, once the device had no memory for a step of more.
+    pub texts_limited_to: Option<usize>,
 }

@@ -109,10 +109,10 @@ impl Cache {
         self.heads.dim.div_ceil(LANES)
     }
 
-    /// Slab, place and length of a head's `size` vectors.
+    /// Slab, place and length of a head's `size` vectors. Blocks in a row lie side by side, as they are read.
     fn place(&self, layer: usize, block: u32, head: usize, size: usize) -> (usize, usize, usize) {
         let block = block as usize;
-        (block / SLAB, ((layer * SLAB + block % SLAB) * self.heads.keys + head) * size, size)
+        (block / SLAB, ((layer * self.heads.keys + head) * SLAB + block % SLAB) * size, size)
     }
 }
 

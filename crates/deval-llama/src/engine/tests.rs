@@ -1,8 +1,9 @@
 use std::fs;
 
 use super::*;
-use crate::model::Llama;
+use crate::model::{Hear, Llama};
 use crate::sampling::{Sampler, Sampling};
+use crate::step::Step;
 use crate::testing::{TinyDtype, TinyLlama, write_tiny_llama};
 use crate::work::{Grammar, StopReason};
 
@@ -217,7 +218,9 @@ fn answers(engine: &mut Engine) -> Vec<Outcome> {
 fn an_answer_does_not_depend_on_what_else_is_in_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
-    let with = |texts, cache_tokens| Engine::load_with(dir.path(), EngineOptions { texts, cache_tokens }).unwrap();
+    let with = |texts, cache_tokens| {
+        Engine::load_with(dir.path(), EngineOptions { device: DeviceChoice::Cpu, texts, cache_tokens }).unwrap()
+    };
     let alone: Vec<Outcome> = {
         let mut engine = with(1, Some(1024));
         answers(&mut engine)
@@ -315,4 +318,84 @@ fn a_question_may_wait_for_an_answer() {
     let mut conversation = Conversation { asked: 0, heard: Vec::new() };
     engine.work(&mut conversation).unwrap();
     assert_eq!(conversation.heard, [10, 20, 30]);
+}
+
+#[test]
+fn devices_are_chosen_by_name() {
+    let chosen = ["auto", "cpu", "cuda:1"].map(|name| name.parse::<DeviceChoice>().unwrap());
+    assert_eq!(chosen, [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(1)]);
+    for wrong in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1"] {
+        assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("expected auto, cpu or cuda:N"), "{wrong}");
+    }
+}
+
+/// A decoder whose device has memory for one slab of the cache and for a few texts in a step.
+struct Scarce {
+    decoder: Box<dyn Compute>,
+    texts: usize,
+}
+
+impl Compute for Scarce {
+    fn config(&self) -> &LlamaConfig {
+        self.decoder.config()
+    }
+
+    fn parameters(&self) -> u64 {
+        self.decoder.parameters()
+    }
+
+    fn blocks(&self) -> usize {
+        self.decoder.blocks()
+    }
+
+    fn grow(&mut self) -> Result<(), LlamaError> {
+        match self.blocks() {
+            0 => self.decoder.grow(),
+            _ => Err(LlamaError::OutOfMemory { what: "key/value cache" }),
+        }
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), LlamaError> {
+        self.decoder.copy_block(from, to)
+    }
+
+    fn run(&mut self, step: &Step, wanted: &[usize], hear: &mut Hear<'_>) -> Result<(), LlamaError> {
+        if step.spans.len() > self.texts {
+            return Err(LlamaError::OutOfMemory { what: "computation" });
+        }
+        self.decoder.run(step, wanted, hear)
+    }
+}
+
+#[test]
+fn without_memory_fewer_texts_go_through_and_say_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let mut engine = Engine::load(dir.path()).unwrap();
+    let expected = answers(&mut engine);
+    let scarce = |texts| {
+        let config = LlamaConfig::load(dir.path()).unwrap();
+        let decoder = decoder(DeviceChoice::Cpu, config, &Weights::open(dir.path()).unwrap()).unwrap();
+        Scheduler::new(Box::new(Scarce { decoder, texts }), Limits { texts: 16, cache: 1 << 20, text: 4096 })
+    };
+    engine.scheduler = scarce(5);
+    assert_eq!(answers(&mut engine), expected);
+    let stats = engine.stats();
+    assert!(stats.texts_limited_to.is_some_and(|texts| texts <= 5), "{stats:?}");
+    let long = || (0..12).map(|number| format!("{number} the list ").repeat(60));
+    let write = |engine: &mut Engine| {
+        let ask = |prompt| Work::Generate(Generate { prompt, options: greedy(5), grammar: None });
+        let answers = engine.answer_all(long().map(ask).collect()).unwrap().into_iter();
+        let text = |outcome| match outcome {
+            Outcome::Generation(generation) => generation.text,
+            Outcome::Likelihoods(_) => panic!("a text was to be continued"),
+        };
+        answers.map(|answer| text(answer.unwrap())).collect::<Vec<String>>()
+    };
+    let mut plenty = Engine::load(dir.path()).unwrap();
+    engine.scheduler = scarce(16);
+    assert_eq!(write(&mut engine), write(&mut plenty));
+    assert_eq!(engine.stats().cache_limited_to, Some(1024), "{:?}", engine.stats());
+    engine.scheduler = scarce(0);
+    assert!(matches!(engine.answer_all(questions()), Err(LlamaError::OutOfMemory { .. })));
 }
