@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use deval_eval::{
-    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed, parse,
+    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed,
     python::round2,
 };
 use deval_llama::{Engine, Generate, GenerateOptions, Likelihood, LlamaError, Outcome, Sampling, Score, Work};

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use deval_backend::Prompts;
+use deval_backend::{PromptFiles, Prompts};
 use deval_eval::{Example, Task, claims};
 use deval_llama::{Engine, EngineOptions, Generate, GenerateOptions, Generation, Outcome, Sampling, Score, Work};
 use deval_report::{Section, render};
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::real_or_generated;
-use crate::{Verdict, cargo, demo::model::convert_smollm2, python::Environment, ui::Ui};
+use crate::{Verdict, cargo, demo::model::convert_smollm2, findings::Findings, python::Environment, ui::Ui};
 
 /// Length of the prompts that rates are measured with, and of the answers.
 const PROMPT: usize = 512;
@@ -129,13 +129,15 @@ fn python(extent: &Extent, ui: Ui) -> anyhow::Result<PathBuf> {
 }
 
 fn questions(extent: &Extent, ui: Ui) -> anyhow::Result<Questions> {
-    let source = fs::read_to_string(cargo::root().join("pipeline/model/prompts.py")).context("the demo's prompts")?;
-    let prompts = Prompts::parse(&source)?;
+    let root = cargo::root();
+    let files = PromptFiles { pipeline: &root.join("pipeline/model"), pipeline_label: "pipeline/model", root };
+    let prompts = Prompts::load(&Default::default(), files).map_err(Findings)?;
+    let system = prompts.system().context("the demo's pipeline has a system prompt")?;
     let set = real_or_generated(ui)?;
     let of = |task: Task| set.examples.iter().filter(move |example| example.task == task);
     let asked = Task::ALL.into_iter().flat_map(|task| of(task).take(extent.answered)).map(Example::request);
     let users = asked.flat_map(|request| [Some(prompts.score(&request)), prompts.mistakes(&request)]);
-    let asks = users.flatten().map(|user| (prompts.system.clone(), user)).collect();
+    let asks = users.flatten().map(|user| (system.to_owned(), user)).collect();
     let readings = of(Task::Hallucination).chain(of(Task::Attribution)).take(extent.readings).map(|example| Reading {
         given: format!("{}\n\n", example.rag_context),
         alone: "\n\n".into(),
