@@ -1,8 +1,8 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use chrono::{DateTime, Utc};
 use deval_chain::{AxonInfo, HotkeyCommitment, IncentiveRank, Neuron, OnChainCommitment, ValidatorView};
-use deval_hub::{Digest, LocalFile, RemoteCommit, RemoteFile, RemoteRepo};
+use deval_hub::{Digest, LocalFile, RemoteCommit, RemoteFile, RemoteRepo, Stamp};
 use deval_report::Network;
 
 use super::judge;
@@ -49,6 +49,8 @@ fn good() -> Seen {
                 size: 1,
                 sha256: hash(),
                 git_sha1: String::new(),
+                // Of some file: no transfer is judged here.
+                stamp: Stamp::of(Path::new("Cargo.toml")).unwrap(),
             }],
             ..LocalSeen::default()
         },
