@@ -210,7 +210,6 @@ fn killed_at_every_request_it_completes() {
 /// `DEVAL_KILLS=500 cargo test --package deval-tests --test it -- --ignored --nocapture killed_at_random`.
 #[test]
 #[ignore = "takes minutes: as many kills as DEVAL_KILLS says, 10 without it"]
-#[expect(clippy::print_stderr, reason = "figures for who runs it")]
 fn killed_at_random_nothing_is_lost_or_doubled() {
     let wanted: usize = std::env::var("DEVAL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     ready();

@@ -87,9 +87,12 @@ fn chats_are_put_together_as_transformers_does() {
     println!("{count} conversations in {} folders: texts and tokens are equal", jobs.len());
 }
 
+/// A change of tokenizer_config.json.
+type Change = fn(&mut Value);
+
 /// Folders whose tokenizers put in front what their settings say.
 fn tokenizer_folders(root: &Path) -> Vec<std::path::PathBuf> {
-    let cases: [(&str, fn(&mut Value)); 9] = [
+    let cases: [(&str, Change); 9] = [
         ("plain", |_| ()),
         ("llama", |settings| settings["tokenizer_class"] = json!("LlamaTokenizer")),
         ("llama-no-bos", |settings| {
@@ -117,7 +120,7 @@ fn tokenizer_folders(root: &Path) -> Vec<std::path::PathBuf> {
         ("clean-up", |settings| settings["clean_up_tokenization_spaces"] = json!(true)),
         ("split-special", |settings| settings["split_special_tokens"] = json!(true)),
     ];
-    let folder = |(name, change): (&str, fn(&mut Value))| {
+    let folder = |(name, change): (&str, Change)| {
         let dir = root.join(name);
         write_tiny_llama(&dir, &TinyLlama::default()).unwrap();
         edit(&dir.join("tokenizer_config.json"), |settings| {

@@ -19,8 +19,11 @@ const RESOLVES_PER_CALL: u32 = 6;
 pub(super) struct Quota {
     /// API requests of one caller in one window; none for no limit.
     calls: Option<u32>,
-    seen: Mutex<HashMap<(Caller, &'static str), (Instant, u32)>>,
+    seen: Mutex<HashMap<(Caller, &'static str), Window>>,
 }
+
+/// When it began, and what was asked for in it.
+type Window = (Instant, u32);
 
 /// How a caller stands after a request.
 pub(super) struct Standing {
