@@ -7,8 +7,9 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 creates the repository and changes its visibility. hf-xet, the engine of Hugging Face's own clients, sends file
-//! contents; to a Hub without Xet they go by Git LFS. The other requests are made here, because hf-hub cannot read a remote sha256, cannot repeat
+//! hf-hub 1.0.0 tells whom the token belongs to. hf-xet, the engine of Hugging Face's own clients, sends file contents; to a Hub without
+//! Xet they go by Git LFS. The other requests are made here, because hf-hub does not wait as long as a 429 asks, cannot read a remote
+//! sha256, cannot go on with a part of a file, cannot repeat
 //! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
 //!
 //! # Environment
@@ -32,6 +33,7 @@ mod tests;
 mod token;
 mod upload;
 mod verify;
+mod visibility;
 mod xet;
 
 use std::collections::BTreeMap;
@@ -42,7 +44,7 @@ use sha2::Digest as _;
 
 pub use crate::error::HubError;
 pub use crate::fetch::{Fetched, is_unfinished};
-use crate::hf::HfHub;
+pub use crate::hf::Account;
 use crate::http::Api;
 pub use crate::journal::{Effect, Journal, Phase, Record, Subject};
 pub use crate::plan::{Half, LocalFile, PlannedAdd, Stamp, UploadPlan, listing_digest};
@@ -78,6 +80,14 @@ impl HubClient {
     /// Any of the request errors; a repository that cannot be seen is [`RemoteState::Missing`], not an error.
     pub async fn remote_state(&self, repo: &RepoId) -> Result<RemoteState, HubError> {
         remote::state(&self.api, repo).await
+    }
+
+    /// Whom the token belongs to; nothing without a token.
+    ///
+    /// # Errors
+    /// Request errors, a refused token among them.
+    pub async fn account(&self) -> Result<Option<Account>, HubError> {
+        hf::account(&self.api).await
     }
 
     /// What has to change so that the remote tree equals `local`, or, with a half, so that this half does. Pure.
@@ -156,7 +166,7 @@ impl HubClient {
     /// # Errors
     /// Request errors, or [`HubError::Visibility`] when the Hub did not do it.
     pub async fn set_private(&self, repo: &RepoId, private: bool) -> Result<(), HubError> {
-        HfHub::new(&self.api, repo)?.set_private(private).await?;
+        visibility::set_private(&self.api, repo, private).await?;
         match remote::is_private(&self.api, repo).await? {
             Some(now) if now == private => Ok(()),
             _ => Err(HubError::Visibility { repo: repo.to_string(), private }),

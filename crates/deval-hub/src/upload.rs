@@ -12,14 +12,13 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use crate::commit::LOCK_TRIES;
-use crate::hf::HfHub;
 use crate::http::{Answer, Api, Tries, shown};
 use crate::journal::{Effect, Journal};
 use crate::lfs;
 use crate::plan::{LocalFile, UploadPlan, plan};
 use crate::remote::{self, RemoteRepo, RemoteState, model_url};
 use crate::xet::{self, Transferred};
-use crate::{HubError, RepoId};
+use crate::{HubError, RepoId, visibility};
 
 /// Largest file that is sent inside the Hub commit, in bytes. The Hub itself asks for LFS from 10 MB on.
 const INLINE_LIMIT: u64 = 10_000_000;
@@ -174,7 +173,7 @@ impl Upload<'_> {
         let mut created = false;
         loop {
             created |=
-                HfHub::new(self.api, self.repo)?.create_private(&|error, pause| self.waiting(error, pause)).await?;
+                visibility::create_private(self.api, self.repo, &|error, pause| self.waiting(error, pause)).await?;
             if let RemoteState::Present(found) = remote::state(self.api, self.repo).await? {
                 return Ok((found, created));
             }

@@ -2,7 +2,7 @@
 
 use deval_hub::{Effect, Expected, Half, HubClient, RemoteFile, RemoteState, UploadPlan, Verified};
 use deval_model::WeightsDigest;
-use deval_report::{Diagnostic, Inputs, Report, Section, Step, gates::GateVerdict};
+use deval_report::{Diagnostic, Inputs, Network, Report, Section, Step, gates::GateVerdict};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -74,6 +74,9 @@ pub(crate) fn publish(context: &Context, arguments: &PublishArgs) -> anyhow::Res
     require_other_half(only, &plan)?;
     let mut receipt = planned(context, &transaction, &plan, &remote, &hash);
     receipt.only = only;
+    if !plan.is_empty() && context.network() != Network::Local {
+        receipt.risks.extend(stranger(context, &transaction)?);
+    }
     let mut diagnostics = Vec::new();
     if arguments.effect.execute {
         if !plan.is_empty() {
@@ -87,6 +90,16 @@ pub(crate) fn publish(context: &Context, arguments: &PublishArgs) -> anyhow::Res
         context.store.write(&report)?;
     }
     Ok(report)
+}
+
+/// A token of somebody whose repository it is not.
+fn stranger(context: &Context, transaction: &Transaction<'_>) -> anyhow::Result<Option<String>> {
+    let account = context.runtime.block_on(transaction.client.account())?;
+    let namespace = transaction.repo.namespace();
+    let stranger = account.filter(|account| !account.may_own(namespace));
+    Ok(stranger.map(|account| {
+        format!("the token is that of `{}`, who does not belong to `{namespace}`: the Hub may refuse it", account.name)
+    }))
 }
 
 /// Half a submission stands beside another half only.

@@ -220,7 +220,7 @@ async fn with_a_users_environment() {
     bench.fetch(false).await.unwrap();
     let stranger = client(&bench.hub, false);
     stranger.set_private(&bench.repo, false).await.unwrap();
-    let created = crate::hf::HfHub::new(&stranger.api, &bench.repo).unwrap().create_private(&|_, _| {}).await;
+    let created = crate::visibility::create_private(&stranger.api, &bench.repo, &|_, _| {}).await;
     assert!(matches!(created, Ok(false)), "{created:?}");
     let tokens = bench.hub.lock().tokens.clone();
     assert!(tokens.len() > 10 && tokens.iter().all(Option::is_none), "{tokens:?}");

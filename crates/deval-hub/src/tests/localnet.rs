@@ -5,7 +5,6 @@ use std::process::{Child, Command, Stdio};
 
 use super::fetch::contents;
 use super::*;
-use crate::hf::HfHub;
 
 pub(super) struct Localnet(Child);
 
@@ -115,30 +114,17 @@ async fn only_what_changed_in_one_of_four_shards_is_sent() {
     );
 }
 
-/// The repository was deleted and made again by hand, and the Hub's store with it: what this machine remembers is worth nothing.
+/// The token's account is told before anything is sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_outlived_its_store_is_dropped() {
+async fn the_account_of_the_token_is_told() {
     let bench = Bench::new().await;
-    let (net, work) = (bench.hub.dir.path().join("net"), bench.hub.dir.path().join("work"));
-    let Some((localnet, url)) = start(&net) else { return };
-    let owner = |url: &str| HubClient::new(url, Some(Token::new("hf_localnet").unwrap()), &work).unwrap();
-    let publish = async |client: &HubClient| {
-        let plan = HubClient::plan(&bench.files, &client.remote_state(&bench.repo).await.unwrap(), None);
-        let hear = |event| bench.events.lock().unwrap().push(event);
-        client.upload(&bench.repo, &plan, &bench.files, &bench.journal, &hear).await.unwrap()
+    let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
+    let client = |token: Option<&str>| {
+        HubClient::new(&url, token.map(|t| Token::new(t).unwrap()), bench.hub.dir.path()).unwrap()
     };
-    publish(&owner(&url)).await;
-    drop(localnet);
-    std::fs::remove_dir_all(net.join("hub")).unwrap();
-    let (_localnet, again) = start(&net).unwrap();
-    // The cache is one of this endpoint and repository; the Hub now listens elsewhere.
-    let (old, new) = (owner(&url).xet_cache(&bench.repo), owner(&again).xet_cache(&bench.repo));
-    std::fs::rename(old, new).unwrap();
-    let again_owner = owner(&again);
-    HfHub::new(&again_owner.api, &bench.repo).unwrap().create_private(&|_, _| {}).await.unwrap();
-    let outcome = publish(&owner(&again)).await;
-    assert!(!outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
-    assert!(bench.events.lock().unwrap().contains(&UploadEvent::SendingAgain), "the cache promised what was gone");
-    let expected = Expected { revision: &outcome.revision, local: &bench.files, kept: &[] };
-    assert_eq!(owner(&again).verify(&bench.repo, expected, false).await.unwrap().findings, []);
+    let account = client(Some("hf_localnet")).account().await.unwrap().unwrap();
+    assert!(account.may_own(&account.name) && !account.may_own("somebody-else"), "{account:?}");
+    assert_eq!(client(None).account().await.unwrap(), None);
+    let refused = client(Some("no-token-of-this-hub")).account().await;
+    assert!(matches!(&refused, Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED)), "{refused:?}");
 }
