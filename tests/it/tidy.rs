@@ -114,7 +114,9 @@ fn the_example_manifest_documents_every_key() {
     let keys = |properties: &Value| properties.as_object().expect("properties").keys().cloned().collect::<Vec<_>>();
     for section in schema["$defs"].as_object().expect("definitions").values().filter(|d| d["properties"].is_object()) {
         for key in keys(&section["properties"]) {
-            let written = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            let (value, table) = (format!("{key} = "), format!(".{key}]"));
+            let shows = |line: &str| line.trim_start_matches("# ").starts_with(&value) || line.ends_with(&table);
+            let written = example.lines().any(shows);
             assert!(written, "deval.toml does not show `{key}`");
         }
     }

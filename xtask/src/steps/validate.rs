@@ -31,6 +31,9 @@ fn is_in(finding: &Diagnostic, name: &str) -> bool {
 
 /// What only the library itself finds when it loads `tokenizer.json`; its structure was checked before.
 fn tokenizer(model_dir: &Path, label: &str) -> Option<Diagnostic> {
+    if !model_dir.join("tokenizer.json").exists() {
+        return None;
+    }
     let error = deval_llama::check_tokenizer(model_dir).err()?;
     let finding = Diagnostic::error("model.tokenizer", "the tokenizers library cannot load tokenizer.json");
     let finding = finding.in_file(format!("{label}/tokenizer.json")).found(error.to_string());
