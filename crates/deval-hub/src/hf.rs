@@ -37,7 +37,7 @@ pub(crate) async fn account(api: &Api) -> Result<Option<Account>, HubError> {
         .build()
         .map_err(|e| HubError::Endpoint { endpoint: shown(endpoint), reason: e.to_string() })?;
     let (client, api) = (&client, api);
-    let user = api.repeat(&|_, _| {}, || async move { client.whoami().await.map_err(|e| told(api, e)) }).await?;
+    let user = api.repeat(&|_, _| {}, || async move { client.whoami().send().await.map_err(|e| told(api, e)) }).await?;
     let organizations = user.orgs.into_iter().flatten().filter_map(|organization| organization.name).collect();
     Ok(Some(Account { name: user.username, organizations }))
 }
