@@ -126,5 +126,5 @@ async fn the_account_of_the_token_is_told() {
     assert!(account.may_own(&account.name) && !account.may_own("somebody-else"), "{account:?}");
     assert_eq!(client(None).account().await.unwrap(), None);
     let refused = client(Some("no-token-of-this-hub")).account().await;
-    assert!(matches!(&refused, Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED)), "{refused:?}");
+    assert!(matches!(&refused, Err(error) if error.status() == Some(reqwest::StatusCode::UNAUTHORIZED)), "{refused:?}");
 }
