@@ -186,14 +186,20 @@ fn the_axon_is_reloaded_without_dropping_a_request() {
     serving.stop();
 }
 
-#[test]
-fn an_axon_outlives_its_chain_and_starts_without_it() {
+/// A committed submission and the ports of its axon, of the axon's monitor, and of the chain that it is to use.
+fn with_a_chain_of_its_own() -> (Project, [u16; 3]) {
     let project = committed();
-    let [port, monitor, chain_port] = [(); 3].map(|()| free_port());
+    let ports @ [port, monitor, chain_port] = [(); 3].map(|()| free_port());
     let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
     let chain = format!("[chain]\nendpoint = \"ws://127.0.0.1:{chain_port}\"\n\n[axon]");
     project.manifest_text(&text.replace("[axon]", &chain));
     set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
+    (project, ports)
+}
+
+#[test]
+fn an_axon_outlives_its_chain_and_starts_without_it() {
+    let (project, [port, monitor, chain_port]) = with_a_chain_of_its_own();
     let monitor = SocketAddr::from(([127, 0, 0, 1], monitor));
     let reasons = || serde_json::from_str::<Value>(&get(monitor, "/health").1).expect("JSON")["reasons"].to_string();
 
@@ -230,12 +236,7 @@ fn an_axon_outlives_its_chain_and_starts_without_it() {
 #[test]
 fn an_outage_of_the_chain_is_noticed_by_no_validator() {
     let seconds = std::env::var("DEVAL_TEST_OUTAGE_SECONDS").map_or(4, |text| text.parse().expect("seconds"));
-    let project = committed();
-    let [port, monitor, chain_port] = [(); 3].map(|()| free_port());
-    let text = fs::read_to_string(project.path("deval.toml")).expect("it is there");
-    let chain = format!("[chain]\nendpoint = \"ws://127.0.0.1:{chain_port}\"\n\n[axon]");
-    project.manifest_text(&text.replace("[axon]", &chain));
-    set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
+    let (project, [port, monitor, chain_port]) = with_a_chain_of_its_own();
     let localnet = Localnet::start_on(&project, chain_port);
     let serving = Serving::start(&project, &["--log", "json"]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -4,6 +4,7 @@ use deval_eval::Dice;
 use safetensors::Dtype;
 
 use super::measure::{Bag, Measured, Scratch, Side};
+use super::spectrum::dot;
 use super::{Options, RELATED, measure, rename};
 use crate::ModelError;
 
@@ -134,7 +135,7 @@ impl Sought {
             None => bag.add(row),
         }
         let start = &row[..row.len().min(COLUMNS)];
-        let length = dot(start, start).sqrt();
+        let length = dot(start, start).sqrt() as f32;
         let is_sound = length.is_finite() && length > 0.0;
         let start = start.iter().map(|x| x / length).collect();
         is_sound.then_some(Self { bag, start, is_same: false, best: 0.0 })
@@ -142,22 +143,9 @@ impl Sought {
 
     fn compare(&mut self, row: &Self) {
         self.is_same |= self.bag == row.bag;
-        let alike = dot(&self.start, &row.start);
+        let alike = dot(&self.start, &row.start) as f32;
         if alike.abs() > self.best.abs() {
             self.best = alike;
         }
     }
-}
-
-/// In lanes that a processor adds at once.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (x, y) in a.iter().zip(b) {
-        for lane in 0..16 {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }

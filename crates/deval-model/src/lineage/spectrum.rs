@@ -208,7 +208,8 @@ pub(super) fn unit(x: f32, dtype: Dtype) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+/// In lanes that a processor adds at once.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     let mut lanes = [0f32; 16];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     for (x, y) in a.iter().zip(b) {
