@@ -236,7 +236,7 @@ fn an_axon_outlives_its_chain_and_starts_without_it() {
 #[test]
 fn an_outage_of_the_chain_is_noticed_by_no_validator() {
     let seconds = std::env::var("DEVAL_TEST_OUTAGE_SECONDS").map_or(4, |text| text.parse().expect("seconds"));
-    let (project, [port, monitor, chain_port]) = with_a_chain_of_its_own();
+    let (project, [port, _, chain_port]) = with_a_chain_of_its_own();
     let localnet = Localnet::start_on(&project, chain_port);
     let serving = Serving::start(&project, &["--log", "json"]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
