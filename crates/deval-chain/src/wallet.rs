@@ -27,6 +27,9 @@ pub trait Passwords {
 
     /// Asks a person for the password of a keyfile, where one sits at a terminal; nothing else may wait for an answer.
     fn ask(&self, path: &Path) -> Option<Zeroizing<String>>;
+
+    /// Hears of a typed password that opened its keyfile, in the form that the variable would hold.
+    fn opened(&self, _variable: &str, _stored: Zeroizing<String>) {}
 }
 
 /// The variables only; nobody is asked.

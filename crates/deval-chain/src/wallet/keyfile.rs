@@ -18,6 +18,9 @@ use crate::{ChainError, KeyPair, parse_ss58};
 /// Bytes that no keyfile has.
 const LARGEST: u64 = 64 * 1024;
 
+/// Whence a password is that nobody had stored.
+const TYPED: &str = "this password";
+
 /// Which of a wallet's files a message is about, and the command that makes it.
 pub(super) struct Kind {
     what: &'static str,
@@ -113,9 +116,11 @@ fn read(path: &Path, kind: &Kind) -> Result<Zeroizing<Vec<u8>>, ChainError> {
 
 /// serde's messages quote the value they do not like, so only the position is passed on.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Content, ChainError> {
-    serde_json::from_slice(bytes).map_err(|e| ChainError::KeyfileMalformed {
-        path: path.to_owned(),
-        reason: format!("not the JSON object bittensor writes (line {}, column {})", e.line(), e.column()),
+    serde_json::from_slice(bytes).map_err(|e| {
+        let place = format!("not the JSON object bittensor writes (line {}, column {})", e.line(), e.column());
+        let marked = bytes.starts_with("\u{feff}".as_bytes());
+        let reason = if marked { "it begins with a byte order mark (BOM): save it without".to_owned() } else { place };
+        ChainError::KeyfileMalformed { path: path.to_owned(), reason }
     })
 }
 
@@ -153,11 +158,15 @@ fn decrypt(
             (password, format!("the password in {variable}"))
         }
         None => match passwords.ask(path) {
-            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), "this password".to_owned()),
+            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), TYPED.to_owned()),
             None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
         },
     };
-    form.open(&content, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
+    let opened = form.open(&content, &password);
+    if opened.is_some() && whence == TYPED {
+        passwords.opened(&variable, stored_password(&password, &variable));
+    }
+    opened.ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
 }
 
 /// btwallet's name for the variable that holds a keyfile's password: its absolute path, upper-cased.
@@ -168,9 +177,15 @@ fn password_variable(path: &Path) -> String {
 
 /// btwallet stores base64(password XOR variable name), the name repeated as often as needed.
 fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(STANDARD.decode(stored.trim()).ok()?);
-    bytes.iter_mut().zip(variable.bytes().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-    Some(bytes)
+    Some(masked(&STANDARD.decode(stored.trim()).map(Zeroizing::new).ok()?, variable))
+}
+
+fn stored_password(password: &[u8], variable: &str) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(masked(password, variable)))
+}
+
+fn masked(bytes: &[u8], variable: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.iter().zip(variable.bytes().cycle()).map(|(byte, mask)| byte ^ mask).collect())
 }
 
 /// The key of a seed this crate made.
