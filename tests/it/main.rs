@@ -11,8 +11,9 @@
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
 //! - `metadata`: the axon beside a chain with a real runtime's metadata
 //! - `serving`: the axon as a miner runs it
+//! - `hostile`: ports, files and endpoints that fail the serving axon
 //! - `receipts`: receipts of something else than this submission
-//! - `supervised`: the axon in its container
+//! - `supervised`: the axon in its container, and under pm2
 //! - `terminal`: what is asked at a terminal: passwords and confirmations
 //! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
@@ -27,6 +28,7 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod hostile;
 mod hub;
 mod killed;
 mod lane;

@@ -73,7 +73,7 @@ impl Serving {
     }
 
     /// Waits for a line with this text.
-    fn hear(&self, text: &str) -> String {
+    pub(crate) fn hear(&self, text: &str) -> String {
         let started = Instant::now();
         loop {
             let lines = self.lines.lock().expect("no panic");
@@ -86,7 +86,7 @@ impl Serving {
         }
     }
 
-    fn forget_what_was_said(&self) {
+    pub(crate) fn forget_what_was_said(&self) {
         self.lines.lock().expect("no panic").clear();
     }
 
@@ -113,7 +113,7 @@ impl Serving {
         runtime.block_on(asked).ok()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }

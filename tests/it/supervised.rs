@@ -1,5 +1,5 @@
-//! The axon in its container: the Compose file of `serve --print container`, carried out by the engine alone. What is compiled inside
-//! the image is taken from here, for this machine may reach no image registry.
+//! The axon under what keeps it running: the Compose file of `serve --print container`, carried out by the engine alone, and the
+//! ecosystem file of pm2. What is compiled inside the image is taken from here, for this machine may reach no image registry.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{
     harness::{Project, program},
     lane::base,
-    serving::{committed, free_port},
+    serving::{committed, free_port, set_axon},
     way::Localnet,
 };
 
@@ -210,4 +210,53 @@ fn the_container_answers_reloads_and_stops() {
     assert_eq!(ask(&project, port).model_id, "tiny");
     assert!(container.is_healthy(&compose));
     assert_eq!(container.stop(), 0, "{}", container.log());
+}
+
+/// pm2 with a home of its own, ended with all that it keeps.
+struct Pm2(TempDir);
+
+impl Pm2 {
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new("pm2").args(arguments).env("PM2_HOME", self.0.path()).output().expect("it was found")
+    }
+
+    fn hears(&self, text: &str) {
+        let (log, started) = (self.0.path().join("logs/deval-axon-error.log"), Instant::now());
+        while !fs::read_to_string(&log).unwrap_or_default().contains(text) {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            assert!(started.elapsed() < PATIENCE, "`{text}` was not said:\n{said}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Pm2 {
+    fn drop(&mut self) {
+        self.run(&["kill"]);
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a check that is left out says so")]
+fn pm2_starts_reloads_and_stops_the_axon() {
+    if Command::new("pm2").arg("--version").output().is_err() {
+        eprintln!("left out: there is no pm2 here");
+        return;
+    }
+    let (project, pm2) = (committed(), Pm2(TempDir::new().expect("a folder")));
+    let [port, monitor] = [(); 2].map(|()| free_port());
+    set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
+    let printed = ok(project.command(&["serve", "--print", "pm2"]).output().expect("it runs"));
+    let file = project.path("ecosystem.config.js");
+    fs::write(&file, printed).expect("writable");
+    ok(pm2.run(&["start", file.to_str().expect("UTF-8")]));
+    pm2.hears("serving demo/tiny");
+    assert_eq!(ask(&project, port).model_id, "tiny");
+    ok(pm2.run(&["sendSignal", "SIGHUP", "deval-axon"]));
+    pm2.hears("nothing changed");
+    ok(pm2.run(&["stop", "deval-axon"]));
+    pm2.hears("stops: answers what is under way");
+    let listed: Value = serde_json::from_slice(&pm2.run(&["jlist"]).stdout).expect("JSON");
+    let of = &listed[0]["pm2_env"];
+    assert_eq!((&of["status"], &of["restart_time"]), (&json!("stopped"), &json!(0)), "{of:#}");
 }

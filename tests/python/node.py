@@ -62,7 +62,8 @@ class Node:
         if name == "Metadata_metadata_versions":
             return bytes([1 << 2]) + little(16, 4)
         if name == "Metadata_metadata_at_version":
-            return b"\1" + self.metadata
+            # An option of bytes, whose length is a compact number of four bytes.
+            return b"\1" + little(len(self.metadata) << 2 | 2, 4) + self.metadata
         raise KeyError(name)
 
     def answer(self, method: str, params: list):

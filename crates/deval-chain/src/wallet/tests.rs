@@ -78,7 +78,7 @@ fn unusable_keyfiles_are_named_without_their_content() {
         (r#"{"secretSeed": "0x5ecre7"}"#.to_owned(), "secretSeed is not 32 bytes"),
         (r#"{"secretPhrase": 77001}"#.to_owned(), "not the JSON object"),
         ("5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH".to_owned(), "not the JSON object"),
-        (String::new(), "not the JSON object"),
+        (String::new(), "it is empty"),
     ];
     for (content, reason) in cases {
         let error = open(&with_hotkey(&content)).unwrap_err();
@@ -235,12 +235,19 @@ fn addresses_need_no_secret() {
     fs::write(hotkeys.join("plain"), hotkey_file().to_string()).unwrap();
     fs::write(hotkeys.join("sealed"), fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap()).unwrap();
     fs::copy(root.path().join("w/coldkeypub.txt"), hotkeys.join("sealedpub.txt")).unwrap();
+    let mut seed_only = hotkey_file();
+    ["ss58Address", "secretPhrase", "accountId", "publicKey"].iter().for_each(|key| seed_only[key] = Value::Null);
+    fs::write(hotkeys.join("seed"), seed_only.to_string()).unwrap();
     let shown = Wallet::addresses(root.path(), "w").unwrap();
     let cold = "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV";
     let hot = "5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH";
     assert_eq!(shown.coldkey, cold);
     let address = |name: &str, address: Option<&str>| (name.to_owned(), address.map(str::to_owned));
-    assert_eq!(shown.hotkeys, [address("h", None), address("plain", Some(hot)), address("sealed", Some(cold))]);
+    assert_eq!(
+        shown.hotkeys,
+        [("h", None), ("plain", Some(hot)), ("sealed", Some(cold)), ("seed", Some(hot))]
+            .map(|(name, of)| address(name, of))
+    );
     assert!(matches!(Wallet::addresses(root.path(), "nobody"), Err(ChainError::KeyfileMissing { .. })));
 }
 
