@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The image that the miner API's is built on; none without an engine.
-fn base() -> Option<&'static str> {
+pub(crate) fn base() -> Option<&'static str> {
     static BASE: OnceLock<Option<String>> = OnceLock::new();
     let base = BASE.get_or_init(|| {
         let output = Command::new(repository().join("ci/base-image.sh")).arg("deval/base").output().ok()?;

@@ -9,7 +9,12 @@
 //! - `killed`: `publish` and `commit` killed at every write and request, and at random
 //! - `publishing`: plans, halves, races, progress, and the token that is nowhere to be seen
 //! - `numbers`: example sets, recorded answers, comparison, forecast, snapshots
+//! - `metadata`: the axon beside a chain with a real runtime's metadata
 //! - `serving`: the axon as a miner runs it
+//! - `hostile`: ports, files and endpoints that fail the serving axon
+//! - `receipts`: receipts of something else than this submission
+//! - `supervised`: the axon in its container, and under pm2
+//! - `terminal`: what is asked at a terminal: passwords and confirmations
 //! - `status`: how the submission stands, and what is told of changes
 //! - `lane`: the exact lane, the real image on the real engine
 //! - `clients`: real clients (Python) against the stand-ins, and the Python pipeline
@@ -23,15 +28,20 @@ mod clients;
 mod disk;
 mod gates;
 mod harness;
+mod hostile;
 mod hub;
 mod killed;
 mod lane;
+mod metadata;
 mod numbers;
 mod obfuscation;
 mod publishing;
+mod receipts;
 mod sdk;
 mod serving;
 mod status;
+mod supervised;
+mod terminal;
 mod tidy;
 mod tiny;
 mod way;

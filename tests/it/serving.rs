@@ -73,7 +73,7 @@ impl Serving {
     }
 
     /// Waits for a line with this text.
-    fn hear(&self, text: &str) -> String {
+    pub(crate) fn hear(&self, text: &str) -> String {
         let started = Instant::now();
         loop {
             let lines = self.lines.lock().expect("no panic");
@@ -86,11 +86,23 @@ impl Serving {
         }
     }
 
-    fn forget_what_was_said(&self) {
+    pub(crate) fn forget_what_was_said(&self) {
         self.lines.lock().expect("no panic").clear();
     }
 
-    fn ask(&self, port: u16, uri: &str) -> ModelQueryReply {
+    /// Whether a line with this text was said.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.lines.lock().expect("no panic").iter().any(|line| line.contains(text))
+    }
+
+    /// Resident memory of the server.
+    pub(crate) fn resident_kilobytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
+    }
+
+    pub(crate) fn ask(&self, port: u16, uri: &str) -> ModelQueryReply {
         self.try_ask(port, uri).expect("it answers")
     }
 
@@ -101,7 +113,7 @@ impl Serving {
         runtime.block_on(asked).ok()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }
@@ -371,7 +383,7 @@ fn an_unregistered_hotkey_is_told_and_does_not_serve() {
 #[test]
 fn supervisors_get_files_that_they_accept() {
     let project = Project::new();
-    project.manifest("[axon]\nport = 9001\n");
+    project.manifest("[chain]\nendpoint = \"wss://chain.example\"\n[axon]\nport = 9001\n");
     let printed = |keeper: &str| {
         let ran = project.run(&["serve", "--print", keeper]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -17,7 +17,8 @@ pub(crate) fn confirm(context: &Context, effect: &Effect, plan: &[Section], word
     if context.network() != Network::Finney || effect.yes {
         return Ok(());
     }
-    if !io::stdin().is_terminal() {
+    // A question that goes to a file is seen by nobody.
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let finding =
             Diagnostic::error("confirm.no-terminal", "this changes what is real, and nobody can be asked here");
         let finding = finding.found("no terminal").expected(format!("`{word}`, typed, or --yes"));

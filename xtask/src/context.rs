@@ -138,10 +138,11 @@ impl Context {
         self.path(&self.manifest.submission.pipeline_dir)
     }
 
-    /// Puts a finding about a manifest value where that value is written.
+    /// Puts a finding about a manifest value where that value is written, else where its table is.
     pub(crate) fn place(&self, mut finding: Diagnostic, key: &str) -> Diagnostic {
         if finding.place.is_none() {
-            finding.place = self.parsed.place(key).cloned();
+            let table = || self.parsed.place(key.rsplit_once('.')?.0);
+            finding.place = self.parsed.place(key).or_else(table).cloned();
         }
         finding
     }

@@ -1,13 +1,16 @@
-//! Tokens: from the environment, else from `.env` beside the manifest. Never printed, never packaged.
+//! Tokens and passwords: from the environment, else from `.env` beside the manifest, else typed. Never printed, never packaged.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     env, fs, io,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use anyhow::Context as _;
 use deval_hub::Token;
+use zeroize::Zeroizing;
 
 /// Names of the Hub's token, the first with a value counts: the one that upstream reads, and the one of Hugging Face's own tools.
 const HUB_TOKEN: [&str; 2] = ["HUGGINGFACE_TOKEN", "HF_TOKEN"];
@@ -15,9 +18,13 @@ const HUB_TOKEN: [&str; 2] = ["HUGGINGFACE_TOKEN", "HF_TOKEN"];
 /// Longest token file that is read, in bytes.
 const LONGEST_TOKEN: u64 = 10_000;
 
-/// Looks a name up in the environment, then in `.env`.
+/// What was typed in this run, by name. Clones are the same.
+pub(crate) type Typed = Rc<RefCell<BTreeMap<String, Zeroizing<String>>>>;
+
+/// Looks a name up in the environment, then in `.env`, then among what was typed.
 pub(crate) struct Secrets {
     dotenv: HashMap<String, String>,
+    pub(crate) typed: Typed,
 }
 
 impl Secrets {
@@ -25,18 +32,18 @@ impl Secrets {
     pub(crate) fn beside(manifest_dir: &Path) -> anyhow::Result<Self> {
         let path = manifest_dir.join(".env");
         if !path.exists() {
-            return Ok(Self { dotenv: HashMap::new() });
+            return Ok(Self { dotenv: HashMap::new(), typed: Typed::default() });
         }
         // The parser's own error would quote the line, and with it the token.
         let pairs = dotenvy::from_path_iter(&path).ok().and_then(|lines| lines.collect::<Result<_, _>>().ok());
         let dotenv = pairs.with_context(|| format!("{} is not `NAME=value` on every line", path.display()))?;
-        Ok(Self { dotenv })
+        Ok(Self { dotenv, typed: Typed::default() })
     }
 
-    /// Every value that is a secret by its name, from the environment and from `.env`.
+    /// Every value that is a secret by its name, wherever it is from.
     pub(crate) fn values(&self) -> Vec<String> {
         const WORDS: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "API_KEY", "BT_PW_"];
-        let all = env::vars().chain(self.dotenv.clone());
+        let all = env::vars().chain(self.beside_environment());
         all.filter(|(name, _)| WORDS.iter().any(|word| name.to_uppercase().contains(word)))
             .map(|(_, value)| value)
             .collect()
@@ -65,17 +72,24 @@ impl Secrets {
         if text.trim().is_empty() { Ok(None) } else { Token::new(&text).map(Some).with_context(shown) }
     }
 
-    /// Names and values of `.env` whose names begin so.
-    pub(crate) fn in_dotenv(&self, prefix: &str) -> BTreeMap<String, String> {
-        let begins = |pair: &(&String, &String)| pair.0.starts_with(prefix);
-        self.dotenv.iter().filter(begins).map(|(name, value)| (name.clone(), value.clone())).collect()
+    /// Names and values that stand in `.env` or were typed, and begin so.
+    pub(crate) fn not_in_environment(&self, prefix: &str) -> BTreeMap<String, String> {
+        self.beside_environment().into_iter().filter(|(name, _)| name.starts_with(prefix)).collect()
+    }
+
+    fn beside_environment(&self) -> BTreeMap<String, String> {
+        let typed = self.typed.borrow();
+        let typed = typed.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        self.dotenv.clone().into_iter().chain(typed).collect()
     }
 
     /// The first of these names that has a value.
     pub(crate) fn get(&self, names: &[&str]) -> Option<String> {
-        let from_env = names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+        let filled = |value: &String| !value.is_empty();
+        let from_env = names.iter().find_map(|name| env::var(name).ok().filter(filled));
         from_env
-            .or_else(|| names.iter().find_map(|name| self.dotenv.get(*name).filter(|value| !value.is_empty()).cloned()))
+            .or_else(|| names.iter().find_map(|name| self.dotenv.get(*name).filter(|value| filled(value)).cloned()))
+            .or_else(|| names.iter().find_map(|name| self.typed.borrow().get(*name).map(|value| value.to_string())))
     }
 }
 

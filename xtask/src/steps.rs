@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 pub(crate) use commit::{CommitReceipt, commit};
-use deval_report::{Diagnostic, Inputs, Report, Run, Section, Stale, Step};
+use deval_report::{Diagnostic, Inputs, Kind, Report, Run, Section, Stale, Step};
 pub(crate) use evaluate::{
     Evaluate, run as evaluate,
     view::{summary as evaluation_summary, with_margins},
@@ -141,7 +141,8 @@ fn fingerprint_of<T>(report: Report<T>) -> Result<String, Findings> {
 pub(crate) fn result_of<T: DeserializeOwned>(context: &Context, step: Step) -> anyhow::Result<T> {
     let report = context.store.read::<T>(step.name());
     let result = report.and_then(|report| report.result);
-    result.ok_or_else(|| anyhow!("the report of `{step}` is unreadable; run `cargo xtask {step} --rerun`"))
+    let again = if matches!(step.kind(), Kind::Check | Kind::Build) { "--rerun" } else { "--execute" };
+    result.ok_or_else(|| anyhow!("the report of `{step}` is unreadable; run `cargo xtask {step} {again}`"))
 }
 
 /// Measures a run.

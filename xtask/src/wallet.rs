@@ -30,9 +30,13 @@ impl Passwords for AtTerminal<'_> {
         terminal.write_line(&format!("password of {} (nothing is shown while you type):", path.display())).ok()?;
         terminal.read_secure_line().ok().map(Zeroizing::new)
     }
+
+    fn opened(&self, variable: &str, stored: Zeroizing<String>) {
+        self.0.typed.borrow_mut().insert(variable.to_owned(), stored);
+    }
 }
 
-/// Opens the wallet that the manifest names. The password of an encrypted hotkey is asked for where somebody sits at a terminal.
+/// Opens the wallet that the manifest names. The password of an encrypted hotkey is asked for where somebody sits at a terminal, once.
 ///
 /// # Errors
 /// Missing or unreadable key files, each named.

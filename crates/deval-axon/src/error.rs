@@ -10,23 +10,23 @@ use deval_chain::ChainError;
 #[derive(Debug, thiserror::Error)]
 pub enum AxonError {
     /// The address cannot be listened on.
-    #[error("{address}: cannot listen: {source}; if another program holds the port, serve on another one")]
+    #[error("{address}: cannot listen: {reason}; if another program holds the port, serve on another one")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The chain could not be read.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// The registered hotkeys were read, and could not be kept for the next start.
-    #[error("{}: cannot keep the registered hotkeys: {source}; after a restart they come from the chain alone", path.display())]
+    #[error("{}: cannot keep the registered hotkeys: {reason}; after a restart they come from the chain alone", path.display())]
     Keep {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Nobody could tell the address that validators reach.
     #[error("cannot tell the external address by {by}: {reason}; name it with `--external-ip` or `axon.external_ip`")]

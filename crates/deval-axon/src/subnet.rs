@@ -113,7 +113,7 @@ impl Subnet {
         *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = known.accounts();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         let Some(file) = &self.file else { return Ok(()) };
-        write_whole(file, &text).map_err(|source| AxonError::Keep { path: file.clone(), source })
+        write_whole(file, &text).map_err(|reason| AxonError::Keep { path: file.clone(), reason })
     }
 
     /// Tells whether the chain could be reached; true when that is news.

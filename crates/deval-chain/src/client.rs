@@ -65,6 +65,7 @@ pub struct Client {
     api: OnlineClient<SubstrateConfig>,
     methods: LegacyRpcMethods<RpcConfigFor<SubstrateConfig>>,
     limits: Limits,
+    /// As it is shown.
     endpoint: String,
     network: Network,
 }
@@ -76,11 +77,12 @@ impl Client {
     /// # Errors
     /// [`ChainError::Down`], [`ChainError::Timeout`], [`ChainError::WrongChain`].
     pub async fn connect(endpoint: &str, expected: Network) -> Result<Self, ChainError> {
+        let shown = &*connection::shown(endpoint);
         let connecting = async {
-            let rpc = connection::open(endpoint).await.map_err(|e| down(endpoint, e))?;
-            Self::over(rpc, endpoint, expected).await
+            let rpc = connection::open(endpoint).await.map_err(|e| down(shown, e))?;
+            Self::over(rpc, shown, expected).await
         };
-        within(LIMITS.connect, endpoint, "connecting", connecting).await
+        within(LIMITS.connect, shown, "connecting", connecting).await
     }
 
     async fn over(rpc: RpcClient, endpoint: &str, network: Network) -> Result<Self, ChainError> {
@@ -114,11 +116,6 @@ impl Client {
     /// The network the caller named when connecting.
     pub fn network(&self) -> Network {
         self.network
-    }
-
-    /// The endpoint, as given.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
     }
 
     /// Hash of the chain's first block, `0x…`: what tells chains apart.

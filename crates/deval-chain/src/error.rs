@@ -1,7 +1,7 @@
 //! What can go wrong between a wallet on disk and a finalised extrinsic.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use deval_report::Network;
 
@@ -28,15 +28,15 @@ pub enum ChainError {
         path: PathBuf,
     },
     /// A wallet file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     KeyfileIo {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A wallet file is not a keyfile, or its key and its address disagree.
-    #[error("{}: not a usable keyfile: {reason}", path.display())]
+    #[error("{}: not a usable keyfile: {reason}; restore it, or write it again with `{}`", path.display(), remake(path))]
     KeyfileMalformed {
         /// The file.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum ChainError {
         variable: String,
     },
     /// The password does not open the keyfile.
-    #[error("{}: {whence} does not open this keyfile", path.display())]
+    #[error("{}: {whence} does not open this keyfile, or the file is damaged", path.display())]
     PasswordWrong {
         /// The file.
         path: PathBuf,
@@ -178,4 +178,13 @@ pub enum ChainError {
         /// What was read.
         found: String,
     },
+}
+
+/// The command that writes a wallet's file again from what its owner has noted down.
+fn remake(path: &Path) -> &'static str {
+    match path.parent().and_then(Path::file_name) {
+        Some(parent) if parent == "hotkeys" => "btcli wallet regen-hotkey",
+        _ if path.ends_with("coldkeypub.txt") => "btcli wallet regen-coldkeypub",
+        _ => "btcli wallet regen-coldkey",
+    }
 }

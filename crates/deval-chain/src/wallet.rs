@@ -27,6 +27,9 @@ pub trait Passwords {
 
     /// Asks a person for the password of a keyfile, where one sits at a terminal; nothing else may wait for an answer.
     fn ask(&self, path: &Path) -> Option<Zeroizing<String>>;
+
+    /// Hears of a typed password that opened its keyfile, in the form that the variable would hold.
+    fn opened(&self, _variable: &str, _stored: Zeroizing<String>) {}
 }
 
 /// The variables only; nobody is asked.
@@ -85,7 +88,7 @@ impl Wallet {
         Ok(Self { dir, coldkey, hotkey })
     }
 
-    /// The addresses of `root/name` and of all its hotkeys. No secret is used and no password needed.
+    /// The addresses of `root/name` and of all its hotkeys. No password is needed.
     ///
     /// # Errors
     /// The `Keyfile…` variants of [`ChainError`] and [`ChainError::Address`], each naming the file.
@@ -130,7 +133,7 @@ impl Wallet {
         if let Some(path) = paths.iter().find(|path| path.exists()) {
             return Err(ChainError::WalletExists { path: path.clone() });
         }
-        fs::create_dir_all(&hotkeys).map_err(|source| ChainError::KeyfileIo { path: hotkeys, source })?;
+        fs::create_dir_all(&hotkeys).map_err(|reason| ChainError::KeyfileIo { path: hotkeys, reason })?;
         let [hot, cold] = [Zeroizing::new(random_seed()), Zeroizing::new(random_seed())];
         let [hot_path, cold_path, address_path] = paths;
         let hotkey = write_new(&hot_path, &keyfile::of_seed(&hot)).map(|()| keyfile::key_of_seed(&hot))?;
@@ -191,7 +194,7 @@ fn hotkey_files(dir: &Path) -> Result<Vec<PathBuf>, ChainError> {
     let dir = dir.join("hotkeys");
     let entries = match fs::read_dir(&dir) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|source| ChainError::KeyfileIo { path: dir, source })?,
+        entries => entries.map_err(|reason| ChainError::KeyfileIo { path: dir, reason })?,
     };
     let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
     let mut files: Vec<_> = files.filter(|path| !path.to_string_lossy().ends_with("pub.txt")).collect();
@@ -221,7 +224,7 @@ fn write_new(path: &Path, content: &str) -> Result<(), ChainError> {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::AlreadyExists => ChainError::WalletExists { path },
-            _ => ChainError::KeyfileIo { path, source },
+            _ => ChainError::KeyfileIo { path, reason: source },
         }
     })
 }

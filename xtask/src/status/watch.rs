@@ -18,6 +18,7 @@ use crate::{
     Verdict,
     cli::{Global, StatusArgs},
     context::Context,
+    secrets::Typed,
     store::write_atomically,
     ui::Ui,
 };
@@ -53,11 +54,16 @@ pub(super) fn run(global: &Global, flags: &StatusArgs, ui: Ui) -> anyhow::Result
     let _entered = runtime.enter();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut watch = Watch { ui, webhook, told: None, first: true };
-    let pause = Duration::from_secs(flags.every);
+    let (pause, typed) = (Duration::from_secs(flags.every), Typed::default());
+    let look = || {
+        let mut context = Context::open(global, ui)?;
+        context.secrets.typed = typed.clone();
+        anyhow::Ok((take(&context, flags.round_start)?, context))
+    };
     loop {
         let next = Instant::now() + pause;
         // A manifest that is being written, or a wallet that is locked, is no reason to stop watching.
-        match Context::open(global, ui).and_then(|context| Ok((take(&context, flags.round_start)?, context))) {
+        match look() {
             Ok((report, context)) => watch.seen(&report, &context.out("cache/status.json"))?,
             Err(error) if watch.first => return Err(error),
             Err(error) => ui.say(format!("not looked: {error:#}")),

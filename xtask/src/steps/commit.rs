@@ -5,6 +5,7 @@ mod before;
 use anyhow::Context as _;
 use deval_chain::{Client, CommitOutcome, CommitmentPayload, Wallet, parse_as_validator};
 use deval_hub::{Effect, Expected, Half, Journal, RemoteRepo};
+use deval_model::WeightsDigest;
 use deval_report::{
     Diagnostic, Inputs, Network, Report, Section, Step,
     gates::{GateStatus, GateVerdict},
@@ -103,21 +104,14 @@ pub(crate) fn commit(context: &Context, effect: &cli::Effect) -> anyhow::Result<
     Ok(report)
 }
 
-/// The publish receipt, if it is of the tree that is staged now, with the transaction that it belongs to.
+/// The publish receipt, if it is of the submission as it stands now, with the transaction that it belongs to.
 fn published(context: &Context) -> anyhow::Result<(PublishReceipt, Transaction<'_>)> {
     let published: PublishReceipt = result_of(context, Step::Publish)?;
-    need(context, Step::Package)?;
+    need(context, Step::Hash)?;
     let transaction = Transaction::new(context, published.only)?;
-    let staged = transaction.listing();
-    // A receipt of another network, or of another state of the submission, was made from another `validate`.
-    let validated = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
-    let validated = validated.and_then(|inputs| inputs.need(Step::Validate).map(str::to_owned));
-    let same = validated == Some(need(context, Step::Validate)?);
-    if !same || staged != published.listing || published.model_url != context.manifest.submission.model_url {
-        let finding = Diagnostic::error("commit.publish-is-old", "what was published is not what is staged now")
-            .found(format!("published {} with listing {}", published.model_url, published.listing))
-            .expected(format!("{} with listing {staged}", context.manifest.submission.model_url));
-        return Err(Findings::from(finding.help("run `cargo xtask publish --execute` again")).into());
+    let differences = differences(context, &published, transaction.listing())?;
+    if !differences.is_empty() {
+        return Err(Findings(differences).into());
     }
     if !published.weights {
         let half = if published.only == Some(Half::Pipeline) { "the pipeline" } else { "what" };
@@ -127,6 +121,41 @@ fn published(context: &Context) -> anyhow::Result<(PublishReceipt, Transaction<'
         return Err(Findings::from(finding.help(help)).into());
     }
     Ok((published, transaction))
+}
+
+/// Where the receipt is of another submission, or of another state of this one.
+fn differences(context: &Context, published: &PublishReceipt, staged: String) -> anyhow::Result<Vec<Diagnostic>> {
+    let hash: WeightsDigest = result_of(context, Step::Hash)?;
+    let submission = &context.manifest.submission;
+    let finding = |what: String, found: &str, expected: &str| {
+        let finding = Diagnostic::error("commit.publish-is-old", format!("what was published {what}"));
+        finding.found(found).expected(expected).help("run `cargo xtask publish --execute` again")
+    };
+    let told = [
+        ("submission.network", "is for another network", published.network.to_string(), submission.network.to_string()),
+        ("submission.model_url", "is another repository", published.model_url.clone(), submission.model_url.clone()),
+        ("submission.model_dir", "has another model hash", published.model_hash.clone(), hash.model_hash),
+        ("submission.model_dir", "has another listing of files", published.listing.clone(), staged),
+    ];
+    let other = told.iter().filter(|(_, _, found, expected)| found != expected);
+    let other =
+        other.map(|(key, what, found, expected)| context.place(finding((*what).to_owned(), found, expected), key));
+    let other: Vec<_> = other.collect();
+    if !other.is_empty() {
+        return Ok(other);
+    }
+    let made_of = context.store.read::<serde_json::Value>(Step::Publish.name()).map(|report| report.inputs);
+    let made_of = made_of.unwrap_or_default();
+    let reports = [Step::Validate, Step::Hash].map(|step| (step, made_of.need(step).unwrap_or("none")));
+    let mut findings = Vec::new();
+    for (step, found) in reports {
+        let expected = need(context, step)?;
+        if found != expected {
+            let finding = finding(format!("was made of another report of `{step}`"), found, &expected);
+            findings.push(finding.in_file("target/deval/publish.json"));
+        }
+    }
+    Ok(findings)
 }
 
 /// The repository still is what was published: what goes on chain is about what stands there, not about what stood there once.

@@ -22,6 +22,7 @@ use crate::{
 pub(crate) struct PublishReceipt {
     /// False when this is only the plan.
     pub(crate) executed: bool,
+    pub(crate) network: Network,
     pub(crate) model_url: String,
     pub(crate) model_hash: String,
     /// The half that was published; all of it when absent.
@@ -122,6 +123,7 @@ fn planned(
     let public = matches!(remote, RemoteState::Present(found) if !found.private);
     PublishReceipt {
         executed: false,
+        network: context.network(),
         model_url: context.manifest.submission.model_url.clone(),
         model_hash: hash.model_hash.clone(),
         only: None,

@@ -31,7 +31,8 @@ pub(crate) fn serve(context: &Context, global: &Global, flags: &ServeArgs) -> an
     need(context, Step::Commit)?;
     let wallet = wallet::open(context)?;
     let (settings, inputs) = settings::read(context, &flags.external, &wallet.hotkey_ss58())?;
-    let diagnostics: Vec<_> = settings::unreachable(settings.external, context).into_iter().collect();
+    let unreachable = settings::unreachable(settings.external, context);
+    let diagnostics: Vec<_> = unreachable.into_iter().chain(settings::other_weights(context)).collect();
     let receipt = receipt(&settings);
     let report = finished(inputs, receipt, diagnostics, watch);
     if !flags.effect.execute {

@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`AxonError::Bind`], as when the port is taken.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, AxonError> {
-    TcpListener::bind(address).await.map_err(|source| AxonError::Bind { address, source })
+    TcpListener::bind(address).await.map_err(|reason| AxonError::Bind { address, reason })
 }
 
 /// A listener that an axon answers on, until it is stopped or dropped.

@@ -80,6 +80,16 @@ impl Client {
         Ok(self.at().await?.block_number())
     }
 
+    /// The latest finalised block and the version of the runtime there (`spec_version`). A client keeps the metadata of every version it
+    /// meets.
+    ///
+    /// # Errors
+    /// As [`Client::block_number`].
+    pub async fn block_and_runtime(&self) -> Result<(u64, u32), ChainError> {
+        let at = self.at().await?;
+        Ok((at.block_number(), at.spec_version()))
+    }
+
     /// The uid of a hotkey, when it is registered on the subnet.
     ///
     /// # Errors

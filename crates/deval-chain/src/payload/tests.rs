@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use crate::testing::{bytes, json_lines};
 use crate::{ChainError, CommitmentPayload, MAX_PAYLOAD_BYTES, Raised, ValidatorView, parse_as_validator};
 
@@ -78,4 +80,30 @@ fn non_ascii_is_counted_as_it_is_escaped() {
     assert!(CommitmentPayload::encode("a/éééééé", HASH).is_err());
     assert!(CommitmentPayload::encode("😀", HASH).unwrap().as_str().contains("\\ud83d\\ude00"));
     assert!(CommitmentPayload::encode("\u{7f}", HASH).unwrap().as_str().contains("\\u007f"));
+}
+
+proptest! {
+    #[test]
+    fn what_fits_is_read_back_and_what_does_not_is_told(
+        url in "\\PC{0,40}|[\u{0}-\u{1f}\"\\\\é😀/]{0,20}",
+        hash in "[0-9a-f]{64}|\\PC{0,80}",
+    ) {
+        match CommitmentPayload::encode(&url, &hash) {
+            Ok(payload) => {
+                prop_assert!(payload.as_bytes().len() <= MAX_PAYLOAD_BYTES && payload.as_str().is_ascii());
+                let view = ValidatorView { model_url: Some(url), model_hash: Some(hash) };
+                prop_assert_eq!(parse_as_validator(payload.as_bytes()), Ok(view));
+            }
+            Err(ChainError::PayloadTooLong { bytes, .. }) => prop_assert!(bytes > MAX_PAYLOAD_BYTES),
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_committed_makes_the_reader_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..160),
+        text in "[\\[{\"\\\\:,NaInfty0-9}\\]-]{0,60}",
+    ) {
+        let _ = (parse_as_validator(&bytes), parse_as_validator(text.as_bytes()));
+    }
 }

@@ -18,6 +18,9 @@ use crate::{ChainError, KeyPair, parse_ss58};
 /// Bytes that no keyfile has.
 const LARGEST: u64 = 64 * 1024;
 
+/// Whence a password is that nobody had stored.
+const TYPED: &str = "this password";
+
 /// Which of a wallet's files a message is about, and the command that makes it.
 pub(super) struct Kind {
     what: &'static str,
@@ -52,11 +55,10 @@ impl Drop for Content {
 /// Reads a secret keyfile.
 pub(super) fn read_key(path: &Path, kind: &Kind, passwords: &impl Passwords) -> Result<KeyPair, ChainError> {
     let content = parse(path, &decrypt(path, read(path, kind)?, passwords)?)?;
-    let malformed = |reason: String| ChainError::KeyfileMalformed { path: path.to_owned(), reason };
-    let key = secret_of(&content).map_err(|reason| malformed(reason.to_owned()))?;
+    let key = secret_of(&content).map_err(|reason| malformed(path, reason))?;
     match &content.address {
         Some(address) if *address != key.ss58() => {
-            Err(malformed(format!("its sr25519 key belongs to {}, and it says {address}", key.ss58())))
+            Err(malformed(path, format!("its sr25519 key belongs to {}, and it says {address}", key.ss58())))
         }
         _ => Ok(key),
     }
@@ -65,23 +67,26 @@ pub(super) fn read_key(path: &Path, kind: &Kind, passwords: &impl Passwords) -> 
 /// Reads the address of a public keyfile (`coldkeypub.txt`).
 pub(super) fn read_address(path: &Path) -> Result<String, ChainError> {
     let content = parse(path, &read(path, &COLDKEY_ADDRESS)?)?;
-    let malformed = |reason: &str| ChainError::KeyfileMalformed { path: path.to_owned(), reason: reason.to_owned() };
-    let address = content.address.clone().ok_or_else(|| malformed("it has no ss58Address"))?;
+    let address = content.address.clone().ok_or_else(|| malformed(path, "it has no ss58Address"))?;
     let account = parse_ss58(&address)?;
     match &content.public_key {
         Some(public) if hex_bytes::<32>(public) != Some(account) => {
-            Err(malformed("publicKey and ss58Address belong to different keys"))
+            Err(malformed(path, "publicKey and ss58Address belong to different keys"))
         }
         _ => Ok(address),
     }
 }
 
-/// The address that a secret keyfile names or, for an encrypted one, the public keyfile beside it; nothing where neither tells.
+/// The address that a secret keyfile names, or that its secret gives; of an encrypted one, what the public keyfile beside it names.
+/// Nothing where neither tells.
 pub(super) fn address_of_secret(path: &Path, kind: &Kind) -> Result<Option<String>, ChainError> {
     let content = read(path, kind)?;
     if Form::of(&content).is_none() {
-        let address = parse(path, &content)?.address.clone();
-        return address.map(|address| parse_ss58(&address).map(|_| address)).transpose();
+        let content = parse(path, &content)?;
+        let Some(address) = &content.address else {
+            return secret_of(&content).map(|key| Some(key.ss58())).map_err(|reason| malformed(path, reason));
+        };
+        return parse_ss58(address).map(|_| Some(address.clone()));
     }
     let mut public = path.file_name().unwrap_or_default().to_owned();
     public.push("pub.txt");
@@ -90,32 +95,40 @@ pub(super) fn address_of_secret(path: &Path, kind: &Kind) -> Result<Option<Strin
 }
 
 fn read(path: &Path, kind: &Kind) -> Result<Zeroizing<Vec<u8>>, ChainError> {
-    let failed = |source: io::Error| {
+    let failed = |reason: io::Error| {
         let path = path.to_owned();
-        match source.kind() {
+        match reason.kind() {
             io::ErrorKind::NotFound => ChainError::KeyfileMissing { path, what: kind.what, remedy: kind.remedy },
             io::ErrorKind::PermissionDenied => ChainError::KeyfileDenied { path },
-            _ => ChainError::KeyfileIo { path, source },
+            _ => ChainError::KeyfileIo { path, reason },
         }
     };
-    let malformed = |reason: &str| ChainError::KeyfileMalformed { path: path.to_owned(), reason: reason.to_owned() };
     // A pipe would be waited for.
     if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(malformed("it is not a file"));
+        return Err(malformed(path, "it is not a file"));
     }
     let mut content = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 1));
     File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content)).map_err(failed)?;
     if content.len() as u64 > LARGEST {
-        return Err(malformed("it is too large"));
+        return Err(malformed(path, "it is too large"));
     }
     Ok(content)
 }
 
+fn malformed(path: &Path, reason: impl Into<String>) -> ChainError {
+    ChainError::KeyfileMalformed { path: path.to_owned(), reason: reason.into() }
+}
+
 /// serde's messages quote the value they do not like, so only the position is passed on.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Content, ChainError> {
-    serde_json::from_slice(bytes).map_err(|e| ChainError::KeyfileMalformed {
-        path: path.to_owned(),
-        reason: format!("not the JSON object bittensor writes (line {}, column {})", e.line(), e.column()),
+    serde_json::from_slice(bytes).map_err(|e| {
+        let place = format!("not the JSON object bittensor writes (line {}, column {})", e.line(), e.column());
+        let reason = match bytes {
+            [] => "it is empty".to_owned(),
+            [0xef, 0xbb, 0xbf, ..] => "it begins with a byte order mark (BOM): save it without".to_owned(),
+            _ => place,
+        };
+        malformed(path, reason)
     })
 }
 
@@ -153,11 +166,15 @@ fn decrypt(
             (password, format!("the password in {variable}"))
         }
         None => match passwords.ask(path) {
-            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), "this password".to_owned()),
+            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), TYPED.to_owned()),
             None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
         },
     };
-    form.open(&content, &password).ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
+    let opened = form.open(&content, &password);
+    if opened.is_some() && whence == TYPED {
+        passwords.opened(&variable, stored_password(&password, &variable));
+    }
+    opened.ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
 }
 
 /// btwallet's name for the variable that holds a keyfile's password: its absolute path, upper-cased.
@@ -168,9 +185,15 @@ fn password_variable(path: &Path) -> String {
 
 /// btwallet stores base64(password XOR variable name), the name repeated as often as needed.
 fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(STANDARD.decode(stored.trim()).ok()?);
-    bytes.iter_mut().zip(variable.bytes().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-    Some(bytes)
+    Some(masked(&STANDARD.decode(stored.trim()).map(Zeroizing::new).ok()?, variable))
+}
+
+fn stored_password(password: &[u8], variable: &str) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(masked(password, variable)))
+}
+
+fn masked(bytes: &[u8], variable: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.iter().zip(variable.bytes().cycle()).map(|(byte, mask)| byte ^ mask).collect())
 }
 
 /// The key of a seed this crate made.

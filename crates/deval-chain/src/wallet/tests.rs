@@ -3,6 +3,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -77,7 +78,7 @@ fn unusable_keyfiles_are_named_without_their_content() {
         (r#"{"secretSeed": "0x5ecre7"}"#.to_owned(), "secretSeed is not 32 bytes"),
         (r#"{"secretPhrase": 77001}"#.to_owned(), "not the JSON object"),
         ("5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH".to_owned(), "not the JSON object"),
-        (String::new(), "not the JSON object"),
+        (String::new(), "it is empty"),
     ];
     for (content, reason) in cases {
         let error = open(&with_hotkey(&content)).unwrap_err();
@@ -185,8 +186,9 @@ fn what_ends_early_or_is_no_encryption_is_no_panic() {
     }
 }
 
-/// Somebody at a terminal, who types this once.
-struct Typed(&'static str, std::cell::Cell<u32>);
+/// Somebody at a terminal, who types this; how often they were asked, and what is kept of a password that opened its keyfile.
+#[derive(Default)]
+struct Typed(&'static str, std::cell::Cell<u32>, std::cell::RefCell<Option<(String, String)>>);
 
 impl Passwords for Typed {
     fn stored(&self, _: &str) -> Option<Zeroizing<String>> {
@@ -198,21 +200,32 @@ impl Passwords for Typed {
         self.1.set(self.1.get() + 1);
         Some(Zeroizing::new(self.0.to_owned()))
     }
+
+    fn opened(&self, variable: &str, stored: Zeroizing<String>) {
+        *self.2.borrow_mut() = Some((variable.to_owned(), stored.to_string()));
+    }
 }
 
 #[test]
 fn a_password_is_asked_for_once_and_only_where_the_environment_has_none() {
     let root = with_hotkey(fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap());
-    let right = Typed(PASSWORD, 0.into());
+    let right = Typed(PASSWORD, 0.into(), None.into());
     assert!(Wallet::open_with(root.path(), "w", "h", &right).is_ok());
-    let wrong = Typed("battery staple", 0.into());
+    let wrong = Typed("battery staple", 0.into(), None.into());
     let error = Wallet::open_with(root.path(), "w", "h", &wrong).unwrap_err();
     assert!(error.to_string().contains("this password does not open") && !error.to_string().contains("staple"));
     assert_eq!((right.1.get(), wrong.1.get()), (1, 1));
     let plain = with_hotkey(hotkey_file().to_string());
-    let nobody = Typed("", 0.into());
+    let nobody = Typed::default();
     assert!(Wallet::open_with(plain.path(), "w", "h", &nobody).is_ok());
     assert_eq!(nobody.1.get(), 0);
+
+    // What is kept opens it again, and nothing is kept of what opened nothing.
+    let (variable, stored) = right.2.into_inner().unwrap();
+    assert_eq!(stored, saved(&variable, PASSWORD));
+    let open = |name: &str| (name == variable).then(|| stored.clone());
+    assert!(Wallet::open(root.path(), "w", "h", open).is_ok());
+    assert_eq!((wrong.2.into_inner(), nobody.2.into_inner()), (None, None));
 }
 
 #[test]
@@ -222,12 +235,19 @@ fn addresses_need_no_secret() {
     fs::write(hotkeys.join("plain"), hotkey_file().to_string()).unwrap();
     fs::write(hotkeys.join("sealed"), fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap()).unwrap();
     fs::copy(root.path().join("w/coldkeypub.txt"), hotkeys.join("sealedpub.txt")).unwrap();
+    let mut seed_only = hotkey_file();
+    ["ss58Address", "secretPhrase", "accountId", "publicKey"].iter().for_each(|key| seed_only[key] = Value::Null);
+    fs::write(hotkeys.join("seed"), seed_only.to_string()).unwrap();
     let shown = Wallet::addresses(root.path(), "w").unwrap();
     let cold = "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV";
     let hot = "5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH";
     assert_eq!(shown.coldkey, cold);
     let address = |name: &str, address: Option<&str>| (name.to_owned(), address.map(str::to_owned));
-    assert_eq!(shown.hotkeys, [address("h", None), address("plain", Some(hot)), address("sealed", Some(cold))]);
+    assert_eq!(
+        shown.hotkeys,
+        [("h", None), ("plain", Some(hot)), ("sealed", Some(cold)), ("seed", Some(hot))]
+            .map(|(name, of)| address(name, of))
+    );
     assert!(matches!(Wallet::addresses(root.path(), "nobody"), Err(ChainError::KeyfileMissing { .. })));
 }
 
@@ -294,4 +314,83 @@ fn a_coldkey_that_is_not_coldkeypubs_is_refused() {
     let error = open(&root).unwrap().coldkey(no_env).unwrap_err().to_string();
     assert!(error.contains("coldkeypub.txt names 5DfhGyQ"), "{error}");
     assert!(KeyPair::from_phrase("not a phrase").is_none());
+}
+
+#[test]
+fn a_byte_order_mark_is_called_by_its_name() {
+    let marked = [b"\xef\xbb\xbf", hotkey_file().to_string().as_bytes()].concat();
+    let error = open(&with_hotkey(marked)).unwrap_err().to_string();
+    assert!(error.contains("byte order mark"), "{error}");
+    let wide: Vec<u8> = hotkey_file().to_string().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let error = open(&with_hotkey([&[0xff, 0xfe], &*wide].concat())).unwrap_err().to_string();
+    assert!(error.contains("not the JSON object"), "{error}");
+}
+
+#[test]
+fn order_and_layout_of_a_keyfile_do_not_matter() {
+    let Value::Object(file) = hotkey_file() else { panic!("an object") };
+    let address = file["ss58Address"].as_str().unwrap().to_owned();
+    let mut pairs: Vec<_> = file.into_iter().collect();
+    for turn in 0..pairs.len() {
+        pairs.rotate_left(1);
+        let file = Value::Object(pairs.iter().cloned().collect());
+        let text = if turn % 2 == 0 { format!("\r\n{file:#}\n\n") } else { format!("{file} \t") };
+        assert_eq!(open(&with_hotkey(text)).unwrap().hotkey_ss58(), address);
+    }
+}
+
+#[test]
+fn phrases_of_any_kind_open_or_are_refused() {
+    let twelve = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
+    let spaced = format!("  {} ", twelve.replace(' ', "  "));
+    let ends = format!("{twelve}\n");
+    for (phrase, sound) in [
+        (twelve, true),
+        (&spaced, true),
+        (&ends, true),
+        (&twelve.replace("about", "abandon"), false),
+        (&twelve.to_uppercase(), false),
+        (&twelve[8..], false),
+        (&[twelve, twelve].join(" "), false),
+        ("", false),
+        ("\u{0}", false),
+        (&"abandon ".repeat(8000), false),
+    ] {
+        let file = json!({ "secretPhrase": phrase }).to_string();
+        assert_eq!(open(&with_hotkey(file)).is_ok(), sound, "{phrase:.60}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_damage_to_a_keyfile_is_a_panic_or_shows_a_secret(
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let plain = hotkey_file().to_string().into_bytes();
+        let sealed = fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap();
+        for mut file in [plain, sealed] {
+            let place = place.index(file.len());
+            file[place] = byte;
+            if cut {
+                file.truncate(place);
+            }
+            let root = with_hotkey(file);
+            if let Err(error) = Wallet::open(root.path(), "w", "h", |name| Some(saved(name, PASSWORD))) {
+                let text = format!("{error} {error:?}");
+                prop_assert!(text.contains("hotkeys/h") && !text.contains("abandon") && text.len() < 2000, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn anything_may_stand_in_a_keyfile(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,60}") {
+        let file = json!({ "secretPhrase": text, "secretSeed": text, "ss58Address": text }).to_string();
+        for content in [bytes, text.into_bytes(), file.into_bytes()] {
+            prop_assert!(open(&with_hotkey(content)).is_err());
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! `serve --print`: what keeps the axon running, written for this machine.
 
-use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fmt::Write as _, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::Context as _;
+use deval_report::Network;
+use reqwest::Url;
 use serde_json::json;
 
 use crate::{
@@ -111,19 +113,17 @@ fn container(context: &Context, command: &[&str]) -> anyhow::Result<String> {
     let wallets = context.path(&context.manifest.wallet.path);
     let home = std::env::home_dir().unwrap_or_else(|| "/root".into());
     let (root, wallets) = (text(context.root())?, text(&wallets)?);
-    let mut mounts = format!(
-        "      - {}\n      - {}\n",
-        json!(format!("{root}:{root}:ro")),
-        json!(format!("{wallets}:{wallets}:ro"))
-    );
+    let mut mounts = String::new();
     // The reports are written: the receipt, and the registered hotkeys for the next start.
-    writeln!(mounts, "      - {}", json!(format!("{root}/target/deval:{root}/target/deval")))?;
+    for (path, read_only) in [(root, true), (wallets, true), (&format!("{root}/target/deval"), false)] {
+        let mount = json!({ "type": "bind", "source": path, "target": path, "read_only": read_only });
+        writeln!(mounts, "      - {}", value(&mount))?;
+    }
     // Keys are for their owner only.
     let owner = fs::metadata(wallets).or_else(|_| fs::metadata(root)).context("the manifest's folder is there")?;
-    // An interface of the container is none that validators reach.
-    let network = match axon.external_interface {
-        Some(_) => "network_mode: host".to_owned(),
-        None => format!("ports:\n      - \"{0}:{0}\"", axon.port),
+    let network = match is_of_the_host(context) {
+        true => "network_mode: host".to_owned(),
+        false => format!("ports:\n      - \"{0}:{0}\"", axon.port),
     };
     Ok(format!(
         r#"# cargo xtask serve --print container > compose.yaml
@@ -160,13 +160,52 @@ services:
       test: ["CMD", "bash", "-c", "exec 3<>/dev/tcp/{health_ip}/{health_port} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3 | grep -q ' 200 '"]
       interval: 30s
 "#,
-        source = json!(text(cargo::root())?),
-        arguments = json!(command[1..]),
-        home = json!(text(&home)?),
-        directory = json!(root),
+        source = value(&json!(text(cargo::root())?)),
+        arguments = value(&json!(command[1..])),
+        home = value(&json!(text(&home)?)),
+        directory = value(&json!(root)),
         user = owner.uid(),
         group = owner.gid(),
         health_ip = health.ip(),
         health_port = health.port(),
     ))
+}
+
+/// A value of a Compose file: JSON is YAML, and Compose takes dollar signs for its own.
+fn value(json: &serde_json::Value) -> String {
+    json.to_string().replace('$', "$$")
+}
+
+/// Whether the axon needs the host's network: an interface or an address of the host, or a chain that runs there, is none that a
+/// container of its own network has.
+fn is_of_the_host(context: &Context) -> bool {
+    let axon = &context.manifest.axon;
+    let chain = match &context.manifest.chain.endpoint {
+        Some(endpoint) => is_loopback(endpoint),
+        None => context.network() == Network::Local,
+    };
+    chain || axon.external_interface.is_some() || !axon.ip.is_unspecified()
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let host = Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn a_chain_on_this_machine_is_told_by_its_address() {
+        for own in ["ws://127.0.0.1:9944", "ws://127.1.2.3", "ws://[::1]:9944/", "ws://localhost:9944"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in
+            ["wss://entrypoint-finney.opentensor.ai:443", "wss://192.0.2.1", "wss://[2001:db8::1]", "", "127.0.0.1"]
+        {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use deval_axon::{
 };
 use deval_chain::parse_as_validator;
 use deval_hub::RepoId;
+use deval_model::WeightsDigest;
 use deval_report::{Diagnostic, Inputs, Step};
 
 use crate::{
@@ -85,6 +86,16 @@ fn external(context: &Context, flags: &ExternalArgs) -> Result<External, Finding
     })
 }
 
+/// A finding when the weights here, as `hash` last read them, are not those that the chain knows: the axon serves what was committed.
+pub(super) fn other_weights(context: &Context) -> Option<Diagnostic> {
+    let committed = context.store.read::<CommitReceipt>(Step::Commit.name())?.result?.model_hash;
+    let here = context.store.read::<WeightsDigest>(Step::Hash.name())?.result?.model_hash;
+    let finding = Diagnostic::warning("serve.other-weights", "the weights here are not those of the chain commitment");
+    let help = "what was committed is served; for the weights here run `publish --execute` and `commit --execute`";
+    let finding = finding.found(&here).expected(&committed).help(help);
+    (here != committed).then(|| context.place(finding, "submission.model_dir"))
+}
+
 /// A finding when validators on the Internet cannot reach the address that is announced to them.
 pub(super) fn unreachable(address: IpAddr, context: &Context) -> Option<Diagnostic> {
     if !context.network().is_real() || is_public(address) {
@@ -105,9 +116,9 @@ pub(super) fn secret_path(context: &Context) -> Option<String> {
     rest.find('/').map(|start| rest[start..].to_owned())
 }
 
-/// Passwords of keys that stand in `.env` only.
+/// Passwords of keys that the server does not find in its environment.
 pub(super) fn passwords(context: &Context) -> BTreeMap<String, String> {
-    context.secrets.in_dotenv("BT_PW_")
+    context.secrets.not_in_environment("BT_PW_")
 }
 
 /// The model that was committed with this wallet, and that the manifest names.
@@ -124,9 +135,16 @@ fn committed_model(context: &Context, committed: &CommitReceipt, hotkey: &str) -
             .found(&committed.hotkey)
             .expected(hotkey)
             .help("run `cargo xtask commit --execute` with this wallet");
-        return Err(Findings::from(finding).into());
+        return Err(Findings::from(context.place(finding, "wallet.hotkey")).into());
     }
-    let told = parse_as_validator(committed.payload.as_bytes()).ok().and_then(|view| view.model_url);
+    let told = parse_as_validator(committed.payload.as_bytes()).ok();
+    let (told, hash) = told.map_or((None, None), |view| (view.model_url, view.model_hash));
+    if hash.as_ref() != Some(&committed.model_hash) {
+        let finding = Diagnostic::error("serve.receipt", "the receipt of `commit` tells two model hashes");
+        let finding = finding.in_file("target/deval/commit.json").expected(&committed.model_hash);
+        let finding = finding.found(hash.unwrap_or_else(|| committed.payload.clone()));
+        return Err(Findings::from(finding.help("run `cargo xtask commit --execute` again")).into());
+    }
     let wanted = &context.manifest.submission.model_url;
     if told.as_ref() == Some(wanted) {
         return Ok(wanted.clone());

@@ -28,6 +28,8 @@ pub(crate) struct ChainWatch {
     /// Where validators reach the axon.
     pub(crate) place: watch::Receiver<SocketAddr>,
     client: Option<Client>,
+    /// The runtime's version as it was seen last.
+    runtime: Option<u32>,
     /// The place that the chain was seen to name.
     announced: Option<SocketAddr>,
     /// What the chain said against it the last time.
@@ -42,7 +44,7 @@ impl ChainWatch {
         wallet: Wallet,
         place: watch::Receiver<SocketAddr>,
     ) -> Self {
-        Self { subnet, endpoint, network, wallet, place, client: None, announced: None, refused: None }
+        Self { subnet, endpoint, network, wallet, place, client: None, runtime: None, announced: None, refused: None }
     }
 
     /// Looks for as long as the axon serves.
@@ -94,7 +96,11 @@ impl ChainWatch {
             seconds: PATIENCE.as_secs(),
             doing: "reading the latest finalised block".into(),
         };
-        let block = timeout(PATIENCE, chain.block_number()).await.map_err(late)??;
+        let (block, runtime) = timeout(PATIENCE, chain.block_and_runtime()).await.map_err(late)??;
+        if self.runtime.replace(runtime).is_some_and(|before| before != runtime) {
+            // After an upgrade the next look is a new client's, so that metadata does not pile up.
+            self.client = None;
+        }
         // A chain that was set up anew is behind what is known of the old one.
         let due = first || block.abs_diff(self.subnet.block()) >= blocks;
         if due {

@@ -1,7 +1,7 @@
 //! The axon while it runs: one loop that starts, reloads and stops what serves.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
     sync::Arc,
 };
@@ -69,7 +69,9 @@ impl Running {
     async fn start(start: Start) -> anyhow::Result<(Self, ChainWatch, Answered)> {
         let Start { settings, passwords, endpoint, hotkeys, .. } = start;
         let place = &settings.wallet;
-        let password = |name: &str| std::env::var(name).ok().or_else(|| passwords.get(name).cloned());
+        let password = |name: &str| {
+            std::env::var(name).ok().filter(|value| !value.is_empty()).or_else(|| passwords.get(name).cloned())
+        };
         let wallet = Wallet::open(&place.path, &place.name, &place.hotkey, password)?;
         let (hotkey, model_url, subnet_name) = (wallet.hotkey_ss58(), settings.model_url(), settings.subnet());
         let subnet = Arc::new(Subnet::kept_in(&hotkeys, &subnet_name));
@@ -170,7 +172,11 @@ async fn watch_over(
 
 /// Where this machine reaches what listens there.
 fn reachable(ip: IpAddr) -> IpAddr {
-    if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip }
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
 }
 
 fn unregistered(hotkey: &str, subnet: &str) -> Finding {
