@@ -152,6 +152,8 @@ def answers(peer, seconds, prompts, tokens):
 
 
 def rates(part):
+    from transformers import DynamicCache
+
     peer = Torch.of(part)
     vocabulary = peer.model.config.vocab_size
     batch, length, new = part.get("batch", 1), part["prompt_tokens"], part["new_tokens"]
@@ -160,13 +162,12 @@ def rates(part):
     for _ in range(part.get("repeats", 3)):
         with peer.torch.no_grad():
             started = peer.now()
-            output = peer.model(input_ids=peer.ids(rows), use_cache=True, num_logits_to_keep=1)
+            cache = DynamicCache()
+            output = peer.model(input_ids=peer.ids(rows), past_key_values=cache, use_cache=True, num_logits_to_keep=1)
             prefilled = peer.now()
             for _ in range(new):
                 following = output.logits[:, -1:].argmax(-1)
-                output = peer.model(
-                    input_ids=following, past_key_values=output.past_key_values, use_cache=True, num_logits_to_keep=1
-                )
+                output = peer.model(input_ids=following, past_key_values=cache, use_cache=True, num_logits_to_keep=1)
             ended = peer.now()
         result["prefill"].append(batch * length / (prefilled - started))
         result["decode"].append(batch * new / (ended - prefilled))

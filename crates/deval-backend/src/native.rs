@@ -2,16 +2,18 @@
 //!
 //! The readings are those of the shipped Python pipeline (`pipeline/model/readings.py`), so that both lanes ask the same questions.
 
-use std::{collections::BTreeMap, time::Instant};
+mod readings;
+mod requests;
 
-use deval_eval::{
-    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed,
-    python::round2,
-};
-use deval_llama::{Engine, Generate, GenerateOptions, Likelihood, LlamaError, Outcome, Sampling, Score, Work};
+use std::collections::BTreeMap;
+
+use deval_eval::{Ask, Backend, BackendError, BackendInfo, GaveUp, Lane, Reply, Request};
+use deval_llama::Engine;
 use deval_manifest::Reading;
 
 use crate::{AnswerParser, Prompts};
+use readings::Reader;
+use requests::Requests;
 
 /// How the native backend asks.
 #[derive(Debug, Clone)]
@@ -28,28 +30,11 @@ pub struct NativeOptions {
     pub own_stops: bool,
 }
 
-/// Answers with the built-in engine.
+/// Answers with the built-in engine, many requests at once.
 pub struct Native {
     engine: Engine,
-    prompts: Prompts,
-    answers: AnswerParser,
-    options: NativeOptions,
+    reader: Reader,
 }
-
-/// Thresholds of the likelihood reading in nats per token, as in `pipeline/model/settings.py`: picked with SmolLM2-135M-Instruct on
-/// labelled examples. Another model needs its own.
-const SUPPORT_GAIN: f64 = 1.0;
-const COVERAGE_GAIN: f64 = 0.2;
-const RELEVANCY_GAIN: f64 = 0.4;
-
-/// Scores that the constrained reading chooses from.
-const GRID: [&str; 11] = ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0"];
-
-/// Most mistakes that the model can list.
-const MOST_LISTED: usize = 12;
-
-/// Most points of a context that are looked at for what a summary left out.
-const MOST_POINTS: usize = 12;
 
 impl Native {
     /// A backend over a loaded engine.
@@ -57,189 +42,39 @@ impl Native {
         if !options.own_stops {
             engine.stop_as_reference();
         }
-        Self { engine, prompts, answers, options }
-    }
-
-    fn read(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
-        match self.options.reading {
-            Reading::Generate => self.generate(request, sample),
-            Reading::Constrained => Ok((self.constrained(request)?, None)),
-            Reading::Likelihood => Ok((self.likelihood(request)?, None)),
-        }
-    }
-
-    /// Two free generations, parsed as the reference pipeline parses them (upstream `neurons/miners/model/pipeline.py`), each cut at
-    /// its own prompt's length.
-    fn generate(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
-        // What upstream's pipeline passes, with the top-k that transformers adds by default.
-        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: 50, top_p: 0.95, seed };
-        let first = sampling_seed(self.options.seed, request, sample);
-        let score = self.write(&self.prompts.score(request), sampling(first))?;
-        let mistakes = match self.prompts.mistakes(request) {
-            Some(prompt) => self.write(&prompt, sampling(first.wrapping_add(1)))?,
-            None => String::new(),
-        };
-        let answer = Answer::new(self.answers.score(&score), self.answers.mistakes(&mistakes));
-        Ok((answer, Some(format!("{score}\n---\n{mistakes}"))))
-    }
-
-    fn write(&mut self, user: &str, sampling: Sampling) -> Result<String, LlamaError> {
-        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
-        let options = self.generate_options(sampling);
-        Ok(self.engine.generate(&prompt, &options)?.text)
-    }
-
-    fn generate_options(&self, sampling: Sampling) -> GenerateOptions {
-        GenerateOptions { max_new_tokens: self.options.max_new_tokens, sampling, extra_stop_tokens: Vec::new() }
-    }
-
-    /// The score is read off a grid. Mistakes are verbatim sentences of the response: each judged yes or no where the miner has a prompt for
-    /// that, otherwise as the mistakes prompt makes the model list them, held to them token by token. What a summary leaves out are
-    /// sentences of the context.
-    fn constrained(&mut self, request: &Request) -> Result<Answer, LlamaError> {
-        let grid = if request.task == Task::Relevancy { &["0", "1"][..] } else { &GRID };
-        let logprobs = self.choose(&self.prompts.score(request), grid)?;
-        let score: f64 = median(grid, &logprobs).parse().expect("the grid holds numbers");
-        let mistakes = match (request.task, self.prompts.mistakes(request)) {
-            (Task::Relevancy, _) | (_, None) => Vec::new(),
-            (Task::Hallucination | Task::Attribution, _) if self.prompts.claim(request, "").is_some() => {
-                self.refused_claims(request)?
-            }
-            (Task::Hallucination | Task::Attribution, Some(prompt)) => {
-                self.listed(&prompt, &distinct(&request.llm_response))?
-            }
-            (Task::SummaryCompleteness, Some(prompt)) if score < 1.0 => {
-                self.listed(&prompt, &distinct(&request.rag_context))?
-            }
-            (Task::SummaryCompleteness, Some(_)) => Vec::new(),
-        };
-        Ok(Answer::new(score, mistakes))
-    }
-
-    /// Which of some sentences the model lists. One that is cut off at the longest answer was not listed.
-    fn listed(&mut self, user: &str, sentences: &[String]) -> Result<Vec<String>, LlamaError> {
-        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
-        let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
-        let grammar = Some(self.engine.lines(&sentences, 0, MOST_LISTED));
-        let options = self.generate_options(Sampling::Greedy);
-        let asked = vec![Work::Generate(Generate { prompt, options, grammar })];
-        let Some(Outcome::Generation(written)) = self.engine.answer_all(asked)?.pop().transpose()? else {
-            return Ok(Vec::new());
-        };
-        let text = self.engine.raw_text(&written.tokens);
-        Ok(text.split('\n').filter(|line| sentences.contains(line)).map(str::to_owned).collect())
-    }
-
-    fn refused_claims(&mut self, request: &Request) -> Result<Vec<String>, LlamaError> {
-        let mut refused = Vec::new();
-        for claim in distinct(&request.llm_response) {
-            let Some(prompt) = self.prompts.claim(request, &claim) else { continue };
-            let logprobs = self.choose(&prompt, &["yes", "no"])?;
-            if logprobs[1] > logprobs[0] {
-                refused.push(claim);
-            }
-        }
-        Ok(refused)
-    }
-
-    fn choose(&mut self, user: &str, options: &[&str]) -> Result<Vec<f64>, LlamaError> {
-        let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
-        self.engine.choose(&format!("{prompt}Response: "), options)
-    }
-
-    /// No generation: how much likelier a text becomes once the model has read what it should follow from.
-    fn likelihood(&mut self, request: &Request) -> Result<Answer, LlamaError> {
-        let Request { task, rag_context, query, llm_response } = request;
-        let (texts, given, alone, least) = match task {
-            Task::Relevancy => {
-                let response = format!(" {}", llm_response.trim());
-                (vec![response], format!("Question: {query}\nAnswer:"), "Answer:", RELEVANCY_GAIN)
-            }
-            Task::Hallucination | Task::Attribution => {
-                (distinct(llm_response), format!("{rag_context}\n\n"), "\n\n", SUPPORT_GAIN)
-            }
-            Task::SummaryCompleteness => (points(rag_context), format!("{llm_response}\n\n"), "\n\n", COVERAGE_GAIN),
-        };
-        if texts.is_empty() {
-            return Ok(Answer::new(0.5, Vec::new()));
-        }
-        let gains = self.gains(&given, alone, &texts)?;
-        let count = texts.len();
-        let weak: Vec<_> =
-            texts.into_iter().zip(gains).filter(|(_, gain)| *gain < least).map(|(text, _)| text).collect();
-        let score = round2(1.0 - weak.len() as f64 / count as f64);
-        Ok(Answer::new(score, if *task == Task::Relevancy { Vec::new() } else { weak }))
-    }
-
-    /// All texts behind both prefixes in one batch; each prefix is computed once.
-    fn gains(&mut self, given: &str, alone: &str, texts: &[String]) -> Result<Vec<f64>, LlamaError> {
-        let behind = |prefix: &str| Work::Score(Score { prefix: prefix.to_owned(), continuations: texts.to_vec() });
-        let mut means = Vec::new();
-        for outcome in self.engine.answer_all(vec![behind(given), behind(alone)])? {
-            if let Outcome::Likelihoods(found) = outcome? {
-                means.extend(found.iter().map(Likelihood::mean));
-            }
-        }
-        let (given, alone) = means.split_at(texts.len());
-        Ok(given.iter().zip(alone).map(|(given, alone)| given - alone).collect())
+        Self { engine, reader: Reader { prompts, answers, options } }
     }
 }
 
 impl Backend for Native {
     fn describe(&self) -> BackendInfo {
+        let Reader { prompts, options, .. } = &self.reader;
         BackendInfo {
             name: "native".into(),
-            model: self.options.model.clone(),
-            reading: Some(self.options.reading.name().into()),
+            model: options.model.clone(),
+            reading: Some(options.reading.name().into()),
             lane: Lane::Estimate,
             why: "the built-in engine answers, not the miner's pipeline in the validator's container".into(),
-            evidence: BTreeMap::from([("prompts".to_owned(), self.prompts.origin().to_owned())]),
+            evidence: BTreeMap::from([("prompts".to_owned(), prompts.origin().to_owned())]),
         }
+    }
+
+    fn answers_together(&self) -> bool {
+        true
     }
 
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
-        let started = Instant::now();
-        let (answer, raw) = match self.read(request, sample) {
-            // Upstream's pipeline would fail here, and the validator would see -1.
-            Err(LlamaError::ContextOverflow { tokens, limit }) => {
-                let raw = format!("the question has {tokens} tokens, the model takes {limit}");
-                (Answer::new(-1.0, Vec::new()), Some(raw))
-            }
-            read => read?,
-        };
-        Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw, response: None })
+        let mut reply = None;
+        let heard = self.answer_all(&[Ask { request, sample }], &mut |_, heard| reply = Some(heard));
+        heard.map_err(|gave_up| gave_up.source)?;
+        Ok(reply.expect("a request that was not given up is answered"))
     }
-}
 
-/// The claims of a text, each once.
-fn distinct(text: &str) -> Vec<String> {
-    let mut claims: Vec<String> = Vec::new();
-    for claim in claims::split(text) {
-        if !claims.iter().any(|known| known == claim) {
-            claims.push(claim.to_owned());
-        }
+    fn answer_all(&mut self, asks: &[Ask<'_>], hear: &mut dyn FnMut(usize, Reply)) -> Result<(), GaveUp> {
+        let mut requests = Requests::new(&self.reader, asks, hear);
+        let worked = self.engine.work(&mut requests);
+        requests.end(worked)
     }
-    claims
-}
-
-/// The first sentence of each of at most [`MOST_POINTS`] equal parts of the context.
-fn points(context: &str) -> Vec<String> {
-    let sentences = distinct(context);
-    let parts = MOST_POINTS.min(sentences.len());
-    (0..parts).map(|part| sentences[part * sentences.len() / parts].clone()).collect()
-}
-
-/// The point with half of the probability on either side: the reward falls with the distance from the truth.
-fn median<'a>(grid: &[&'a str], logprobs: &[f64]) -> &'a str {
-    let most = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = logprobs.iter().map(|logprob| (logprob - most).exp()).collect();
-    let half = weights.iter().sum::<f64>() / 2.0;
-    let mut reached = 0.0;
-    let found = weights.iter().position(|weight| {
-        reached += weight;
-        reached > half
-    });
-    grid[found.unwrap_or(grid.len() - 1)]
 }
 
 #[cfg(test)]

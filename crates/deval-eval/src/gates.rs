@@ -9,7 +9,7 @@ use deval_report::gates::{self, GateStatus, GateVerdict, Unit};
 
 use crate::abort::PythonException;
 use crate::api::{ApiResponse, Status};
-use crate::harness::{Evaluation, ExampleResult, Lane, QUESTION_BUDGET_SECONDS, Timing};
+use crate::harness::{Evaluation, ExampleResult, Lane, Latency, QUESTION_BUDGET_SECONDS, Timing};
 use crate::python;
 use crate::reward::Model;
 use crate::task::Task;
@@ -105,12 +105,17 @@ impl Seen<'_> {
 
     /// Nothing where no time was taken, as with recorded answers.
     fn slowest(&self, timing: &Timing) -> Option<GateVerdict> {
-        let Timing { max, p50, over_budget, .. } = timing;
         let of = timing.seconds.len();
+        let verdict = |over, detail| self.verdict("G40", over, Lane::Estimate, detail);
+        let Some(Latency { p50, max, over_budget, .. }) = timing.latency else {
+            // One answer alone takes longer than its share.
+            let share = timing.total / of as f64;
+            let detail = format!("{of} answers were given together, {share:.1} s each on this machine");
+            return (timing.total > 0.0).then(|| verdict(share > QUESTION_BUDGET_SECONDS, detail));
+        };
         let detail =
             format!("{over_budget} of {of} answers above 20 s on this machine; slowest {max:.1} s, median {p50:.1} s");
-        let verdict = self.verdict("G40", *over_budget > 0, Lane::Estimate, detail);
-        (*max > 0.0).then(|| verdict.distance(QUESTION_BUDGET_SECONDS - max, Unit::Seconds))
+        (max > 0.0).then(|| verdict(over_budget > 0, detail).distance(QUESTION_BUDGET_SECONDS - max, Unit::Seconds))
     }
 
     fn average(&self) -> Option<GateVerdict> {
@@ -317,6 +322,19 @@ mod tests {
         assert_eq!((distance("G40").value, distance("G40").unit), (-3.5, Unit::Seconds));
         assert!(distance("G51").value > 0.3);
         assert_eq!(status(&verdicts, "G40"), Some(GateStatus::Warn), "another machine is never exact");
+    }
+
+    #[test]
+    fn answers_given_together_tell_no_slowest_one() {
+        let mut backend = Fixed(Lane::Estimate, Answer::new(1.0, vec![]), 30.0);
+        let options = EvaluateOptions::default();
+        let made = evaluate(&mut backend, &set(), &HashedWords, &options, &mut |_, _| {}).unwrap();
+        for (seconds, expected) in [(30.0, GateStatus::Warn), (0.5, GateStatus::Unknown)] {
+            let verdicts = verdicts(&made, &Timing::new(vec![seconds; 8], true), Network::Finney);
+            assert_eq!(status(&verdicts, "G40"), Some(expected));
+            let gate = verdicts.iter().find(|verdict| verdict.code == "G40").unwrap();
+            assert!(gate.distance.is_none() && gate.detail.contains("8 answers were given together"), "{gate:?}");
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub struct BackendInfo {
 pub struct Reply {
     /// The answer.
     pub answer: Answer,
-    /// Wall-clock seconds.
+    /// Wall-clock seconds. Of answers given together, those since the one before was there: they add up to what all of them took.
     pub seconds: f64,
     /// The model's own text, where there is one.
     pub raw: Option<String>,
@@ -90,10 +90,33 @@ pub struct Finish {
     pub run: serde_json::Value,
 }
 
+/// One request of several.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ask<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// Which of its samples, from 0 on.
+    pub sample: u32,
+}
+
+/// A backend that can answer nothing more.
+#[derive(Debug)]
+pub struct GaveUp {
+    /// Place of the request that it gave up at.
+    pub place: usize,
+    /// Why.
+    pub source: BackendError,
+}
+
 /// What answers evaluation requests.
 pub trait Backend {
     /// What this is.
     fn describe(&self) -> BackendInfo;
+
+    /// Whether [`Backend::answer_all`] works at several answers at once, so that none has a time of its own.
+    fn answers_together(&self) -> bool {
+        false
+    }
 
     /// Answers one request. Of several samples of one request, counted from 0, each is drawn anew where the backend draws at all
     /// ([`sampling_seed`]); a backend that does not answers the same again.
@@ -101,6 +124,18 @@ pub trait Backend {
     /// # Errors
     /// Only when it can answer nothing more; an unusable answer is an [`Answer`] too.
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError>;
+
+    /// Answers each request once, as [`Backend::answer`] would; by itself one after the other. `hear` is told each reply and the place of
+    /// its request as soon as it is there, in any order.
+    ///
+    /// # Errors
+    /// Only when it can answer nothing more; not every request is answered then.
+    fn answer_all(&mut self, asks: &[Ask<'_>], hear: &mut dyn FnMut(usize, Reply)) -> Result<(), GaveUp> {
+        for (place, ask) in asks.iter().enumerate() {
+            hear(place, self.answer(ask.request, ask.sample).map_err(|source| GaveUp { place, source })?);
+        }
+        Ok(())
+    }
 
     /// Ends the run, after the last answer.
     ///
@@ -288,13 +323,20 @@ impl Evaluation {
     }
 }
 
-/// Seconds per answer.
+/// How long answers took.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
-    /// Answer by answer, in the order of asking.
+    /// [`Reply::seconds`], in the order of asking.
     pub seconds: Vec<f64>,
     /// Their sum.
     pub total: f64,
+    /// How long one answer takes; unknown where answers were given together.
+    pub latency: Option<Latency>,
+}
+
+/// Seconds that single answers take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
     /// Median.
     pub p50: f64,
     /// 99th percentile.
@@ -307,17 +349,22 @@ pub struct Timing {
 
 impl Timing {
     /// Sums up seconds per answer; anything that is no finite number counts as 0.
-    pub fn new(seconds: Vec<f64>) -> Self {
+    pub fn new(seconds: Vec<f64>, together: bool) -> Self {
         let seconds: Vec<f64> = seconds.into_iter().map(|s| if s.is_finite() { s } else { 0.0 }).collect();
-        let mut sorted = seconds.clone();
+        let latency = (!together).then(|| Latency::new(&seconds));
+        Self { total: seconds.iter().sum(), latency, seconds }
+    }
+}
+
+impl Latency {
+    fn new(seconds: &[f64]) -> Self {
+        let mut sorted = seconds.to_vec();
         sorted.sort_by(f64::total_cmp);
         Self {
-            total: seconds.iter().sum(),
             p50: stats::quantile(&sorted, 0.5),
             p99: stats::quantile(&sorted, 0.99),
             max: stats::quantile(&sorted, 1.0),
             over_budget: sorted.iter().filter(|s| **s > QUESTION_BUDGET_SECONDS).count(),
-            seconds,
         }
     }
 }
@@ -348,15 +395,15 @@ pub fn evaluate(
     let expected = rounds.iter().map(Vec::len).sum::<usize>() * options.samples as usize;
     progress(0, expected);
     let (info, embed) = (backend.describe(), Memo::new(embed));
-    let (name, samples, seconds) = (info.name.clone(), options.samples, Vec::new());
-    let mut asker = Asker { backend, name, embed: &embed, samples, expected, seconds, progress };
+    let (name, samples, seconds, together) = (info.name.clone(), options.samples, Vec::new(), false);
+    let mut asker = Asker { backend, name, embed: &embed, samples, expected, seconds, together, progress };
     let (asked, stopping) = match options.until {
-        Until::All => (examples.iter().map(|example| asker.ask(example)).collect::<Result<_, _>>()?, None),
+        Until::All => (asker.ask(&examples)?, None),
         Until::Settled => {
             stopping::ask(&mut asker, &rounds, examples.len()).map(|(asked, stopping)| (asked, Some(stopping)))?
         }
     };
-    let timing = Timing::new(asker.seconds);
+    let timing = Timing::new(asker.seconds, asker.together);
     let finish = |source| EvalError::Finish { backend: info.name.clone(), source };
     let Finish { gates, margins, findings, run } = asker.backend.finish().map_err(finish)?;
     let (set, embedder) = (&set.info, embed.name());

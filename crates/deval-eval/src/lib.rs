@@ -36,6 +36,8 @@ pub use dice::Dice;
 pub use embed::{Embed, HashedWords};
 pub use error::{BackendError, CompareError, EvalError};
 pub use forecast::{Forecast, ForecastOptions, Leaderboard, forecast};
-pub use harness::{Backend, BackendInfo, EvaluateOptions, Evaluation, Lane, Reply, Timing, Until, evaluate};
+pub use harness::{
+    Ask, Backend, BackendInfo, EvaluateOptions, Evaluation, GaveUp, Lane, Latency, Reply, Timing, Until, evaluate,
+};
 pub use set::{ExampleSet, SetInfo};
 pub use task::{Answer, Example, Request, Task};

@@ -41,6 +41,40 @@ pub struct Engine {
     info: ModelInfo,
 }
 
+/// How an engine turns conversations into prompts and tokens into text; what a [`Queue`] sees of it while it works.
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    dir: &'a Path,
+    pub(crate) codec: &'a TextCodec,
+    template: Option<&'a ChatTemplate>,
+    pub(crate) stop_tokens: &'a [u32],
+}
+
+impl Texts<'_> {
+    /// The conversation as the model expects it, up to where its answer starts.
+    ///
+    /// # Errors
+    /// No chat template, or one that fails.
+    pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<String, LlamaError> {
+        let template = self.template.ok_or_else(|| LlamaError::NoTemplate { path: self.dir.to_owned() })?;
+        let system = system.map(|content| Message { role: "system", content });
+        let messages: Vec<Message<'_>> = system.into_iter().chain([Message { role: "user", content: user }]).collect();
+        template.render(&messages, true)
+    }
+
+    /// A grammar of answers that are some of `choices`, one a line, between `least` and `most` of them, each at most once and in any order.
+    /// Choices that are empty or hold a newline do not count.
+    pub fn lines(&self, choices: &[&str], least: usize, most: usize) -> Box<dyn Grammar> {
+        Box::new(Lines::new(self.codec.vocabulary().clone(), self.stop_tokens.to_vec(), choices, least, most))
+    }
+
+    /// What tokens stand for to the byte, without what [`Engine::decode`] tidies up.
+    pub fn raw_text(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.codec.vocabulary().bytes(*token)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
 /// What computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -167,27 +201,18 @@ impl Engine {
         self.template = self.template.take().map(|template| template.with(name, value));
     }
 
-    /// A grammar of answers that are some of `choices`, one a line, between `least` and `most` of them, each at most once and in any order.
-    /// Choices that are empty or hold a newline do not count.
-    pub fn lines(&self, choices: &[&str], least: usize, most: usize) -> Box<dyn Grammar> {
-        Box::new(Lines::new(self.codec.vocabulary().clone(), self.stop_tokens.clone(), choices, least, most))
+    /// How it turns conversations into prompts and tokens into text.
+    pub fn texts(&self) -> Texts<'_> {
+        let Self { dir, codec, template, stop_tokens, .. } = self;
+        Texts { dir, codec, template: template.as_ref(), stop_tokens }
     }
 
-    /// What tokens stand for to the byte, without what [`Engine::decode`] tidies up.
-    pub fn raw_text(&self, tokens: &[u32]) -> String {
-        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.codec.vocabulary().bytes(*token)).copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// The conversation as the model expects it, up to where its answer starts.
+    /// As [`Texts::chat_prompt`].
     ///
     /// # Errors
     /// No chat template, or one that fails.
     pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<String, LlamaError> {
-        let template = self.template.as_ref().ok_or_else(|| LlamaError::NoTemplate { path: self.dir.clone() })?;
-        let system = system.map(|content| Message { role: "system", content });
-        let messages: Vec<Message<'_>> = system.into_iter().chain([Message { role: "user", content: user }]).collect();
-        template.render(&messages, true)
+        self.texts().chat_prompt(system, user)
     }
 
     /// The tokens of a text, as every method here sees it.
@@ -230,8 +255,9 @@ impl Engine {
     /// # Errors
     /// Only when nothing can be computed any more; the queue then does not hear of the questions that are open.
     pub fn work(&mut self, queue: &mut dyn Queue) -> Result<(), LlamaError> {
-        let mut orders = Orders::new(queue, &self.codec, &self.stop_tokens, self.info.context);
-        self.scheduler.run(&mut orders)
+        let Self { dir, codec, template, stop_tokens, scheduler, info } = self;
+        let texts = Texts { dir, codec, template: template.as_ref(), stop_tokens };
+        scheduler.run(&mut Orders::new(queue, texts, info.context))
     }
 
     /// Answers some questions; the answers are in the order of the questions.
@@ -303,11 +329,11 @@ struct List {
 }
 
 impl Queue for List {
-    fn next(&mut self) -> Option<(usize, Work)> {
+    fn next(&mut self, _: Texts<'_>) -> Option<(usize, Work)> {
         self.work.next()
     }
 
-    fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>) {
+    fn done(&mut self, _: Texts<'_>, number: usize, outcome: Result<Outcome, LlamaError>) {
         self.answers[number] = Some(outcome);
     }
 }

@@ -46,7 +46,7 @@ pub mod wheel;
 pub mod work;
 
 pub use embed::Embedder;
-pub use engine::{DeviceChoice, Engine, EngineOptions, ModelInfo};
+pub use engine::{DeviceChoice, Engine, EngineOptions, ModelInfo, Texts};
 pub use error::LlamaError;
 pub use sampling::Sampling;
 pub use tokenizer::check_tokenizer;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::LlamaError;
+use crate::engine::Texts;
 use crate::row::{Job, Row, Writing};
 use crate::sampling::Sampler;
 use crate::schedule::Rows;
@@ -12,8 +13,7 @@ use crate::work::{Generate, Generation, Likelihood, Outcome, Queue, Score, StopR
 /// The queue as the scheduler sees it.
 pub(crate) struct Orders<'a> {
     queue: &'a mut dyn Queue,
-    codec: &'a TextCodec,
-    stop_tokens: &'a [u32],
+    texts: Texts<'a>,
     /// Positions that the model was made for.
     context: usize,
     /// Rows that were asked for but not yet given out.
@@ -33,20 +33,20 @@ struct Scores {
 }
 
 impl<'a> Orders<'a> {
-    pub(crate) fn new(queue: &'a mut dyn Queue, codec: &'a TextCodec, stop_tokens: &'a [u32], context: usize) -> Self {
+    pub(crate) fn new(queue: &'a mut dyn Queue, texts: Texts<'a>, context: usize) -> Self {
         let (ready, questions, scores) = (VecDeque::new(), HashMap::new(), HashMap::new());
-        Self { queue, codec, stop_tokens, context, ready, next_ticket: 0, questions, scores }
+        Self { queue, texts, context, ready, next_ticket: 0, questions, scores }
     }
 
     /// Turns a question into rows, or answers it at once.
     fn accept(&mut self, number: usize, work: Work) {
         let jobs = match work {
             Work::Generate(work) => self.writing(work).map(|job| vec![job]),
-            Work::Score(score) => score.split(self.codec),
+            Work::Score(score) => score.split(self.texts.codec),
         };
         match jobs {
-            Err(error) => self.queue.done(number, Err(error)),
-            Ok(jobs) if jobs.is_empty() => self.queue.done(number, Ok(Outcome::Likelihoods(Vec::new()))),
+            Err(error) => self.queue.done(self.texts, number, Err(error)),
+            Ok(jobs) if jobs.is_empty() => self.queue.done(self.texts, number, Ok(Outcome::Likelihoods(Vec::new()))),
             Ok(jobs) => {
                 if matches!(jobs[0].1, Job::Score(..)) {
                     let found = vec![Likelihood { tokens: Vec::new() }; jobs.len()];
@@ -64,9 +64,9 @@ impl<'a> Orders<'a> {
     fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
         let Generate { prompt, options, grammar } = work;
         let sampler = Sampler::new(options.sampling)?;
-        let tokens = encode(self.codec, &prompt, "prompt")?.ids;
-        let extra = options.extra_stop_tokens.iter().filter_map(|name| self.codec.token_id(name));
-        let stops = self.stop_tokens.iter().copied().chain(extra).collect();
+        let tokens = encode(self.texts.codec, &prompt, "prompt")?.ids;
+        let extra = options.extra_stop_tokens.iter().filter_map(|name| self.texts.codec.token_id(name));
+        let stops = self.texts.stop_tokens.iter().copied().chain(extra).collect();
         let max_new_tokens = options.max_new_tokens;
         Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, max_new_tokens, stop: None }))))
     }
@@ -77,7 +77,7 @@ impl<'a> Orders<'a> {
         }
         let tokens = row.tokens[row.prompt..].to_vec();
         Ok(Outcome::Generation(Generation {
-            text: self.codec.decode(&tokens)?,
+            text: self.texts.codec.decode(&tokens)?,
             prompt_tokens: row.prompt,
             new_tokens: tokens.len(),
             tokens,
@@ -96,7 +96,7 @@ impl<'a> Orders<'a> {
         if scores.missing == 0
             && let Some(Scores { found, failed, .. }) = self.scores.remove(&number)
         {
-            self.queue.done(number, failed.map_or(Ok(Outcome::Likelihoods(found)), Err));
+            self.queue.done(self.texts, number, failed.map_or(Ok(Outcome::Likelihoods(found)), Err));
         }
     }
 }
@@ -104,7 +104,7 @@ impl<'a> Orders<'a> {
 impl Rows for Orders<'_> {
     fn next(&mut self) -> Option<Row> {
         while self.ready.is_empty() {
-            let (number, work) = self.queue.next()?;
+            let (number, work) = self.queue.next(self.texts)?;
             self.accept(number, work);
         }
         self.ready.pop_front()
@@ -116,7 +116,7 @@ impl Rows for Orders<'_> {
             Job::Write(writing) => {
                 let stop = writing.stop.unwrap_or(StopReason::MaxNewTokens);
                 let outcome = self.generation(row, stop);
-                self.queue.done(number, outcome);
+                self.queue.done(self.texts, number, outcome);
             }
             Job::Score(_, scores) => {
                 let scores = std::mem::take(scores);

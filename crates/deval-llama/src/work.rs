@@ -1,6 +1,7 @@
 //! What an engine is asked and what it answers.
 
 use crate::LlamaError;
+use crate::engine::Texts;
 use crate::sampling::Sampling;
 
 /// How an answer is generated.
@@ -64,10 +65,10 @@ pub enum Outcome {
 pub trait Queue {
     /// The next question, under a number of the queue's choice. It is asked for whenever the engine has room, after
     /// `None` again whenever an answer was given; the engine stops when nothing is left to answer and this says `None`.
-    fn next(&mut self) -> Option<(usize, Work)>;
+    fn next(&mut self, texts: Texts<'_>) -> Option<(usize, Work)>;
 
     /// The answer to a question, as soon as it is there, in any order.
-    fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>);
+    fn done(&mut self, texts: Texts<'_>, number: usize, outcome: Result<Outcome, LlamaError>);
 }
 
 /// Why an answer ended.

@@ -1,7 +1,8 @@
 //! `bench generate`: the built-in engine beside what a miner would use instead, on the same prompts and cores in one run.
 //!
 //! Ours runs in this process, whose kernels are optimised in every profile; the peers run one after the other in a process of their own
-//! (`ci/bench/generate.py`), so that nobody shares the cores.
+//! (`ci/bench/generate.py`), so that nobody shares the cores. Questions are those of `evaluate` and go through the engine as there, in one
+//! queue; but answers are greedy and likelihoods are kept, so that both sides can be compared token for token.
 
 use std::{
     fs,
@@ -168,8 +169,8 @@ impl Ours {
 fn measure(model: &Path, questions: &Questions, extent: &Extent, ui: Ui) -> anyhow::Result<Ours> {
     let mut scale = Vec::new();
     let mut last = (0.0, Vec::new());
-    let numbers = [8, 30, extent.readings].into_iter().filter(|n| *n <= questions.readings.len());
-    for number in numbers {
+    let all = questions.readings.len();
+    for number in [8, 30].into_iter().filter(|number| *number < all).chain([all]) {
         ui.say(format!("ours: likelihood of {number} examples"));
         last = likelihood(&mut Engine::load(model)?, &questions.readings[..number])?;
         scale.push((number, last.0 / number as f64, peak_mib()));
@@ -309,22 +310,25 @@ impl Peers {
         let readings: Vec<Value> =
             readings.map(|r| json!({ "given": r.given, "alone": r.alone, "texts": r.texts })).collect();
         let rates = |dtype: &str| json!({ "part": "rates", "model": model, "dtype": dtype, "prompt_tokens": PROMPT, "new_tokens": ANSWER });
-        let mut parts = vec![
+        let parts = [
             json!({ "part": "serial", "model": model, "dtype": "float32", "asks": asks, "max_new_tokens": extent.new_tokens }),
             rates("float32"),
             json!({ "part": "likelihood", "model": model, "dtype": "float32", "readings": readings, "shared": true }),
             rates("bfloat16"),
         ];
-        let imported = Command::new(python).args(["-c", "import llama_cpp"]).output();
-        let has_llama_cpp = imported.is_ok_and(|output| output.status.success());
-        if has_llama_cpp {
-            parts.push(json!({ "part": "llama_cpp", "gguf": gguf, "prompt_tokens": PROMPT, "new_tokens": ANSWER }));
-        }
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let mut parts = answered(python, &json!({ "threads": threads, "parts": parts }))?.into_iter();
         let mut next = || parts.next().context("ci/bench/generate.py left out a part");
         let (serial, f32_rates, likelihood, bf16_rates) = (next()?, next()?, next()?, next()?);
-        let llama_cpp = if has_llama_cpp { Some(next()?) } else { None };
+        let imported = Command::new(python).args(["-c", "import llama_cpp"]).output();
+        // In a process of its own: beside torch it aborts.
+        let llama_cpp = match imported.is_ok_and(|output| output.status.success()) {
+            true => {
+                let part = json!({ "part": "llama_cpp", "gguf": gguf, "prompt_tokens": PROMPT, "new_tokens": ANSWER });
+                answered(python, &json!({ "threads": threads, "parts": [part] }))?.pop()
+            }
+            false => None,
+        };
         Ok(Self { serial, f32_rates, bf16_rates, likelihood, llama_cpp })
     }
 }

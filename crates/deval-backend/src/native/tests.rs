@@ -2,6 +2,9 @@ use std::path::Path;
 
 use deval_llama::testing::{TinyLlama, write_tiny_llama};
 
+use deval_eval::{Answer, Task};
+
+use super::readings::{MOST_POINTS, distinct, median, points};
 use super::*;
 use crate::PromptFiles;
 
@@ -62,6 +65,86 @@ fn each_sample_of_a_request_has_its_own_stream_whatever_was_asked_before() {
     let mut later = native(Reading::Generate);
     later.answer(&request(Task::Attribution), 0).unwrap();
     assert_eq!(later.answer(&asked, 0).unwrap().raw.unwrap(), texts[0]);
+}
+
+/// Requests of every task, some of which share their context, some of which are too long.
+fn mixed() -> Vec<Request> {
+    let texts = |number: usize| {
+        let facts: String = (0..number % 4 + 1).map(|fact| format!("Ben paid {} bills. ", fact + number)).collect();
+        let context = format!("Ana booked {{the}} room. {}", facts.repeat(number % 3 + 1));
+        match number {
+            5 => ("word ".repeat(3000), facts),
+            7 => (context, String::new()),
+            _ => (context, facts),
+        }
+    };
+    let make = |number: usize| {
+        let (rag_context, llm_response) = texts(number);
+        Request { rag_context, llm_response, ..request(Task::ALL[number % 4]) }
+    };
+    (0..14).map(make).collect()
+}
+
+fn all_at_once(native: &mut Native, asks: &[Ask<'_>]) -> Vec<Reply> {
+    let mut replies: Vec<Option<Reply>> = asks.iter().map(|_| None).collect();
+    let hear = &mut |place: usize, reply| assert!(replies[place].replace(reply).is_none(), "one answer each");
+    native.answer_all(asks, hear).map_err(|gave_up| gave_up.source).unwrap();
+    replies.into_iter().map(Option::unwrap).collect()
+}
+
+#[test]
+fn many_are_answered_as_each_alone() {
+    let requests = mixed();
+    let asks: Vec<_> = requests.iter().flat_map(|request| [0, 1].map(|sample| Ask { request, sample })).collect();
+    for (reading, prompts) in [
+        (Reading::Generate, prompts()),
+        (Reading::Constrained, prompts()),
+        (Reading::Constrained, prompts_without_claims()),
+        (Reading::Likelihood, prompts()),
+    ] {
+        let mut native = native_with(reading, prompts, 20);
+        let started = std::time::Instant::now();
+        let together = all_at_once(&mut native, &asks);
+        let (whole, seconds) =
+            (started.elapsed().as_secs_f64(), together.iter().map(|reply| reply.seconds).sum::<f64>());
+        assert!(0.0 < seconds && seconds <= whole, "{seconds} s of {whole} s");
+        let most = native.engine.stats();
+        for (ask, reply) in asks.iter().zip(together) {
+            let alone = native.answer(ask.request, ask.sample).unwrap();
+            assert_eq!((reply.answer, reply.raw), (alone.answer, alone.raw), "{reading:?} {ask:?}");
+        }
+        let steps = native.engine.stats().steps - most.steps;
+        assert!(most.steps < steps, "{reading:?}: {} steps together, {steps} one by one", most.steps);
+    }
+}
+
+#[test]
+fn a_question_that_cannot_be_asked_ends_the_work_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let config = dir.path().join("tokenizer_config.json");
+    let refuses =
+        "{% for message in messages %}{% if 'BAD' in message['content'] %}{{ raise_exception('bad') }}{% endif %}";
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(config, text.replace("{% for message in messages %}", refuses)).unwrap();
+    let options = NativeOptions {
+        reading: Reading::Constrained,
+        max_new_tokens: 4,
+        seed: 7,
+        model: "tiny".into(),
+        own_stops: false,
+    };
+    let mut native = Native::new(Engine::load(dir.path()).unwrap(), prompts(), AnswerParser::default(), options);
+    let mut requests = mixed();
+    requests[5].rag_context = "short".into();
+    requests[10].rag_context = "BAD".into();
+    let asks: Vec<_> = requests.iter().map(|request| Ask { request, sample: 0 }).collect();
+    let gave_up = native.answer_all(&asks, &mut |place, _| assert_ne!(place, 10)).unwrap_err();
+    assert_eq!(gave_up.place, 10, "{}", gave_up.source);
+    assert!(gave_up.source.to_string().contains("bad"), "{}", gave_up.source);
+    requests.truncate(10);
+    let asks: Vec<_> = requests.iter().map(|request| Ask { request, sample: 0 }).collect();
+    assert_eq!(all_at_once(&mut native, &asks).len(), 10, "the engine works on");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Asks one example and rewards the answers, beside what the baselines and the right answer earn on it.
+//! Asks examples and rewards the answers, beside what the baselines and the right answers earn on them.
 
 use sha2::{Digest, Sha256};
 
@@ -40,38 +40,70 @@ pub(super) struct Asker<'a> {
     /// Most answers that will be asked for.
     pub(super) expected: usize,
     pub(super) seconds: Vec<f64>,
+    /// Whether answers were given together.
+    pub(super) together: bool,
     pub(super) progress: &'a mut dyn FnMut(usize, usize),
 }
 
 impl Asker<'_> {
-    pub(super) fn ask<'e>(&mut self, example: &'e Example) -> Result<Asked<'e>, EvalError> {
-        let embed = self.embed;
-        let digest: String = set::digest(std::slice::from_ref(example)).chars().take(DIGEST_DIGITS).collect();
-        let results =
-            (0..self.samples).map(|sample| self.sample(example, sample, &digest)).collect::<Result<_, _>>()?;
-        let baseline = |baseline: Baseline| Ok(total(score(example, &baseline.answer(&example.request()), embed)?.1));
-        let baselines = Baseline::ALL.into_iter().map(baseline).collect::<Result<_, _>>()?;
-        let right = Answer::new(example.reference, example.reference_mistakes.clone());
-        Ok(Asked { example, results, baselines, right: score(example, &right, embed)?.1.ok() })
+    /// Asks some examples at once. What needs no answer comes first: an embedder that fails does so before the first question.
+    pub(super) fn ask<'e>(&mut self, examples: &[&'e Example]) -> Result<Vec<Asked<'e>>, EvalError> {
+        let mut asked = examples.iter().map(|example| self.prepare(example)).collect::<Result<Vec<_>, _>>()?;
+        let mut replies = self.replies(examples)?.into_iter();
+        for asked in &mut asked {
+            let own = (0..self.samples).zip(replies.by_ref());
+            asked.results = own
+                .map(|(sample, reply)| result(asked.example, sample, reply, self.embed))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(asked)
     }
 
-    fn sample(&mut self, example: &Example, sample: u32, digest: &str) -> Result<ExampleResult, EvalError> {
-        let reply = self.backend.answer(&example.request(), sample).map_err(|source| EvalError::Backend {
+    fn prepare<'e>(&self, example: &'e Example) -> Result<Asked<'e>, EvalError> {
+        let baseline =
+            |baseline: Baseline| Ok(total(score(example, &baseline.answer(&example.request()), self.embed)?.1));
+        let baselines = Baseline::ALL.into_iter().map(baseline).collect::<Result<_, _>>()?;
+        let right = Answer::new(example.reference, example.reference_mistakes.clone());
+        Ok(Asked { example, results: Vec::new(), baselines, right: score(example, &right, self.embed)?.1.ok() })
+    }
+
+    /// The replies to all samples of all examples, in this order.
+    fn replies(&mut self, examples: &[&Example]) -> Result<Vec<Reply>, EvalError> {
+        let samples = self.samples;
+        let requests: Vec<_> = examples.iter().map(|example| example.request()).collect();
+        let asks = requests.iter().flat_map(|request| (0..samples).map(move |sample| Ask { request, sample }));
+        let asks: Vec<_> = asks.collect();
+        let mut replies: Vec<Option<Reply>> = asks.iter().map(|_| None).collect();
+        let (mut done, expected, progress) = (self.seconds.len(), self.expected, &mut self.progress);
+        let mut hear = |place: usize, reply| {
+            replies[place] = Some(reply);
+            done += 1;
+            progress(done, expected);
+        };
+        self.backend.answer_all(&asks, &mut hear).map_err(|GaveUp { place, source }| EvalError::Backend {
             backend: self.name.clone(),
-            example: example.id.clone(),
+            example: examples[place / samples as usize].id.clone(),
             source,
         })?;
-        let (answer, outcome) = score(example, &reply.answer, self.embed)?;
-        let answer = reply.response.unwrap_or(answer);
-        self.seconds.push(reply.seconds);
-        (self.progress)(self.seconds.len(), self.expected);
-        let (reward, aborts) = match outcome {
-            Ok(reward) => (Some(reward), None),
-            Err(aborts) => (None, Some(aborts)),
-        };
-        let (id, digest, task, reference) = (example.id.clone(), digest.to_owned(), example.task, example.reference);
-        Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw: reply.raw })
+        let all = replies.into_iter().map(|reply| reply.expect("a backend that does not give up answers everything"));
+        let all: Vec<_> = all.collect();
+        self.seconds.extend(all.iter().map(|reply| reply.seconds));
+        self.together |= all.len() > 1 && self.backend.answers_together();
+        Ok(all)
     }
+}
+
+/// What one answer to an example earns.
+fn result(example: &Example, sample: u32, reply: Reply, embed: &dyn Embed) -> Result<ExampleResult, EvalError> {
+    let (answer, outcome) = score(example, &reply.answer, embed)?;
+    let answer = reply.response.unwrap_or(answer);
+    let (reward, aborts) = match outcome {
+        Ok(reward) => (Some(reward), None),
+        Err(aborts) => (None, Some(aborts)),
+    };
+    let digest = set::digest(std::slice::from_ref(example)).chars().take(DIGEST_DIGITS).collect();
+    let (id, task, reference) = (example.id.clone(), example.task, example.reference);
+    Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw: reply.raw })
 }
 
 type Outcome = Result<Reward, ValidatorAborts>;

@@ -113,7 +113,7 @@ pub(super) fn ask<'e>(
     let mut sequences = Baseline::ALL.map(|_| ConfidenceSequence::new(LEVEL / Baseline::ALL.len() as f64));
     let mut asked = Vec::new();
     for round in rounds {
-        let answered = round.iter().map(|example| asker.ask(example)).collect::<Result<Vec<_>, _>>()?;
+        let answered = asker.ask(round)?;
         for (place, sequence) in sequences.iter_mut().enumerate() {
             let leads: Vec<_> = answered.iter().map(|asked| stats::mean(&asked.leads(place))).collect();
             sequence.push_round(&leads);

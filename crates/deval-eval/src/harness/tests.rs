@@ -108,8 +108,11 @@ fn reports_hold_no_time_and_no_number_that_json_cannot_write() {
 
 #[test]
 fn timing_counts_what_the_validator_would_not_wait_for() {
-    let timing = Timing::new(vec![1.0, 2.0, 30.0, f64::NAN]);
-    assert_eq!((timing.p50, timing.max, timing.over_budget, timing.total), (1.5, 30.0, 1, 33.0));
+    let timing = Timing::new(vec![1.0, 2.0, 30.0, f64::NAN], false);
+    let latency = timing.latency.unwrap();
+    assert_eq!((latency.p50, latency.max, latency.over_budget, timing.total), (1.5, 30.0, 1, 33.0));
+    let together = Timing::new(vec![1.0, 30.0], true);
+    assert_eq!((together.latency, together.total), (None, 31.0));
 }
 
 #[test]
@@ -119,6 +122,58 @@ fn progress_starts_at_zero_and_ends_at_all() {
     let mut backend = Scripted(|_: &Request| Answer::default(), 0.0);
     evaluate(&mut backend, &examples, &HashedWords, &OPTIONS, &mut |done, all| heard.push((done, all))).unwrap();
     assert_eq!(heard, [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
+}
+
+/// Answers the last request first, and gives up where it is told to.
+struct Backwards {
+    gives_up_at: Option<usize>,
+}
+
+impl Backend for Backwards {
+    fn describe(&self) -> BackendInfo {
+        Scripted(|_: &Request| Answer::default(), 0.0).describe()
+    }
+
+    fn answers_together(&self) -> bool {
+        true
+    }
+
+    fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
+        let answer = Baseline::WordOverlap.answer(request);
+        let answer = if sample == 0 { answer } else { Answer::new(0.25, vec![]) };
+        Ok(Reply { answer, seconds: 2.0, raw: None, response: None })
+    }
+
+    fn answer_all(&mut self, asks: &[Ask<'_>], hear: &mut dyn FnMut(usize, Reply)) -> Result<(), GaveUp> {
+        for (place, ask) in asks.iter().enumerate().rev() {
+            if self.gives_up_at == Some(place) {
+                return Err(GaveUp { place, source: "out of memory".into() });
+            }
+            hear(place, self.answer(ask.request, ask.sample).map_err(|source| GaveUp { place, source })?);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn answers_may_come_in_any_order_and_are_told_in_that_of_the_set() {
+    let examples = examples(2);
+    let options = EvaluateOptions { samples: 2, ..OPTIONS };
+    let ask = |gives_up_at, heard: &mut Vec<usize>| {
+        let mut progress = |done, _| heard.push(done);
+        evaluate(&mut Backwards { gives_up_at }, &examples, &HashedWords, &options, &mut progress)
+    };
+    let mut heard = Vec::new();
+    let made = ask(None, &mut heard).unwrap();
+    assert_eq!(heard, (0..=16).collect::<Vec<_>>());
+    for (place, result) in made.results.iter().enumerate() {
+        let example = &examples.examples[place / 2];
+        let expected = if place % 2 == 0 { Baseline::WordOverlap.answer(&example.request()).score } else { Some(0.25) };
+        assert_eq!((&result.id, Some(result.answer.score)), (&example.id, expected));
+    }
+    assert_eq!((made.timing.total, made.timing.latency), (32.0, None));
+    let error = ask(Some(5), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("out of memory") && error.contains(&examples.examples[2].id), "{error}");
 }
 
 #[test]

@@ -298,7 +298,7 @@ struct Conversation {
 }
 
 impl Queue for Conversation {
-    fn next(&mut self) -> Option<(usize, Work)> {
+    fn next(&mut self, _: Texts<'_>) -> Option<(usize, Work)> {
         (self.asked == self.heard.len() && self.asked < 3).then(|| {
             self.asked += 1;
             let work = Generate { prompt: "the ".repeat(self.asked), options: greedy(2), grammar: None };
@@ -306,7 +306,7 @@ impl Queue for Conversation {
         })
     }
 
-    fn done(&mut self, number: usize, outcome: Result<Outcome, LlamaError>) {
+    fn done(&mut self, _: Texts<'_>, number: usize, outcome: Result<Outcome, LlamaError>) {
         assert!(matches!(outcome, Ok(Outcome::Generation(Generation { new_tokens: 1..=2, .. }))), "{outcome:?}");
         self.heard.push(number);
     }

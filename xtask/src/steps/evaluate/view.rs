@@ -55,7 +55,8 @@ pub(super) fn container(report: &Report<Evaluation>) -> Vec<Section> {
     let row =
         |gate: GateVerdict| vec![gate.code, gate.status.to_string(), gate.margin.unwrap_or_default(), gate.detail];
     let rows = with_margins(evaluation.gates.clone(), timing).into_iter().map(row).collect();
-    let seconds = |key: &str| timing[key].as_f64().map_or_else(String::new, |seconds| format!("{seconds:.3} s"));
+    let seconds =
+        |key: &str| timing["latency"][key].as_f64().map_or_else(String::new, |seconds| format!("{seconds:.3} s"));
     let run = &timing["container"];
     let mut section = Section::new("Container")
         .row("image", run["image"]["tag"].as_str().unwrap_or_default())
