@@ -2,14 +2,20 @@
 //!
 //! The readings are those of the shipped Python pipeline (`pipeline/model/readings.py`), so that both lanes ask the same questions.
 
+mod notes;
+
 use std::{collections::BTreeMap, time::Instant};
 
 use deval_eval::{
-    Answer, Backend, BackendError, BackendInfo, Lane, Reply, Request, Task, claims, harness::sampling_seed,
+    Answer, Backend, BackendError, BackendInfo, Lane, Lengths, Reply, Request, Task, claims,
+    harness::{Finish, sampling_seed},
     python::round2,
 };
-use deval_llama::{Engine, Generate, GenerateOptions, Likelihood, LlamaError, Outcome, Sampling, Score, Work};
+use deval_llama::{
+    Engine, Generate, GenerateOptions, Generation, Likelihood, LlamaError, Outcome, Sampling, Score, Work,
+};
 use deval_manifest::Reading;
+use serde_json::Value;
 
 use crate::{AnswerParser, Prompts};
 
@@ -36,6 +42,13 @@ pub struct Native {
     options: NativeOptions,
 }
 
+/// An answer and what is known about it.
+struct Read {
+    answer: Answer,
+    raw: Option<String>,
+    lengths: Vec<Lengths>,
+}
+
 /// Thresholds of the likelihood reading in nats per token, as in `pipeline/model/settings.py`: picked with SmolLM2-135M-Instruct on
 /// labelled examples. Another model needs its own.
 const SUPPORT_GAIN: f64 = 1.0;
@@ -60,33 +73,36 @@ impl Native {
         Self { engine, prompts, answers, options }
     }
 
-    fn read(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
+    fn read(&mut self, request: &Request, sample: u32) -> Result<Read, LlamaError> {
+        let quiet = |answer| Read { answer, raw: None, lengths: Vec::new() };
         match self.options.reading {
             Reading::Generate => self.generate(request, sample),
-            Reading::Constrained => Ok((self.constrained(request)?, None)),
-            Reading::Likelihood => Ok((self.likelihood(request)?, None)),
+            Reading::Constrained => self.constrained(request).map(quiet),
+            Reading::Likelihood => self.likelihood(request).map(quiet),
         }
     }
 
     /// Two free generations, parsed as the reference pipeline parses them (upstream `neurons/miners/model/pipeline.py`), each cut at
     /// its own prompt's length.
-    fn generate(&mut self, request: &Request, sample: u32) -> Result<(Answer, Option<String>), LlamaError> {
-        // What upstream's pipeline passes, with the top-k that transformers adds by default.
-        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: 50, top_p: 0.95, seed };
+    fn generate(&mut self, request: &Request, sample: u32) -> Result<Read, LlamaError> {
+        // What upstream's pipeline passes; the rest is as the model's generation_config.json has it.
+        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: None, top_p: 0.95, seed };
         let first = sampling_seed(self.options.seed, request, sample);
         let score = self.write(&self.prompts.score(request), sampling(first))?;
         let mistakes = match self.prompts.mistakes(request) {
-            Some(prompt) => self.write(&prompt, sampling(first.wrapping_add(1)))?,
-            None => String::new(),
+            Some(prompt) => Some(self.write(&prompt, sampling(first.wrapping_add(1)))?),
+            None => None,
         };
+        let lengths = [&score].into_iter().chain(&mistakes).map(notes::lengths).collect();
+        let (score, mistakes) = (score.text, mistakes.map(|mistakes| mistakes.text).unwrap_or_default());
         let answer = Answer::new(self.answers.score(&score), self.answers.mistakes(&mistakes));
-        Ok((answer, Some(format!("{score}\n---\n{mistakes}"))))
+        Ok(Read { answer, raw: Some(format!("{score}\n---\n{mistakes}")), lengths })
     }
 
-    fn write(&mut self, user: &str, sampling: Sampling) -> Result<String, LlamaError> {
+    fn write(&mut self, user: &str, sampling: Sampling) -> Result<Generation, LlamaError> {
         let prompt = self.engine.chat_prompt(self.prompts.system(), user)?;
         let options = self.generate_options(sampling);
-        Ok(self.engine.generate(&prompt, &options)?.text)
+        self.engine.generate(&prompt, &options)
     }
 
     fn generate_options(&self, sampling: Sampling) -> GenerateOptions {
@@ -199,15 +215,23 @@ impl Backend for Native {
 
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let started = Instant::now();
-        let (answer, raw) = match self.read(request, sample) {
-            // Upstream's pipeline would fail here, and the validator would see -1.
-            Err(LlamaError::ContextOverflow { tokens, limit }) => {
-                let raw = format!("the question has {tokens} tokens, the model takes {limit}");
-                (Answer::new(-1.0, Vec::new()), Some(raw))
-            }
+        let Read { answer, raw, lengths } = match self.read(request, sample) {
+            // Upstream's pipeline would run out of memory here, and the validator would see -1.
+            Err(LlamaError::ContextOverflow { tokens, limit }) => Read {
+                answer: Answer::new(-1.0, Vec::new()),
+                raw: Some(format!("the question has {tokens} tokens, the model takes {limit}")),
+                lengths: vec![notes::refused(tokens, self.engine.info().context)],
+            },
             read => read?,
         };
-        Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw, response: None })
+        Ok(Reply { answer, seconds: started.elapsed().as_secs_f64(), raw, response: None, lengths })
+    }
+
+    fn finish(&mut self) -> Result<Finish, BackendError> {
+        let findings = notes::findings(&self.engine, self.options.reading);
+        let run =
+            if self.options.reading == Reading::Generate { notes::measured(&mut self.engine)? } else { Value::Null };
+        Ok(Finish { findings, run, ..Finish::default() })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Questions in texts turned into rows of tokens, and rows into answers.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::LlamaError;
+use crate::generation::GenerationConfig;
 use crate::row::{Job, Row, Writing};
 use crate::sampling::Sampler;
 use crate::schedule::Rows;
@@ -14,6 +16,9 @@ pub(crate) struct Orders<'a> {
     queue: &'a mut dyn Queue,
     codec: &'a TextCodec,
     stop_tokens: &'a [u32],
+    usual: Arc<GenerationConfig>,
+    /// Texts that were longer than the context when they were asked, and tokens of the longest.
+    pub(crate) beyond: (u64, usize),
     /// Positions that the model was made for.
     context: usize,
     /// Rows that were asked for but not yet given out.
@@ -35,7 +40,15 @@ struct Scores {
 impl<'a> Orders<'a> {
     pub(crate) fn new(queue: &'a mut dyn Queue, codec: &'a TextCodec, stop_tokens: &'a [u32], context: usize) -> Self {
         let (ready, questions, scores) = (VecDeque::new(), HashMap::new(), HashMap::new());
-        Self { queue, codec, stop_tokens, context, ready, next_ticket: 0, questions, scores }
+        let usual = Arc::default();
+        let beyond = (0, 0);
+        Self { queue, codec, stop_tokens, usual, beyond, context, ready, next_ticket: 0, questions, scores }
+    }
+
+    /// The same, with what the model's files want of answers.
+    pub(crate) fn with_usual(mut self, usual: &Arc<GenerationConfig>) -> Self {
+        self.usual = usual.clone();
+        self
     }
 
     /// Turns a question into rows, or answers it at once.
@@ -53,6 +66,9 @@ impl<'a> Orders<'a> {
                     self.scores.insert(number, Scores { missing: found.len(), found, failed: None });
                 }
                 for (place, (tokens, job)) in jobs.into_iter().enumerate() {
+                    if tokens.len() > self.context {
+                        self.beyond = (self.beyond.0 + 1, self.beyond.1.max(tokens.len()));
+                    }
                     self.questions.insert(self.next_ticket, (number, place));
                     self.ready.push_back(Row::new(self.next_ticket, tokens, job));
                     self.next_ticket += 1;
@@ -63,12 +79,13 @@ impl<'a> Orders<'a> {
 
     fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
         let Generate { prompt, options, grammar } = work;
-        let sampler = Sampler::new(options.sampling)?;
+        let sampler = Sampler::new(options.sampling, &self.usual)?;
         let tokens = encode(self.codec, &prompt, "prompt")?.ids;
         let extra = options.extra_stop_tokens.iter().filter_map(|name| self.codec.token_id(name));
         let stops = self.stop_tokens.iter().copied().chain(extra).collect();
         let max_new_tokens = options.max_new_tokens;
-        Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, max_new_tokens, stop: None }))))
+        let usual = self.usual.clone();
+        Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, usual, max_new_tokens, stop: None }))))
     }
 
     fn generation(&self, row: Row, stop: StopReason) -> Result<Outcome, LlamaError> {

@@ -70,7 +70,8 @@ impl Asker<'_> {
             Err(aborts) => (None, Some(aborts)),
         };
         let (id, digest, task, reference) = (example.id.clone(), digest.to_owned(), example.task, example.reference);
-        Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw: reply.raw })
+        let Reply { raw, lengths, .. } = reply;
+        Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw, lengths })
     }
 }
 
