@@ -120,8 +120,11 @@ impl Context {
     }
 
     /// Class of the device that the native engine computes on; snapshots are kept apart by it.
-    pub(crate) fn device_class(&self) -> &'static str {
-        if self.device().is_ok_and(DeviceChoice::is_gpu) { "cuda" } else { "cpu" }
+    ///
+    /// # Errors
+    /// As [`Context::device`].
+    pub(crate) fn device_class(&self) -> Result<&'static str, Findings> {
+        Ok(if self.device()?.is_gpu() { "cuda" } else { "cpu" })
     }
 
     /// A path of the manifest, relative to its folder; a leading `~` is the home directory.

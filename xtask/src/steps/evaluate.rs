@@ -51,7 +51,7 @@ impl Pure for Evaluate {
                 match settings.backend {
                     deval_manifest::Backend::Native => {
                         inputs.add("evaluate.reading", settings.reading.name());
-                        inputs.add("evaluate.device", context.device_class());
+                        inputs.add("evaluate.device", context.device_class()?);
                         inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
                         inputs.add("evaluate.prompts", serde_json::to_string(&settings.prompts)?);
                         if let Some(file) = &settings.prompts.file {
