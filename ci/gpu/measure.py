@@ -65,7 +65,9 @@ def compare(directory, bandwidth):
         ratio = other["seconds"] / ours[1]["seconds"]
         print(f"round: ours {ours[1]['seconds']:.1f} s, transformers {name} {other['seconds']:.1f} s: {ratio:.2f} times as fast")
     weights = sum(file.stat().st_size for file in (directory / "model").glob("*.safetensors"))
-    bound = BATCH * bandwidth * 1e9 / weights
+    config = json.loads((directory / "model/config.json").read_text())
+    # Of the input table a token reads one row.
+    bound = BATCH * bandwidth * 1e9 / (weights - 2 * config["vocab_size"] * config["hidden_size"])
     for side, parts in (("ours", ours), ("transformers", theirs)):
         decode = max(parts[2]["decode"])
         print(f"decode at {BATCH}: {side} {decode:.0f} tok/s, {decode / bound:.0%} of the {bound:.0f} that {bandwidth:g} GB/s allow")
