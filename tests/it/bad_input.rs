@@ -177,6 +177,48 @@ fn an_evaluation_without_the_encoder_it_needs_says_so_before_the_first_question(
     assert!(ran.stderr.contains("error[evaluate.embedder]") && ran.stderr.contains("embedder_dir"), "{}", ran.stderr);
 }
 
+#[test]
+fn a_device_that_is_not_there_is_a_finding_with_its_place() {
+    let project = Project::new();
+    for (device, expected) in [("cuda:0", "--features cuda"), ("gpu", "\"cuda:N\"")] {
+        project.manifest(&format!("{}device = \"{device}\"\n", evaluation()));
+        let ran = project.run(&["evaluate"]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let told = ran.stderr.contains("error[evaluate.device]") && ran.stderr.contains(expected);
+        assert!(told && ran.stderr.contains("deval.toml:"), "{}", ran.stderr);
+        let ran = project.run(&["evaluate", "--device", "cpu"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let ran = project.run(&["evaluate", "--device", "gpu"]);
+    assert!(ran.code == 2 && ran.stderr.contains("expected auto, cpu or cuda:N"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_the_model_cannot_do_is_told_with_the_reward() {
+    let project = Project::new();
+    project.manifest(&evaluation().replace("likelihood", "generate"));
+    let settings = r#"{"eos_token_id": 2, "num_beams": 4, "repetition_penalty": 1.1}"#;
+    fs::write(project.path("model/generation_config.json"), settings).expect("writable");
+    let config = fs::read_to_string(project.path("model/config.json")).expect("it is there");
+    let config = config.replace("\"max_position_embeddings\": 1024", "\"max_position_embeddings\": 300");
+    fs::write(project.path("model/config.json"), config).expect("writable");
+    let ran = project.run(&["evaluate"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("warning[evaluate.generation_config]") && ran.stderr.contains("num_beams"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("warning[evaluate.context]") && ran.stderr.contains("300 tokens"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("Speed elsewhere (estimate)") && ran.stdout.contains("L40S"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("Speed here (estimate)"), "{}", ran.stdout);
+    let report = project.json(&["evaluate"]);
+    assert_eq!(report["result"]["speed"]["machines"].as_array().map(Vec::len), Some(4));
+    fs::write(project.path("model/generation_config.json"), r#"{"repetition_penalty": -1}"#).expect("writable");
+    let ran = project.run(&["evaluate"]);
+    assert!(ran.code > 0 && ran.stderr.contains("repetition_penalty is -1"), "{}", ran.stderr);
+}
+
 /// An address that nothing listens on.
 fn dead_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()

@@ -273,7 +273,11 @@ fn the_demo_model_answers_one_example_of_each_task() {
     insta::assert_snapshot!(
         report["result"]["results"].as_array().expect("a list").iter().map(line).collect::<String>()
     );
-    assert!(report["run"]["timing"]["latency"]["max"].as_f64().is_some_and(|slowest| slowest < 20.0), "{}", report["run"]);
+    assert!(
+        report["run"]["timing"]["latency"]["max"].as_f64().is_some_and(|slowest| slowest < 20.0),
+        "{}",
+        report["run"]
+    );
 }
 
 #[test]

@@ -7,6 +7,9 @@ JOB      {"job": NAME, "dir": MODEL, …} with
   logits  prompts [[id]], last: writes the logits of the last `last` positions of each prompt, 32-bit little-endian, one row after
           the other, into `out`. → shape of each prompt [rows, vocabulary]
   greedy  prompts [[id]], new_tokens, batch: → tokens [[id]], margins [[the lead of the best logit over the next]]; no token ends it
+          What the model's generation_config.json says holds.
+  processed  settings {of a GenerationConfig}, tokens [id], prompt, rows [[logit]]: → probabilities [[…]] of the next token behind
+          `tokens`, the first `prompt` of which were not generated, for each row of logits
   chat    conversations [{"messages", "add_generation_prompt", …template variables}]: → texts [text or null], tokens [[id] or null];
           null where the template refuses
   encode  texts: → plain [[id]], special [[id]], without and with the tokenizer's own tokens, and decoded [text] of the latter
@@ -18,7 +21,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
 SHAPE = {
     "vocab_size": 320,
@@ -132,6 +135,23 @@ def greedy(job):
     return {"tokens": tokens, "margins": margins}
 
 
+def processed(job):
+    model, settings = model_of(job), GenerationConfig(do_sample=True, **job["settings"])
+    model._prepare_special_tokens(settings, kwargs_has_attention_mask=True)
+    ids = torch.tensor([job["tokens"]])
+    processors = model._get_logits_processor(
+        generation_config=settings,
+        input_ids_seq_length=job["prompt"],
+        encoder_input_ids=ids,
+        prefix_allowed_tokens_fn=None,
+        logits_processor=LogitsProcessorList(),
+        device="cpu",
+        model_kwargs={},
+    )
+    scores = [processors(ids, torch.tensor([row], dtype=torch.float32)) for row in job["rows"]]
+    return {"probabilities": [torch.softmax(row, dim=-1)[0].tolist() for row in scores]}
+
+
 def chat(job):
     tokenizer = AutoTokenizer.from_pretrained(job["dir"])
     texts, tokens = [], []
@@ -157,7 +177,7 @@ def encode(job):
     }
 
 
-JOBS = {job.__name__: job for job in (logits, greedy, chat, encode)}
+JOBS = {job.__name__: job for job in (logits, greedy, processed, chat, encode)}
 
 
 def main():

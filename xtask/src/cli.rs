@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deval_hub::Half;
+use deval_llama::DeviceChoice;
 use deval_manifest::Gpu;
 
 pub(crate) use self::examples::{Api, ExamplesCommand, From, Generate, Import, ModelArgs};
@@ -342,6 +343,9 @@ pub(crate) struct EvaluateArgs {
     /// How an answer is read from the model.
     #[arg(long, value_enum)]
     pub(crate) reading: Option<ReadingArg>,
+    /// What the built-in engine computes on: `auto`, `cpu` or `cuda:N`.
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    pub(crate) device: Option<String>,
     /// Answers to each example, which tell how much they vary.
     #[arg(long, visible_alias = "repeat", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) samples: Option<u32>,
@@ -378,6 +382,7 @@ impl EvaluateArgs {
             per_task,
             seed,
             reading,
+            device,
             samples,
             label_noise,
             until,
@@ -390,7 +395,8 @@ impl EvaluateArgs {
         } = self;
         let numbers = per_task.is_none() && seed.is_none() && samples.is_none() && label_noise.is_none();
         let who = answers.is_none() && backend.is_none() && container.ask_nothing_else();
-        numbers && who && examples.is_none() && reading.is_none() && until.is_none()
+        let what = examples.is_none() && reading.is_none() && device.is_none() && until.is_none();
+        numbers && who && what
     }
 }
 
@@ -439,6 +445,11 @@ pub(crate) enum BackendArg {
 fn reward(text: &str) -> Result<f64, String> {
     let reward = text.parse::<f64>().ok().filter(|reward| *reward > 0.0 && *reward <= 1.0);
     reward.ok_or_else(|| "expected a difference of rewards, above 0 and at most 1".to_owned())
+}
+
+/// `evaluate.device`.
+fn device(text: &str) -> Result<String, String> {
+    text.parse::<DeviceChoice>().map(|_| text.to_owned())
 }
 
 /// `evaluate.reading`.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use deval_axon::start::Companion;
+use deval_llama::DeviceChoice;
 use deval_manifest::{Backend, Manifest, Parsed, Reading, Until, parse};
 use deval_model::{WeightsDigest, digest_weights};
 use deval_report::{Diagnostic, Network, Step};
@@ -89,6 +90,7 @@ impl Context {
         settings.samples = flags.samples.unwrap_or(settings.samples);
         settings.label_noise = flags.label_noise.unwrap_or(settings.label_noise);
         settings.until = flags.until.map_or(settings.until, UntilArg::value);
+        settings.device = flags.device.clone().unwrap_or_else(|| settings.device.clone());
         settings.reading = flags.reading.map_or(settings.reading, ReadingArg::value);
         let implied = (!flags.container.ask_nothing_else()).then_some(BackendArg::Container);
         settings.backend = flags.backend.or(implied).map_or(settings.backend, BackendArg::value);
@@ -104,9 +106,25 @@ impl Context {
         Ok(self)
     }
 
+    /// The device that the native engine computes on.
+    ///
+    /// # Errors
+    /// [`Findings`] for a name that is none.
+    pub(crate) fn device(&self) -> Result<DeviceChoice, Findings> {
+        let name = &self.manifest.evaluate.device;
+        name.parse().map_err(|_| {
+            let finding = Diagnostic::error("evaluate.device", "`device` names no device").found(format!("{name:?}"));
+            let finding = finding.expected("\"auto\", \"cpu\" or \"cuda:N\"").help("\"cpu\" works everywhere");
+            self.place(finding, "evaluate.device").into()
+        })
+    }
+
     /// Class of the device that the native engine computes on; snapshots are kept apart by it.
-    pub(crate) fn device_class(&self) -> &'static str {
-        "cpu"
+    ///
+    /// # Errors
+    /// As [`Context::device`].
+    pub(crate) fn device_class(&self) -> Result<&'static str, Findings> {
+        Ok(if self.device()?.is_gpu() { "cuda" } else { "cpu" })
     }
 
     /// A path of the manifest, relative to its folder; a leading `~` is the home directory.

@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, evaluation: &Evaluation, mode: SnapshotMode
     }
     let is_sampled = evaluation.backend.reading.as_deref() == Some(Reading::Generate.name()) || evaluation.samples > 1;
     let answers = if is_sampled { Answers::Sampled } else { Answers::Greedy };
-    let device = evaluation.backend.evidence.get("device").map_or(context.device_class(), String::as_str);
+    let device = evaluation.backend.evidence.get("device").map_or(context.device_class()?, String::as_str);
     let snapshot = Snapshot { file: set_file(context), ..Snapshot::of(evaluation, device, answers) };
     let folder = context.root().join(FOLDER);
     let unreferenced = unreferenced(context, &folder, &snapshot)?;

@@ -2,14 +2,16 @@
 //!
 //! The readings are those of the shipped Python pipeline (`pipeline/model/readings.py`), so that both lanes ask the same questions.
 
+mod notes;
 mod readings;
 mod requests;
 
 use std::collections::BTreeMap;
 
-use deval_eval::{Ask, Backend, BackendError, BackendInfo, GaveUp, Lane, Reply, Request};
+use deval_eval::{Ask, Backend, BackendError, BackendInfo, GaveUp, Lane, Reply, Request, harness::Finish};
 use deval_llama::Engine;
 use deval_manifest::Reading;
+use serde_json::Value;
 
 use crate::{AnswerParser, Prompts};
 use readings::Reader;
@@ -42,7 +44,8 @@ impl Native {
         if !options.own_stops {
             engine.stop_as_reference();
         }
-        Self { engine, reader: Reader { prompts, answers, options } }
+        let reader = Reader { prompts, answers, options, context: engine.info().context };
+        Self { engine, reader }
     }
 }
 
@@ -68,6 +71,13 @@ impl Backend for Native {
         let heard = self.answer_all(&[Ask { request, sample }], &mut |_, heard| reply = Some(heard));
         heard.map_err(|gave_up| gave_up.source)?;
         Ok(reply.expect("a request that was not given up is answered"))
+    }
+
+    fn finish(&mut self) -> Result<Finish, BackendError> {
+        let reading = self.reader.options.reading;
+        let findings = notes::findings(&self.engine, reading);
+        let run = if reading == Reading::Generate { notes::measured(&mut self.engine)? } else { Value::Null };
+        Ok(Finish { findings, run, ..Finish::default() })
     }
 
     fn answer_all(&mut self, asks: &[Ask<'_>], hear: &mut dyn FnMut(usize, Reply)) -> Result<(), GaveUp> {

@@ -93,7 +93,7 @@ impl Backend for Replay {
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let answer = self.answers.get(request).and_then(|samples| samples.get(&sample));
         let answer = answer.cloned().ok_or("no answer to this example was recorded")?;
-        Ok(Reply { answer, seconds: 0.0, raw: None, response: None })
+        Ok(Reply { answer, seconds: 0.0, raw: None, response: None, lengths: Vec::new() })
     }
 }
 

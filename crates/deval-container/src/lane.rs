@@ -189,7 +189,13 @@ impl Lane {
         let Entry { response, seconds, observed, .. } = &record.entry;
         let raw = observed.as_ref().and_then(|observed| observed.raised.as_ref().zip(observed.message.as_ref()));
         let raw = raw.map(|(exception, message)| format!("{exception}: {message}"));
-        let reply = Reply { answer: response.answer(), seconds: *seconds, raw, response: Some(response.clone()) };
+        let reply = Reply {
+            answer: response.answer(),
+            seconds: *seconds,
+            raw,
+            response: Some(response.clone()),
+            lengths: Vec::new(),
+        };
         self.records.add(record);
         Ok(reply)
     }

@@ -231,7 +231,7 @@ mod tests {
         }
 
         fn answer(&mut self, _: &Request, _: u32) -> Result<Reply, BackendError> {
-            Ok(Reply { answer: self.1.clone(), seconds: self.2, raw: None, response: None })
+            Ok(Reply { answer: self.1.clone(), seconds: self.2, raw: None, response: None, lengths: Vec::new() })
         }
     }
 

@@ -23,6 +23,7 @@ use crate::error::{BackendError, EvalError};
 use crate::explain::Item;
 use crate::reward::{Reward, Unscored, reward};
 use crate::set::{ExampleSet, SetInfo};
+use crate::speed::{Lengths, Speed};
 use crate::stats::plan::{Goal, Plan};
 use crate::stats::{self, Summary};
 use crate::task::{Answer, Example, Request, Task};
@@ -75,6 +76,8 @@ pub struct Reply {
     pub raw: Option<String>,
     /// What the validator's client got, where an HTTP answer tells more than the answer alone.
     pub response: Option<ApiResponse>,
+    /// How long the texts were that the model continued for it, in the order of the pipeline; empty where that is not known.
+    pub lengths: Vec<Lengths>,
 }
 
 /// What a backend knows after the last answer.
@@ -209,6 +212,9 @@ pub struct ExampleResult {
     /// The model's own text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub raw: Option<String>,
+    /// How long the texts were that the model continued for it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lengths: Vec<Lengths>,
 }
 
 impl ExampleResult {
@@ -298,6 +304,9 @@ pub struct Evaluation {
     /// Gates that the run decided, in the validator's order; only the validator's own container decides any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateVerdict>,
+    /// How long the questions would take elsewhere, where the lengths of the texts are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
     /// Every answer in the order of asking, the samples of an example one after another.
     pub results: Vec<ExampleResult>,
     /// How long it took; changes from run to run.

@@ -26,6 +26,7 @@ pub mod reward;
 pub mod rouge;
 pub mod set;
 pub mod snapshot;
+pub mod speed;
 pub mod stats;
 pub mod submission;
 pub mod task;
@@ -40,4 +41,5 @@ pub use harness::{
     Ask, Backend, BackendInfo, EvaluateOptions, Evaluation, GaveUp, Lane, Latency, Reply, Timing, Until, evaluate,
 };
 pub use set::{ExampleSet, SetInfo};
+pub use speed::{Lengths, ModelSize, Speed};
 pub use task::{Answer, Example, Request, Task};

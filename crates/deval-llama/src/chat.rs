@@ -15,11 +15,14 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use crate::LlamaError;
+use crate::files::read_text;
 use crate::special::TokenizerSettings;
 
 const NAME: &str = "chat";
 /// Most steps of the template engine for one conversation; templates of models take some thousands. One without an end stops there.
 const MOST_STEPS: u64 = 1_000_000;
+/// Widest indent of `tojson`; a format string takes no width over 65 535, and no JSON is nested deeper than 128.
+const LARGEST_INDENT: usize = 100;
 
 /// The chat template of a model directory.
 pub struct ChatTemplate {
@@ -46,7 +49,8 @@ impl ChatTemplate {
         let settings = TokenizerSettings::load(dir)?;
         let file = dir.join("chat_template.jinja");
         let source = if file.exists() {
-            Some(std::fs::read_to_string(&file).map_err(LlamaError::io(&file))?)
+            let text = String::from_utf8(read_text(&file)?);
+            Some(text.map_err(|error| LlamaError::io(&file)(io::Error::new(io::ErrorKind::InvalidData, error)))?)
         } else {
             settings.chat_template().map_err(|message| LlamaError::Template { message })?
         };
@@ -123,7 +127,11 @@ fn without_marks(source: &str) -> String {
 }
 
 fn template_error(error: Error) -> LlamaError {
-    LlamaError::Template { message: error.to_string() }
+    let message = match error.kind() {
+        ErrorKind::OutOfFuel => format!("it does not end within {MOST_STEPS} steps; look for a loop that grows"),
+        _ => error.to_string(),
+    };
+    LlamaError::Template { message }
 }
 
 /// Python's methods on strings, lists and maps.
@@ -156,6 +164,10 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
 /// `json.dumps` as transformers calls it: not ASCII only unless asked, not HTML-safe, `", "` and `": "` between items.
 fn tojson(value: Value, ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
+    if let Some(indent) = indent.filter(|indent| *indent > LARGEST_INDENT) {
+        let message = format!("tojson: an indent of {indent} is not supported, at most {LARGEST_INDENT} is");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     let ascii = ascii.or(options.get("ensure_ascii")?).unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     let separators: Option<(String, String)> = options.get::<Option<Vec<String>>>("separators")?.and_then(pair);

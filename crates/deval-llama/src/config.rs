@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::json;
 
 use crate::LlamaError;
-use crate::files::read_json;
+use crate::keys::{Field, Keys, quote};
 pub use crate::rope::{Rope, RopeScaling};
 
 /// Shape and constants of a LLaMA decoder.
@@ -48,8 +48,33 @@ impl LlamaConfig {
     /// Unreadable file, another architecture, an option that is not implemented, a number that cannot be.
     pub fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("config.json");
-        let raw: RawConfig = read_json(&path)?;
-        raw.check().map_err(|message| LlamaError::config(&path, message))
+        Self::of(&Keys::read(&path)?).map_err(|message| LlamaError::config(&path, message))
+    }
+
+    fn of(keys: &Keys) -> Result<Self, String> {
+        refuse_unsupported(keys)?;
+        let number = |key: &str| dimension(key, keys.need(key)?);
+        let or = |key: &str, default: usize| dimension(key, keys.get(key)?.unwrap_or(default));
+        let (heads, hidden_size) = (number("num_attention_heads")?, number("hidden_size")?);
+        let head_dim = or("head_dim", hidden_size / heads)?;
+        let max_positions = or("max_position_embeddings", 2048)?;
+        let config = Self {
+            hidden_size,
+            intermediate_size: number("intermediate_size")?,
+            vocab_size: number("vocab_size")?,
+            layers: bounded("num_hidden_layers", keys.need("num_hidden_layers")?, LARGEST_LAYER_COUNT)?,
+            heads,
+            kv_heads: or("num_key_value_heads", heads)?,
+            head_dim,
+            rms_norm_eps: positive("rms_norm_eps", keys.get("rms_norm_eps")?.unwrap_or(1e-6))?,
+            max_positions,
+            rope: rope(keys, max_positions, head_dim)?,
+            tied: keys.get("tie_word_embeddings")?.unwrap_or(false),
+            eos: keys.get("eos_token_id")?.map(TokenIds::into_vec).unwrap_or_default(),
+        };
+        check_heads(&config)?;
+        check_size(&config)?;
+        Ok(config)
     }
 }
 
@@ -70,182 +95,137 @@ impl TokenIds {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct RawConfig {
-    #[serde(default)]
-    architectures: Option<Vec<String>>,
-    #[serde(default)]
-    model_type: Option<String>,
-    hidden_size: usize,
-    intermediate_size: usize,
-    vocab_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<RawRope>,
-    rope_parameters: Option<RawRope>,
-    max_position_embeddings: Option<usize>,
-    tie_word_embeddings: Option<bool>,
-    eos_token_id: Option<TokenIds>,
-    hidden_act: Option<String>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    quantization_config: Option<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct RawRope {
-    rope_type: Option<String>,
-    /// The older spelling, which transformers prefers where both stand.
-    #[serde(rename = "type")]
-    older_type: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    attention_factor: Option<f64>,
-    beta_fast: Option<f64>,
-    beta_slow: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-    partial_rotary_factor: Option<f64>,
+impl Field for TokenIds {
+    const EXPECTED: &str = "a token number or a list of them";
 }
 
 /// No model comes near; a larger number is a damaged file.
 const LARGEST_DIMENSION: usize = 1 << 24;
 pub(crate) const LARGEST_LAYER_COUNT: usize = 4096;
+/// No model's context grew by more.
+const LARGEST_FACTOR: f64 = 1e6;
 
-impl RawConfig {
-    fn check(self) -> Result<LlamaConfig, String> {
-        self.refuse_unsupported()?;
-        let heads = dimension("num_attention_heads", self.num_attention_heads)?;
-        let hidden_size = dimension("hidden_size", self.hidden_size)?;
-        let head_dim = dimension("head_dim", self.head_dim.unwrap_or(hidden_size / heads))?;
-        let max_positions = dimension("max_position_embeddings", self.max_position_embeddings.unwrap_or(2048))?;
-        let config = LlamaConfig {
-            hidden_size,
-            intermediate_size: dimension("intermediate_size", self.intermediate_size)?,
-            vocab_size: dimension("vocab_size", self.vocab_size)?,
-            layers: bounded("num_hidden_layers", self.num_hidden_layers, LARGEST_LAYER_COUNT)?,
-            heads,
-            kv_heads: dimension("num_key_value_heads", self.num_key_value_heads.unwrap_or(heads))?,
-            head_dim,
-            rms_norm_eps: positive("rms_norm_eps", self.rms_norm_eps.unwrap_or(1e-6))?,
-            max_positions,
-            rope: self.rope(max_positions, head_dim)?,
-            tied: self.tie_word_embeddings.unwrap_or(false),
-            eos: self.eos_token_id.map(TokenIds::into_vec).unwrap_or_default(),
-        };
-        check_heads(&config)?;
-        check_size(&config)?;
-        Ok(config)
+fn refuse_unsupported(keys: &Keys) -> Result<(), String> {
+    let architectures: Option<Vec<String>> = keys.get("architectures")?;
+    let model_type: Option<String> = keys.get("model_type")?;
+    // transformers goes by the type of the model, whatever the architecture is called.
+    let llama = model_type.as_deref().map(|name| name == "llama");
+    let named = architectures.as_ref().map(|names| names.iter().any(|name| name == "LlamaForCausalLM"));
+    if !(llama.or(named).unwrap_or(false) && named.unwrap_or(true)) {
+        let found = format!("architectures {architectures:?}, model_type {model_type:?}");
+        return Err(format!("{found} is not supported, expected LlamaForCausalLM of model_type llama"));
     }
-
-    fn refuse_unsupported(&self) -> Result<(), String> {
-        let llama = match &self.architectures {
-            Some(names) => names.iter().any(|name| name == "LlamaForCausalLM"),
-            None => self.model_type.as_deref() == Some("llama"),
-        };
-        if !llama {
-            let found = self
-                .architectures
-                .as_ref()
-                .map_or_else(|| format!("model_type {:?}", self.model_type), |names| format!("{names:?}"));
-            return Err(format!("architecture {found} is not supported, expected LlamaForCausalLM"));
-        }
-        if let Some(activation) = self.hidden_act.as_deref().filter(|name| !["silu", "swish"].contains(name)) {
-            return Err(format!("hidden_act {activation:?} is not supported, expected \"silu\""));
-        }
-        let biased = [("attention_bias", self.attention_bias), ("mlp_bias", self.mlp_bias)];
-        if let Some((key, _)) = biased.into_iter().find(|(_, value)| *value == Some(true)) {
+    let activation: Option<String> = keys.get("hidden_act")?;
+    if let Some(activation) = activation.filter(|name| !["silu", "swish"].contains(&name.as_str())) {
+        return Err(format!("hidden_act {activation:?} is not supported, expected \"silu\""));
+    }
+    for key in ["attention_bias", "mlp_bias", "is_encoder_decoder", "add_cross_attention"] {
+        if keys.get(key)? == Some(true) {
             return Err(format!("{key} true is not supported, expected false"));
         }
-        match &self.quantization_config {
-            Some(_) => Err("quantization_config: quantized weights are not supported, expected float weights".into()),
-            None => Ok(()),
+    }
+    refuse_partial_rotation(keys)?;
+    for key in ["quantization_config", "pruned_heads"] {
+        if let Some(found) = keys.raw(key).filter(|value| !value.is_null() && **value != json!({})) {
+            return Err(format!("{key} {} is not supported, expected whole float weights", quote(found)));
         }
     }
+    Ok(())
+}
 
-    fn rope(&self, context: usize, head_dim: usize) -> Result<Rope, String> {
-        let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
-        let theta = parameters.and_then(|raw| raw.rope_theta).or(self.rope_theta).unwrap_or(10_000.0);
-        let scaling = parameters.map_or(Ok(RopeScaling::Default), |raw| raw.scaling(context))?;
-        let (newer, scales) = (self.rope_parameters.is_some(), &scaling);
-        match scales {
-            // transformers 5 computes both otherwise than 4.47, and only its spelling tells which is meant.
-            RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } if newer => {
-                return Err("rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling".into());
-            }
-            RopeScaling::Dynamic { .. } if head_dim <= 2 => {
-                return Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"));
-            }
-            RopeScaling::Yarn { .. } if theta == 1.0 => {
-                return Err("rope type \"yarn\" needs another rope_theta than 1".into());
-            }
-            _ => {}
-        }
-        Ok(Rope { theta: positive("rope_theta", theta)?, scaling })
+fn refuse_partial_rotation(keys: &Keys) -> Result<(), String> {
+    match keys.get::<f64>("partial_rotary_factor")? {
+        Some(part) if part != 1.0 => Err(format!("partial_rotary_factor {part} is not supported, expected 1")),
+        _ => Ok(()),
     }
 }
 
-impl RawRope {
-    fn scaling(&self, context: usize) -> Result<RopeScaling, String> {
-        if let Some(part) = self.partial_rotary_factor.filter(|part| *part != 1.0) {
-            return Err(format!("partial_rotary_factor {part} is not supported, expected 1"));
+fn rope(keys: &Keys, context: usize, head_dim: usize) -> Result<Rope, String> {
+    let (newer, older) = (keys.below("rope_parameters")?, keys.below("rope_scaling")?);
+    let top: Option<f64> = keys.get("rope_theta")?;
+    let theta = match (&newer, &older) {
+        (Some(newer), _) => newer.get("rope_theta")?.or(top),
+        (None, Some(older)) if older.get::<f64>("rope_theta")?.is_some_and(|theta| Some(theta) != top) => {
+            return Err(
+                "rope_scaling.rope_theta is not read by transformers 4.47, expected rope_theta at the top".into()
+            );
         }
-        let name = self.older_type.as_deref().or(self.rope_type.as_deref()).unwrap_or("default");
-        match name {
-            "default" => Ok(RopeScaling::Default),
-            "linear" => Ok(RopeScaling::Linear { factor: self.factor()? }),
-            "dynamic" => Ok(RopeScaling::Dynamic { factor: self.factor()?, context }),
-            "yarn" => self.yarn(context),
-            "llama3" => self.llama3(),
-            other => {
-                Err(format!("rope type {other:?} is not supported, expected default, linear, dynamic, yarn or llama3"))
-            }
+        _ => top,
+    };
+    let theta = theta.unwrap_or(10_000.0);
+    let scaling = newer.as_ref().or(older.as_ref()).map_or(Ok(RopeScaling::Default), |raw| scaling(raw, context))?;
+    match scaling {
+        // transformers 5 computes both otherwise than 4.47, and only its spelling tells which is meant.
+        RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } if newer.is_some() => {
+            return Err(
+                "rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling"
+                    .into(),
+            );
+        }
+        RopeScaling::Dynamic { .. } if head_dim <= 2 => {
+            return Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"));
+        }
+        RopeScaling::Yarn { .. } if theta == 1.0 => {
+            return Err("rope type \"yarn\" needs another rope_theta than 1".into());
+        }
+        _ => {}
+    }
+    Ok(Rope { theta: positive("rope_theta", theta)?, scaling })
+}
+
+fn scaling(raw: &Keys, context: usize) -> Result<RopeScaling, String> {
+    refuse_partial_rotation(raw)?;
+    // The older spelling, which transformers prefers where both stand.
+    let name: Option<String> = raw.get("type")?;
+    let name = name.map_or_else(|| raw.get("rope_type"), |name| Ok(Some(name)))?;
+    match name.as_deref().unwrap_or("default") {
+        "default" => Ok(RopeScaling::Default),
+        "linear" => Ok(RopeScaling::Linear { factor: factor(raw)? }),
+        "dynamic" => Ok(RopeScaling::Dynamic { factor: factor(raw)?, context }),
+        "yarn" => yarn(raw, context),
+        "llama3" => llama3(raw),
+        other => {
+            Err(format!("rope type {other:?} is not supported, expected default, linear, dynamic, yarn or llama3"))
         }
     }
+}
 
-    fn yarn(&self, context: usize) -> Result<RopeScaling, String> {
-        let factor = self.factor()?;
-        // As `value or default` in Python: 0 stands for the default too.
-        let given = |value: Option<f64>, default: f64| value.filter(|value| *value != 0.0).unwrap_or(default);
-        let attention_factor = self.attention_factor.unwrap_or(0.1 * factor.ln() + 1.0);
-        Ok(RopeScaling::Yarn {
-            factor,
-            attention_factor: positive("attention_factor", attention_factor)?,
-            beta_fast: positive("beta_fast", given(self.beta_fast, 32.0))?,
-            beta_slow: positive("beta_slow", given(self.beta_slow, 1.0))?,
-            context,
-        })
+fn yarn(raw: &Keys, context: usize) -> Result<RopeScaling, String> {
+    let factor = factor(raw)?;
+    // As `value or default` in Python: 0 stands for the default too.
+    let given =
+        |key: &str, default: f64| positive(key, raw.get(key)?.filter(|value: &f64| *value != 0.0).unwrap_or(default));
+    let attention_factor = raw.get("attention_factor")?.unwrap_or(0.1 * factor.ln() + 1.0);
+    Ok(RopeScaling::Yarn {
+        factor,
+        attention_factor: positive("attention_factor", attention_factor)?,
+        beta_fast: given("beta_fast", 32.0)?,
+        beta_slow: given("beta_slow", 1.0)?,
+        context,
+    })
+}
+
+fn llama3(raw: &Keys) -> Result<RopeScaling, String> {
+    let number = |key: &str| positive(key, raw.need(key)?);
+    let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+    if high <= low {
+        return Err(format!("high_freq_factor {high} must be greater than low_freq_factor {low}"));
     }
+    let context = "original_max_position_embeddings";
+    Ok(RopeScaling::Llama3 {
+        factor: factor(raw)?,
+        low_freq_factor: low,
+        high_freq_factor: high,
+        original_context: dimension(context, raw.need(context)?)?,
+    })
+}
 
-    fn llama3(&self) -> Result<RopeScaling, String> {
-        let missing = |key: &str| format!("rope type \"llama3\" lacks `{key}`");
-        let low = positive("low_freq_factor", self.low_freq_factor.ok_or_else(|| missing("low_freq_factor"))?)?;
-        let high = positive("high_freq_factor", self.high_freq_factor.ok_or_else(|| missing("high_freq_factor"))?)?;
-        if high <= low {
-            return Err(format!("high_freq_factor {high} must be greater than low_freq_factor {low}"));
-        }
-        let context =
-            self.original_max_position_embeddings.ok_or_else(|| missing("original_max_position_embeddings"))?;
-        Ok(RopeScaling::Llama3 {
-            factor: self.factor()?,
-            low_freq_factor: low,
-            high_freq_factor: high,
-            original_context: dimension("original_max_position_embeddings", context)?,
-        })
-    }
-
-    fn factor(&self) -> Result<f64, String> {
-        let factor = self.factor.ok_or("the rope scaling lacks `factor`")?;
-        if factor.is_finite() && factor >= 1.0 {
-            Ok(factor)
-        } else {
-            Err(format!("rope factor {factor} is not at least 1"))
-        }
+fn factor(raw: &Keys) -> Result<f64, String> {
+    let factor: f64 = raw.need("factor")?;
+    if factor.is_finite() && (1.0..=LARGEST_FACTOR).contains(&factor) {
+        Ok(factor)
+    } else {
+        Err(format!("rope factor {factor} is not at least 1 and at most {LARGEST_FACTOR}"))
     }
 }
 
@@ -289,7 +269,7 @@ fn check_size(config: &LlamaConfig) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::Value;
 
     use super::*;
 
@@ -303,7 +283,7 @@ mod tests {
     fn with(changes: Value) -> Result<LlamaConfig, String> {
         let mut all = base();
         all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        serde_json::from_value::<RawConfig>(all).unwrap().check()
+        LlamaConfig::of(&Keys::from(all))
     }
 
     #[test]

@@ -5,18 +5,21 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use candle_core::utils::cuda_is_available;
 use candle_core::{DType, Device};
 
 use crate::LlamaError;
 use crate::chat::{ChatTemplate, Message};
-use crate::config::{LlamaConfig, TokenIds};
+use crate::config::LlamaConfig;
 use crate::cpu::Cpu;
-use crate::files::read_json_if_present;
+use crate::generation::GenerationConfig;
 use crate::grammar::Lines;
+use crate::memory;
 use crate::model::{Compute, Decoder};
 use crate::orders::Orders;
+use crate::sampling::Sampling;
 use crate::schedule::{Limits, Scheduler};
 use crate::tensors::Tensors;
 use crate::tokenizer::TextCodec;
@@ -38,6 +41,9 @@ pub struct Engine {
     codec: TextCodec,
     template: Option<ChatTemplate>,
     stop_tokens: Vec<u32>,
+    generation: Arc<GenerationConfig>,
+    /// Texts beyond the context, and tokens of the longest.
+    beyond: (u64, usize),
     info: ModelInfo,
 }
 
@@ -85,6 +91,22 @@ pub enum DeviceChoice {
     Cpu,
     /// A GPU by its number, in the type of the weights.
     Cuda(usize),
+}
+
+impl DeviceChoice {
+    /// Whether it is a GPU.
+    pub fn is_gpu(self) -> bool {
+        self.gpu().is_some()
+    }
+
+    /// Number of the GPU.
+    fn gpu(self) -> Option<usize> {
+        match self {
+            Self::Cuda(number) => Some(number),
+            Self::Auto if cuda_is_available() => Some(0),
+            Self::Auto | Self::Cpu => None,
+        }
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -138,6 +160,14 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// Longest sequence in tokens.
     pub context: usize,
+    /// Whether the embedding is also the output matrix.
+    pub tied: bool,
+    /// Bytes of the weights on disk.
+    pub bytes: u64,
+    /// Numbers of the key/value cache per token.
+    pub cache_numbers: usize,
+    /// Numbers of all heads' queries.
+    pub query_width: usize,
 }
 
 impl Engine {
@@ -159,11 +189,12 @@ impl Engine {
         let template = ChatTemplate::load(dir)?;
         let weights = Weights::open(dir)?;
         let decoder = decoder(options.device, LlamaConfig::load(dir)?, &weights)?;
-        let stop_tokens = stop_tokens(dir, decoder.config())?;
+        let generation = Arc::new(GenerationConfig::load(dir)?);
+        let stop_tokens = decoder.config().eos.iter().chain(&generation.eos).copied().collect();
         let info = model_info(dir, decoder.as_ref(), &weights);
         let limits = limits(decoder.config(), options);
         let scheduler = Scheduler::new(decoder, limits);
-        Ok(Self { dir: dir.to_owned(), scheduler, codec, template, stop_tokens, info })
+        Ok(Self { dir: dir.to_owned(), scheduler, codec, template, stop_tokens, generation, beyond: (0, 0), info })
     }
 
     /// What was loaded.
@@ -171,9 +202,30 @@ impl Engine {
         &self.info
     }
 
+    /// What the model's files want of answers. It holds for every answer that no grammar is given for, greedy ones included, as
+    /// in transformers.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
     /// What was done so far.
     pub fn stats(&self) -> EngineStats {
-        self.scheduler.stats()
+        let (texts_beyond_context, longest_beyond_context) = self.beyond;
+        EngineStats { texts_beyond_context, longest_beyond_context, ..self.scheduler.stats() }
+    }
+
+    /// Continues a text of about `tokens` tokens by exactly `answer`, alone and whatever it says, to see how long that takes.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn measure(&mut self, tokens: usize, answer: usize) -> Result<Generation, LlamaError> {
+        let text: String = (0..tokens.div_ceil(2)).map(|number| format!("{} ", number % 10)).collect();
+        let stops = std::mem::take(&mut self.stop_tokens);
+        let options =
+            GenerateOptions { max_new_tokens: answer, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() };
+        let generation = self.generate(&text, &options);
+        self.stop_tokens = stops;
+        generation
     }
 
     /// Ends answers where the reference pipeline does (upstream `neurons/miners/model/pipeline.py`), whatever `generation_config.json` lists:
@@ -255,9 +307,13 @@ impl Engine {
     /// # Errors
     /// Only when nothing can be computed any more; the queue then does not hear of the questions that are open.
     pub fn work(&mut self, queue: &mut dyn Queue) -> Result<(), LlamaError> {
-        let Self { dir, codec, template, stop_tokens, scheduler, info } = self;
+        let Self { dir, codec, template, stop_tokens, scheduler, info, generation, beyond } = self;
         let texts = Texts { dir, codec, template: template.as_ref(), stop_tokens };
-        scheduler.run(&mut Orders::new(queue, texts, info.context))
+        let mut orders = Orders::new(queue, texts, generation.clone(), info.context);
+        let worked = scheduler.run(&mut orders);
+        let (texts, longest) = orders.beyond;
+        *beyond = (beyond.0 + texts, beyond.1.max(longest));
+        worked
     }
 
     /// Answers some questions; the answers are in the order of the questions.
@@ -338,13 +394,14 @@ impl Queue for List {
     }
 }
 
-fn decoder(choice: DeviceChoice, config: LlamaConfig, weights: &Weights) -> Result<Box<dyn Compute>, LlamaError> {
-    let number = match choice {
-        DeviceChoice::Cuda(number) => Some(number),
-        DeviceChoice::Auto if cuda_is_available() => Some(0),
-        DeviceChoice::Auto | DeviceChoice::Cpu => None,
-    };
-    let Some(number) = number else {
+/// The decoder of a model on a device.
+pub(crate) fn decoder(
+    choice: DeviceChoice,
+    config: LlamaConfig,
+    weights: &Weights,
+) -> Result<Box<dyn Compute>, LlamaError> {
+    let Some(number) = choice.gpu() else {
+        memory::check(&config, weights)?;
         return Ok(Box::new(Decoder::load(Cpu, config, weights)?));
     };
     let dtype = match weights.dtype("model.embed_tokens.weight").as_deref() {
@@ -352,37 +409,31 @@ fn decoder(choice: DeviceChoice, config: LlamaConfig, weights: &Weights) -> Resu
         Some("F16") => DType::F16,
         _ => DType::F32,
     };
-    Ok(Box::new(Decoder::load(Tensors::new(Device::new_cuda(number)?, dtype), config, weights)?))
+    Ok(Box::new(Decoder::load(Tensors::new(gpu(number)?, dtype), config, weights)?))
+}
+
+fn gpu(number: usize) -> Result<Device, LlamaError> {
+    let (why, help) = match Device::new_cuda(number) {
+        Ok(device) => return Ok(device),
+        Err(error) if cuda_is_available() => (error.to_string(), "take one that `nvidia-smi` lists"),
+        Err(_) => (
+            "this program was built without GPUs".to_owned(),
+            "build it with `--features cuda` (ci/gpu/build.sh xtask)",
+        ),
+    };
+    Err(LlamaError::Device { number, why, help })
 }
 
 /// How much goes through a model together.
 fn limits(config: &LlamaConfig, options: EngineOptions) -> Limits {
     let texts = options.texts.max(1);
-    let bytes_per_token = 2 * config.layers * config.kv_heads * config.head_dim * size_of::<f32>();
+    let bytes_per_token = (2 * config.layers * config.kv_heads * config.head_dim).saturating_mul(size_of::<f32>());
     let usual = || {
-        let bytes = free_memory().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4);
+        let bytes = memory::free().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4);
         (bytes / bytes_per_token).min(texts.saturating_mul(config.max_positions))
     };
     let cache = options.cache_tokens.unwrap_or_else(usual).max(1);
     Limits { texts, cache, text: config.max_positions.saturating_mul(LONGEST_TEXT).min(cache) }
-}
-
-/// Bytes that can be had without pushing anything out, as Linux estimates.
-fn free_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
-/// End tokens of `generation_config.json` and of `config.json` together.
-fn stop_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, LlamaError> {
-    #[derive(Default, serde::Deserialize)]
-    struct GenerationConfig {
-        eos_token_id: Option<TokenIds>,
-    }
-    let generation: GenerationConfig = read_json_if_present(&dir.join("generation_config.json"))?.unwrap_or_default();
-    let listed = generation.eos_token_id.map(TokenIds::into_vec).unwrap_or_default();
-    Ok(config.eos.iter().copied().chain(listed).collect())
 }
 
 fn model_info(dir: &Path, model: &dyn Compute, weights: &Weights) -> ModelInfo {
@@ -396,6 +447,10 @@ fn model_info(dir: &Path, model: &dyn Compute, weights: &Weights) -> ModelInfo {
         hidden: config.hidden_size,
         vocab: config.vocab_size,
         context: config.max_positions,
+        tied: config.tied,
+        bytes: weights.bytes(),
+        cache_numbers: 2 * config.layers * config.kv_heads * config.head_dim,
+        query_width: config.heads * config.head_dim,
     }
 }
 

@@ -39,7 +39,9 @@ pub enum LlamaError {
         message: String,
     },
     /// A tensor that the configuration asks for is not in the weights.
-    #[error("{path}: tensor `{name}` is missing (expected shape {expected:?})")]
+    #[error(
+        "{path}: tensor `{name}` is missing (expected shape {expected:?}): config.json and the weights must be of one model"
+    )]
     MissingTensor {
         /// The model directory, or the shard that the index names.
         path: PathBuf,
@@ -49,7 +51,9 @@ pub enum LlamaError {
         expected: Vec<usize>,
     },
     /// A tensor has another shape than the configuration says.
-    #[error("{path}: tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    #[error(
+        "{path}: tensor `{name}` has shape {found:?}, expected {expected:?}: config.json and the weights must be of one model"
+    )]
     TensorShape {
         /// The weights file.
         path: PathBuf,
@@ -61,7 +65,9 @@ pub enum LlamaError {
         found: Vec<usize>,
     },
     /// A tensor is not of a floating-point type that can be read.
-    #[error("{path}: tensor `{name}` has type {found}, expected F32, F16 or BF16")]
+    #[error(
+        "{path}: tensor `{name}` has type {found}, expected F32, F16 or BF16; save the model in one of them (`torch_dtype`)"
+    )]
     TensorType {
         /// The weights file.
         path: PathBuf,
@@ -91,21 +97,51 @@ pub enum LlamaError {
         message: String,
     },
     /// A text is far beyond the model's context, or larger than the key/value cache.
-    #[error("a text of {tokens} tokens does not fit, at most {limit} do")]
+    #[error(
+        "a text of {tokens} tokens does not fit, at most {limit} do: shorten it, or free memory for the key/value cache"
+    )]
     ContextOverflow {
         /// Tokens of the text.
         tokens: usize,
         /// Most tokens of one text.
         limit: usize,
     },
+    /// There is no such GPU.
+    #[error("device cuda:{number} cannot be used: {why}; {help}, or compute on `cpu`")]
+    Device {
+        /// Number of the GPU.
+        number: usize,
+        /// What is wrong.
+        why: String,
+        /// What helps.
+        help: &'static str,
+    },
     /// The device has no memory left.
-    #[error("no memory for the {what}")]
+    #[error("the device has no memory left for the {what}: close other programs, or take a device with more")]
     OutOfMemory {
         /// What it was for.
         what: &'static str,
     },
+    /// This machine has no memory for the model.
+    #[error(
+        "the model needs {needed:.1} GiB of memory (weights {weights:.1}, one step and the least cache {rest:.1}), {free:.1} GiB are free: \
+         close other programs, or take a machine with more"
+    )]
+    TooLarge {
+        /// GiB of weights.
+        weights: f64,
+        /// GiB of what is computed with.
+        rest: f64,
+        /// GiB of both.
+        needed: f64,
+        /// GiB that can be had.
+        free: f64,
+    },
     /// The tokenizer produced an id that the embedding does not have.
-    #[error("token id {token} is outside the model's vocabulary of {vocab}")]
+    #[error(
+        "token id {token} is outside the model's vocabulary of {vocab}: config.json and tokenizer.json must be of one model; \
+         added tokens need rows in the embedding (`resize_token_embeddings`)"
+    )]
     TokenOutOfVocabulary {
         /// The id.
         token: u32,
@@ -113,7 +149,7 @@ pub enum LlamaError {
         vocab: usize,
     },
     /// A text that must not be empty is.
-    #[error("the {what} is empty")]
+    #[error("the {what} is empty, expected at least one token")]
     Empty {
         /// Which text.
         what: &'static str,
@@ -131,7 +167,7 @@ pub enum LlamaError {
         message: String,
     },
     /// The model computed NaN or only infinities, as weights with NaN do.
-    #[error("the model's logits are not numbers: the weights hold NaN or infinity")]
+    #[error("the model's logits are not numbers: the weights hold NaN or infinity; `cargo xtask hash` counts them")]
     NotANumber,
     /// A GGUF file that cannot be converted.
     #[error("{path}: {message}")]

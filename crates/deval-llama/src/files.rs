@@ -1,6 +1,7 @@
 //! Reading and writing files whole: JSON in, staged files out.
 
 use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -9,9 +10,23 @@ use serde::de::DeserializeOwned;
 
 use crate::LlamaError;
 
+/// Nothing in a model directory but its weights comes near.
+const LARGEST_TEXT: u64 = 256 << 20;
+
+/// Reads a file whole: one that is a file, and no larger than such files are.
+pub(crate) fn read_text(path: &Path) -> Result<Vec<u8>, LlamaError> {
+    let found = fs::metadata(path).map_err(LlamaError::io(path))?;
+    if !found.is_file() || found.len() > LARGEST_TEXT {
+        let kind = if found.is_file() { format!("{} bytes", found.len()) } else { "no file".to_owned() };
+        let message = format!("found {kind}, expected a file of at most {LARGEST_TEXT} bytes");
+        return Err(LlamaError::io(path)(io::Error::new(io::ErrorKind::InvalidData, message)));
+    }
+    fs::read(path).map_err(LlamaError::io(path))
+}
+
 /// Reads a JSON file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LlamaError> {
-    let text = fs::read(path).map_err(LlamaError::io(path))?;
+    let text = read_text(path)?;
     serde_json::from_slice(&text).map_err(LlamaError::json(path))
 }
 
@@ -37,5 +52,5 @@ pub(crate) fn write_staged(
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LlamaError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(LlamaError::json(path))?;
     text.push(b'\n');
-    write_staged(path, |file| std::io::Write::write_all(file, &text).map_err(LlamaError::io(path)))
+    write_staged(path, |file| io::Write::write_all(file, &text).map_err(LlamaError::io(path)))
 }

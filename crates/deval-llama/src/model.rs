@@ -10,17 +10,17 @@ use rayon::prelude::*;
 
 use crate::LlamaError;
 use crate::config::LlamaConfig;
-use crate::cpu::Cpu;
+use crate::engine::{DeviceChoice, decoder};
 use crate::kernels::Kernels;
 use crate::rotary::Rotary;
 use crate::step::{BLOCK, Heads, Span, Step};
 use crate::weights::Weights;
 
 /// Rows whose logits are held at once; bounds them to `LOGIT_ROWS * vocab_size` numbers.
-const LOGIT_ROWS: usize = 64;
+pub(crate) const LOGIT_ROWS: usize = 64;
 
 /// Rows of a step that go through the layers together where a caller does not bound them itself.
-const STEP_ROWS: usize = 512;
+pub(crate) const STEP_ROWS: usize = 512;
 
 /// A decoder with its key/value cache, on some device.
 pub(crate) trait Compute: Send + Sync {
@@ -188,8 +188,15 @@ impl Llama {
     /// # Errors
     /// A refused configuration, unreadable weights, a tensor that is absent or has the wrong shape or type.
     pub fn load(dir: &Path) -> Result<Self, LlamaError> {
-        let decoder = Decoder::load(Cpu, LlamaConfig::load(dir)?, &Weights::open(dir)?)?;
-        Ok(Self { compute: Box::new(decoder) })
+        Self::load_on(dir, DeviceChoice::Cpu)
+    }
+
+    /// The same on a device of choice.
+    ///
+    /// # Errors
+    /// As [`Llama::load`], and a device that is not there.
+    pub fn load_on(dir: &Path, device: DeviceChoice) -> Result<Self, LlamaError> {
+        Ok(Self { compute: decoder(device, LlamaConfig::load(dir)?, &Weights::open(dir)?)? })
     }
 
     /// Shape and constants.

@@ -1,9 +1,11 @@
 //! Questions in texts turned into rows of tokens, and rows into answers.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::LlamaError;
 use crate::engine::Texts;
+use crate::generation::GenerationConfig;
 use crate::row::{Job, Row, Writing};
 use crate::sampling::Sampler;
 use crate::schedule::Rows;
@@ -14,6 +16,10 @@ use crate::work::{Generate, Generation, Likelihood, Outcome, Queue, Score, StopR
 pub(crate) struct Orders<'a> {
     queue: &'a mut dyn Queue,
     texts: Texts<'a>,
+    /// What the model's files want of answers.
+    usual: Arc<GenerationConfig>,
+    /// Texts that were longer than the context when they were asked, and tokens of the longest.
+    pub(crate) beyond: (u64, usize),
     /// Positions that the model was made for.
     context: usize,
     /// Rows that were asked for but not yet given out.
@@ -33,9 +39,14 @@ struct Scores {
 }
 
 impl<'a> Orders<'a> {
-    pub(crate) fn new(queue: &'a mut dyn Queue, texts: Texts<'a>, context: usize) -> Self {
+    pub(crate) fn new(
+        queue: &'a mut dyn Queue,
+        texts: Texts<'a>,
+        usual: Arc<GenerationConfig>,
+        context: usize,
+    ) -> Self {
         let (ready, questions, scores) = (VecDeque::new(), HashMap::new(), HashMap::new());
-        Self { queue, texts, context, ready, next_ticket: 0, questions, scores }
+        Self { queue, texts, usual, beyond: (0, 0), context, ready, next_ticket: 0, questions, scores }
     }
 
     /// Turns a question into rows, or answers it at once.
@@ -53,6 +64,9 @@ impl<'a> Orders<'a> {
                     self.scores.insert(number, Scores { missing: found.len(), found, failed: None });
                 }
                 for (place, (tokens, job)) in jobs.into_iter().enumerate() {
+                    if tokens.len() > self.context {
+                        self.beyond = (self.beyond.0 + 1, self.beyond.1.max(tokens.len()));
+                    }
                     self.questions.insert(self.next_ticket, (number, place));
                     self.ready.push_back(Row::new(self.next_ticket, tokens, job));
                     self.next_ticket += 1;
@@ -63,12 +77,13 @@ impl<'a> Orders<'a> {
 
     fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
         let Generate { prompt, options, grammar } = work;
-        let sampler = Sampler::new(options.sampling)?;
+        let sampler = Sampler::new(options.sampling, &self.usual)?;
         let tokens = encode(self.texts.codec, &prompt, "prompt")?.ids;
         let extra = options.extra_stop_tokens.iter().filter_map(|name| self.texts.codec.token_id(name));
         let stops = self.texts.stop_tokens.iter().copied().chain(extra).collect();
         let max_new_tokens = options.max_new_tokens;
-        Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, max_new_tokens, stop: None }))))
+        let usual = self.usual.clone();
+        Ok((tokens, Job::Write(Box::new(Writing { sampler, grammar, stops, usual, max_new_tokens, stop: None }))))
     }
 
     fn generation(&self, row: Row, stop: StopReason) -> Result<Outcome, LlamaError> {

@@ -1,9 +1,9 @@
 //! The same numbers, texts and tokens as transformers gives, in the environment that `ci/python-env.sh` makes.
 
 mod conversations;
+mod generation;
 mod lines;
 mod numbers;
-
 mod texts;
 
 use std::fs;

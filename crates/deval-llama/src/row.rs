@@ -1,10 +1,12 @@
 //! One text on its way through the batch.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::LlamaError;
 use crate::cpu::log_sum_exp;
+use crate::generation::GenerationConfig;
 use crate::sampling::Sampler;
 use crate::work::{Grammar, StopReason};
 
@@ -44,6 +46,8 @@ pub(crate) struct Writing {
     pub(crate) sampler: Sampler,
     pub(crate) grammar: Option<Box<dyn Grammar>>,
     pub(crate) stops: Vec<u32>,
+    /// What the model's files want of answers.
+    pub(crate) usual: Arc<GenerationConfig>,
     pub(crate) max_new_tokens: usize,
     pub(crate) stop: Option<StopReason>,
 }
@@ -161,7 +165,7 @@ impl Row {
             Job::Score(_, scores) => {
                 let probability = f64::from(logits[self.tokens[position + 1] as usize]) - log_sum_exp(logits);
                 scores.push(probability);
-                if probability.is_nan() { Err(LlamaError::NotANumber) } else { Ok(()) }
+                if !probability.is_finite() { Err(LlamaError::NotANumber) } else { Ok(()) }
             }
         }
     }
@@ -193,7 +197,10 @@ impl Writing {
                 (Some([only]), _) => *only,
                 (_, None) => break,
                 (Some(some), Some(logits)) => self.sampler.next_among(logits, some)?,
-                (None, Some(logits)) => self.sampler.next(logits)?,
+                (None, Some(logits)) => {
+                    let changed = self.usual.rules.apply(tokens, prompt, &self.stops, logits)?;
+                    self.sampler.next(changed.as_deref().unwrap_or(logits))?
+                }
             };
             logits = None;
             if self.stops.contains(&token) {

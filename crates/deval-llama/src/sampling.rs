@@ -1,6 +1,6 @@
 //! Choosing the next token from logits.
 //!
-//! Mirrors transformers `generation/logits_process.py`: temperature, then top-k, then top-p, then a draw.
+//! Mirrors transformers `generation/logits_process.py`: temperature, then top-k, top-p, min-p, typical-p, then a draw.
 
 use std::cmp::Ordering;
 
@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::LlamaError;
+use crate::generation::GenerationConfig;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,8 +19,9 @@ pub enum Sampling {
     Sample {
         /// Divides the logits; greater than 0.
         temperature: f32,
-        /// Only this many most probable tokens (and those equal to the last of them); 0 for all.
-        top_k: usize,
+        /// Only this many most probable tokens (and those equal to the last of them); 0 for all, `None` for as many as the model's
+        /// `generation_config.json` says.
+        top_k: Option<usize>,
         /// Only the most probable tokens that together reach this probability; in (0, 1].
         top_p: f32,
         /// Same seed, same answer.
@@ -30,11 +32,21 @@ pub enum Sampling {
 /// Chooses tokens one after the other.
 pub(crate) enum Sampler {
     Greedy,
-    Draw { temperature: f64, top_k: usize, top_p: f64, random: Box<ChaCha8Rng> },
+    Draw(Box<Draw>),
+}
+
+/// A seeded draw.
+pub(crate) struct Draw {
+    temperature: f64,
+    top_k: usize,
+    top_p: f64,
+    min_p: f64,
+    typical_p: Option<f64>,
+    random: ChaCha8Rng,
 }
 
 impl Sampler {
-    pub(crate) fn new(sampling: Sampling) -> Result<Self, LlamaError> {
+    pub(crate) fn new(sampling: Sampling, usual: &GenerationConfig) -> Result<Self, LlamaError> {
         let Sampling::Sample { temperature, top_k, top_p, seed } = sampling else {
             return Ok(Self::Greedy);
         };
@@ -45,8 +57,14 @@ impl Sampler {
         if !(top_p > 0.0 && top_p <= 1.0) {
             return refused(format!("top_p {top_p} is not in (0, 1]"));
         }
-        let random = Box::new(ChaCha8Rng::seed_from_u64(seed));
-        Ok(Self::Draw { temperature: temperature.into(), top_k, top_p: top_p.into(), random })
+        Ok(Self::Draw(Box::new(Draw {
+            temperature: temperature.into(),
+            top_k: top_k.unwrap_or(usual.top_k),
+            top_p: top_p.into(),
+            min_p: usual.rules.min_p.unwrap_or(0.0),
+            typical_p: usual.rules.typical_p,
+            random: ChaCha8Rng::seed_from_u64(seed),
+        })))
     }
 
     /// The next token.
@@ -54,10 +72,7 @@ impl Sampler {
         let best = argmax(logits)?;
         match self {
             Self::Greedy => Ok(best),
-            Self::Draw { top_k, .. } => {
-                let order = most_probable(logits, *top_k);
-                Ok(self.draw(&order))
-            }
+            Self::Draw(draw) => Ok(draw.next(&most_probable(logits, draw.top_k))),
         }
     }
 
@@ -75,24 +90,37 @@ impl Sampler {
         }
         order.sort_by(by_probability);
         order.dedup();
-        if let Self::Draw { top_k, .. } = self {
-            keep_most_probable(&mut order, *top_k);
-            return Ok(self.draw(&order));
-        }
-        order.first().map(|(token, _)| *token).ok_or(LlamaError::Empty { what: "list of allowed tokens" })
+        let best =
+            order.first().map(|(token, _)| *token).ok_or(LlamaError::Empty { what: "list of allowed tokens" })?;
+        let Self::Draw(draw) = self else { return Ok(best) };
+        keep_most_probable(&mut order, draw.top_k);
+        Ok(draw.next(&order))
     }
+}
 
+impl Draw {
     /// Draws one of some tokens, most probable first.
-    fn draw(&mut self, order: &[(u32, f32)]) -> u32 {
-        let Self::Draw { temperature, top_p, random, .. } = self else { return order[0].0 };
-        let kept = nucleus(order, *temperature, *top_p);
+    fn next(&mut self, order: &[(u32, f32)]) -> u32 {
+        let kept = self.kept(order);
         let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-        let mut left = random.random::<f64>() * total;
+        let mut left = self.random.random::<f64>() * total;
         let drawn = kept.iter().find(|(_, weight)| {
             left -= weight;
             left < 0.0
         });
         drawn.map_or(order[0].0, |(token, _)| *token)
+    }
+
+    /// The tokens that a draw is among, most probable first, with their unnormalised probabilities.
+    pub(crate) fn kept(&self, order: &[(u32, f32)]) -> Vec<(u32, f64)> {
+        let mut kept = nucleus(order, self.temperature, self.top_p);
+        let least = self.min_p * kept.first().map_or(0.0, |(_, weight)| *weight);
+        let count = kept.iter().take_while(|(_, weight)| *weight >= least).count();
+        kept.truncate(count.max(1));
+        if let Some(mass) = self.typical_p {
+            keep_typical(&mut kept, mass);
+        }
+        kept
     }
 }
 
@@ -121,7 +149,7 @@ fn by_probability(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 }
 
 /// The `top_k` most probable tokens with their logits, and those equal to the last of them; all for 0.
-fn most_probable(logits: &[f32], top_k: usize) -> Vec<(u32, f32)> {
+pub(crate) fn most_probable(logits: &[f32], top_k: usize) -> Vec<(u32, f32)> {
     let mut order: Vec<(u32, f32)> = Vec::new();
     let mut least = f32::NEG_INFINITY;
     for (token, logit) in logits.iter().enumerate() {
@@ -164,6 +192,24 @@ fn nucleus(order: &[(u32, f32)], temperature: f64, top_p: f64) -> Vec<(u32, f64)
     kept
 }
 
+/// Keeps the tokens whose surprise is nearest to the expected one, until they reach `mass`.
+fn keep_typical(kept: &mut Vec<(u32, f64)>, mass: f64) {
+    let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    let surprise = |weight: f64| -(weight / total).ln();
+    let likely = kept.iter().filter(|(_, weight)| *weight > 0.0);
+    let expected: f64 = likely.map(|(_, weight)| weight / total * surprise(*weight)).sum();
+    let distance = |weight: f64| (surprise(weight) - expected).abs();
+    let mut nearest: Vec<(f64, f64)> = kept.iter().map(|(_, weight)| (distance(*weight), *weight)).collect();
+    nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut reached = 0.0;
+    let last = nearest.iter().position(|(_, weight)| {
+        reached += weight / total;
+        reached >= mass
+    });
+    let farthest = nearest[last.unwrap_or(nearest.len() - 1)].0;
+    kept.retain(|(_, weight)| distance(*weight) <= farthest);
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -172,9 +218,13 @@ mod tests {
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
+    fn sampler(sampling: Sampling) -> Result<Sampler, LlamaError> {
+        Sampler::new(sampling, &GenerationConfig::default())
+    }
+
     #[test]
     fn greedy_takes_the_lowest_of_equals_and_refuses_nan() {
-        let mut greedy = Sampler::new(Sampling::Greedy).unwrap();
+        let mut greedy = sampler(Sampling::Greedy).unwrap();
         assert_eq!(greedy.next(&LOGITS).unwrap(), 1);
         for bad in [vec![0.0, f32::NAN], vec![f32::NAN, 0.0], vec![f32::NEG_INFINITY; 3], vec![f32::INFINITY], vec![]] {
             assert!(matches!(greedy.next(&bad), Err(LlamaError::NotANumber)), "{bad:?}");
@@ -207,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_few_tokens_are_chosen_among_as_if_there_were_no_others() {
-        let mut greedy = Sampler::new(Sampling::Greedy).unwrap();
+        let mut greedy = sampler(Sampling::Greedy).unwrap();
         assert_eq!(greedy.next_among(&LOGITS, &[4, 0]).unwrap(), 0);
         assert_eq!(greedy.next_among(&LOGITS, &[3, 2, 1, 1]).unwrap(), 1);
         assert!(matches!(
@@ -215,17 +265,17 @@ mod tests {
             Err(LlamaError::TokenOutOfVocabulary { token: 5, vocab: 5 })
         ));
         assert!(matches!(greedy.next_among(&[f32::NAN, 1.0], &[0, 1]), Err(LlamaError::NotANumber)));
-        let sampling = Sampling::Sample { temperature: 9.0, top_k: 0, top_p: 1.0, seed: 1 };
-        let mut sampler = Sampler::new(sampling).unwrap();
+        let sampling = Sampling::Sample { temperature: 9.0, top_k: Some(0), top_p: 1.0, seed: 1 };
+        let mut sampler = sampler(sampling).unwrap();
         let drawn: BTreeSet<u32> = (0..200).map(|_| sampler.next_among(&LOGITS, &[0, 4]).unwrap()).collect();
         assert_eq!(drawn, BTreeSet::from([0, 4]));
     }
 
     #[test]
     fn draws_follow_the_distribution_and_the_seed() {
-        let sampling = Sampling::Sample { temperature: 0.5, top_k: 3, top_p: 1.0, seed: 7 };
+        let sampling = Sampling::Sample { temperature: 0.5, top_k: Some(3), top_p: 1.0, seed: 7 };
         let draw = || {
-            let mut sampler = Sampler::new(sampling).unwrap();
+            let mut sampler = sampler(sampling).unwrap();
             (0..4000).map(|_| sampler.next(&LOGITS).unwrap()).collect::<Vec<_>>()
         };
         let tokens = draw();
@@ -239,8 +289,8 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_refused() {
         for (temperature, top_p) in [(0.0, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.5)] {
-            let sampling = Sampling::Sample { temperature, top_k: 0, top_p, seed: 0 };
-            assert!(matches!(Sampler::new(sampling), Err(LlamaError::Sampling { .. })));
+            let sampling = Sampling::Sample { temperature, top_k: Some(0), top_p, seed: 0 };
+            assert!(matches!(sampler(sampling), Err(LlamaError::Sampling { .. })));
         }
     }
 }

@@ -7,6 +7,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::LlamaError;
+use crate::files::read_text;
 use crate::grammar::Vocabulary;
 use crate::special::TokenizerSettings;
 
@@ -32,9 +33,12 @@ pub(crate) struct Encoded {
 impl TextCodec {
     pub(crate) fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("tokenizer.json");
-        let text = std::fs::read(&path).map_err(LlamaError::io(&path))?;
+        let text = read_text(&path)?;
         let settings = TokenizerSettings::load(dir)?;
-        let failed = |error| LlamaError::tokenizer(&path, error);
+        let failed = |error: tokenizers::Error| {
+            let help = "take the file that `save_pretrained` writes";
+            LlamaError::tokenizer(&path, format!("the tokenizers library refuses it ({error}); {help}"))
+        };
         let mut tokenizer = Tokenizer::from_bytes(text).map_err(failed)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! Memory-mapped safetensors of a model directory, one file or the shards of an index.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
@@ -25,6 +26,7 @@ pub struct Weights {
 
 struct Shard {
     path: PathBuf,
+    bytes: u64,
     map: MmapedSafetensors,
 }
 
@@ -99,12 +101,24 @@ impl Weights {
         if let Some(file) =
             files.iter().find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
         {
-            return Err(LlamaError::weights(&path, format!("{file:?} is not a plain file name")));
+            return Err(LlamaError::weights(
+                &path,
+                format!("{file:?} is not a plain file name, expected one in this folder"),
+            ));
+        }
+        if let Some(file) = files.iter().find(|file| !dir.join(file).exists()) {
+            let message = format!("it names {file:?}, which is not in this folder; copy it, or save the model anew");
+            return Err(LlamaError::weights(&path, message));
         }
         let shards = files.iter().map(|file| Shard::open(dir.join(file))).collect::<Result<_, _>>()?;
         let order: BTreeMap<&String, usize> = files.iter().enumerate().map(|(place, file)| (*file, place)).collect();
         let routes = index.weight_map.iter().map(|(name, file)| (name.clone(), order[file])).collect();
         Ok(Self { dir: dir.to_owned(), shards, routes })
+    }
+
+    /// Size of all files in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
     /// Names of all tensors, sorted.
@@ -170,10 +184,15 @@ impl Weights {
 
 impl Shard {
     fn open(path: PathBuf) -> Result<Self, LlamaError> {
+        let bytes = match fs::metadata(&path) {
+            Ok(found) if found.is_file() => found.len(),
+            Ok(_) => return Err(LlamaError::weights(&path, "not a file, expected safetensors")),
+            Err(error) => return Err(LlamaError::weights(&path, format!("{error}; expected safetensors"))),
+        };
         #[expect(unsafe_code, reason = "a memory map; model files are not changed while the workbench reads them")]
         let map = unsafe { MmapedSafetensors::new(&path) };
         match map {
-            Ok(map) => Ok(Self { path, map }),
+            Ok(map) => Ok(Self { path, bytes, map }),
             Err(error) => Err(LlamaError::weights(&path, format!("not a readable safetensors file: {error}"))),
         }
     }

@@ -142,4 +142,8 @@ pub struct EngineStats {
     pub cache_limited_to: Option<usize>,
     /// Texts that still go through together, once the device had no memory for a step of more.
     pub texts_limited_to: Option<usize>,
+    /// Texts of which a part was beyond the model's context when they were asked.
+    pub texts_beyond_context: u64,
+    /// Tokens of the longest of them.
+    pub longest_beyond_context: usize,
 }

@@ -109,6 +109,9 @@ pub struct Evaluate {
     pub backend: Backend,
     /// How an answer is read from the model.
     pub reading: Reading,
+    /// What the native backend computes on: `"auto"` (a GPU where this was built for one), `"cpu"` or `"cuda:N"`.
+    #[schemars(extend("pattern" = "^(auto|cpu|cuda:[0-9]+)$"))]
+    pub device: String,
     /// Examples of each of the four tasks.
     #[schemars(range(min = 1, max = 1000))]
     pub examples_per_task: u32,
@@ -298,6 +301,7 @@ impl Default for Evaluate {
         Self {
             backend: Backend::Native,
             reading: Reading::Generate,
+            device: "auto".into(),
             examples_per_task: 30,
             seed: 0,
             max_new_tokens: 250,

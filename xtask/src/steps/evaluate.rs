@@ -9,11 +9,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use deval_backend::{AnswerParser, Native, NativeOptions, PromptFiles, Prompts, Replay};
 use deval_eval::{
-    Backend, EvaluateOptions, Evaluation, ExampleSet, Task, Until, evaluate, gates,
+    Backend, EvaluateOptions, Evaluation, ExampleSet, ModelSize, Speed, Task, Until, evaluate, gates, speed,
     stats::plan::{self, Goal},
 };
 use deval_examples::generate_set;
-use deval_llama::Engine;
+use deval_llama::{Engine, EngineOptions, LlamaError, ModelInfo};
 use deval_report::{Diagnostic, Inputs, Report, Section, Step, gates::GateVerdict};
 use indicatif::ProgressBar;
 
@@ -51,6 +51,7 @@ impl Pure for Evaluate {
                 match settings.backend {
                     deval_manifest::Backend::Native => {
                         inputs.add("evaluate.reading", settings.reading.name());
+                        inputs.add("evaluate.device", context.device_class()?);
                         inputs.add("evaluate.max_new_tokens", settings.max_new_tokens);
                         inputs.add("evaluate.prompts", serde_json::to_string(&settings.prompts)?);
                         if let Some(file) = &settings.prompts.file {
@@ -83,7 +84,7 @@ impl Pure for Evaluate {
         needs_encoder(context, &set)?;
         let spinner = context.ui.spinner("loading the model");
         let embedder = embedder::load(context)?;
-        let mut backend = backend(context, &set, &spinner)?;
+        let (mut backend, size) = backend(context, &set, &spinner)?;
         spinner.finish_and_clear();
         let bar = context.ui.bar("evaluating", set.examples.len() as u64, Unit::Items);
         let mut evaluation = evaluate(&mut *backend, &set, &*embedder, &options(context), &mut |done, of| {
@@ -92,6 +93,10 @@ impl Pure for Evaluate {
         })?;
         bar.finish_and_clear();
         gates::complete(&mut evaluation, context.network());
+        if let Some(size) = size {
+            evaluation.findings.extend(speed::beyond_context(&evaluation.results, size.context));
+            evaluation.speed = Speed::of(&evaluation.results, size, context.manifest.evaluate.max_new_tokens as usize);
+        }
         let mut diagnostics = evaluation.findings.clone();
         let told = |gate: &&GateVerdict| !container::is_told(&evaluation, &gate.code);
         diagnostics.extend(evaluation.gates.iter().filter(told).filter_map(container::finding));
@@ -107,7 +112,9 @@ impl Pure for Evaluate {
 /// All that may differ between two runs.
 fn timing(evaluation: &Evaluation) -> serde_json::Result<serde_json::Value> {
     let mut timing = serde_json::to_value(&evaluation.timing)?;
-    if !evaluation.run.is_null() {
+    if let Some(engine) = evaluation.run.get("engine") {
+        timing["engine"] = engine.clone();
+    } else if !evaluation.run.is_null() {
         timing["margins"] = serde_json::to_value(&evaluation.margins)?;
         timing["container"] = evaluation.run.clone();
     }
@@ -122,6 +129,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Verdict> {
     let mut report = ensure::<Evaluate>(context)?;
     let mut sections = report.result.as_ref().map(view::sections).unwrap_or_default();
     sections.extend(view::container(&report));
+    sections.extend(view::here(&report));
     if let (Some(lead), Some(evaluation)) = (context.flags.lead, &report.result) {
         sections.extend(plan::sections(&evaluation.plans(Goal::new(lead))));
     }
@@ -184,12 +192,17 @@ fn needs_encoder(context: &Context, set: &ExampleSet) -> Result<(), Findings> {
     Err(context.place(finding, "evaluate").into())
 }
 
-fn backend(context: &Context, set: &ExampleSet, spinner: &ProgressBar) -> anyhow::Result<Box<dyn Backend>> {
+/// What answers, and the size of the model where the built-in engine does.
+fn backend(
+    context: &Context,
+    set: &ExampleSet,
+    spinner: &ProgressBar,
+) -> anyhow::Result<(Box<dyn Backend>, Option<ModelSize>)> {
     let settings = &context.manifest.evaluate;
     if let Some(file) = &context.flags.answers {
         let text = text_of(file)?;
         let replay = Replay::read(&file.to_string_lossy(), &text, &set.examples, settings.samples).map_err(Findings)?;
-        return Ok(Box::new(replay));
+        return Ok((Box::new(replay), None));
     }
     match settings.backend {
         deval_manifest::Backend::Native => {
@@ -202,16 +215,45 @@ fn backend(context: &Context, set: &ExampleSet, spinner: &ProgressBar) -> anyhow
                 model: context.manifest.submission.model_url.clone(),
                 own_stops: settings.prompts.stop_tokens.is_some(),
             };
-            let mut engine = Engine::load(&context.model_dir())?;
+            let mut engine = engine(context)?;
+            let size = model_size(engine.info());
             if let Some(names) = &settings.prompts.stop_tokens {
                 engine.stop_at(names)?;
             }
             if let Some(date) = &settings.prompts.date {
                 engine.set_template_variable("date_string", date);
             }
-            Ok(Box::new(Native::new(engine, prompts, answers, options)))
+            Ok((Box::new(Native::new(engine, prompts, answers, options)), Some(size)))
         }
-        deval_manifest::Backend::Container => Ok(Box::new(container::open(context, &set.info.digest, spinner)?)),
+        deval_manifest::Backend::Container => {
+            Ok((Box::new(container::open(context, &set.info.digest, spinner)?), None))
+        }
+    }
+}
+
+fn engine(context: &Context) -> anyhow::Result<Engine> {
+    let options = EngineOptions { device: context.device()?, ..EngineOptions::default() };
+    Engine::load_with(&context.model_dir(), options).map_err(|error| match error {
+        LlamaError::Device { .. } => {
+            let finding = Diagnostic::error("evaluate.device", error.to_string());
+            let finding =
+                finding.found(format!("{:?}", context.manifest.evaluate.device)).help("\"cpu\" works everywhere");
+            Findings::from(context.place(finding, "evaluate.device")).into()
+        }
+        error => error.into(),
+    })
+}
+
+fn model_size(info: &ModelInfo) -> ModelSize {
+    let table = if info.tied { 0 } else { (info.vocab * info.hidden) as u64 };
+    ModelSize {
+        layers: info.layers,
+        multiplied: info.parameters - table,
+        parameters: info.parameters,
+        bytes: info.bytes,
+        cache_numbers: info.cache_numbers as u64,
+        query_width: info.query_width as u64,
+        context: info.context,
     }
 }
 

@@ -1,12 +1,12 @@
 //! What is asked of the engine for one request, and how an answer is read from what it says.
 
-use deval_eval::{Answer, Ask, Request, Task, claims, harness::sampling_seed, python::round2};
+use deval_eval::{Answer, Ask, Lengths, Request, Task, claims, harness::sampling_seed, python::round2};
 use deval_llama::{
     Generate, GenerateOptions, Generation, Likelihood, LlamaError, Outcome, Sampling, Score, Texts, Work,
 };
 use deval_manifest::Reading;
 
-use super::NativeOptions;
+use super::{NativeOptions, notes};
 use crate::{AnswerParser, Prompts};
 
 /// Thresholds of the likelihood reading in nats per token, as in `pipeline/model/settings.py`: picked with SmolLM2-135M-Instruct on
@@ -28,8 +28,17 @@ pub(super) const MOST_POINTS: usize = 12;
 pub(super) enum Next<'a> {
     /// With some questions, at least one, and what becomes of the outcomes, which come in the order of the questions.
     Ask(Vec<Work>, Then<'a>),
-    /// With the answer, and the model's own text where there is one.
-    Answer(Answer, Option<String>),
+    /// With the answer.
+    Answer(Read),
+}
+
+/// An answer and what is known about it.
+pub(super) struct Read {
+    pub(super) answer: Answer,
+    /// The model's own text, where there is one.
+    pub(super) raw: Option<String>,
+    /// Of each text that was written.
+    pub(super) lengths: Vec<Lengths>,
 }
 
 /// What is made of outcomes.
@@ -42,6 +51,8 @@ pub(super) struct Reader {
     pub(super) prompts: Prompts,
     pub(super) answers: AnswerParser,
     pub(super) options: NativeOptions,
+    /// Positions that the model was made for.
+    pub(super) context: usize,
 }
 
 impl Reader {
@@ -56,20 +67,21 @@ impl Reader {
     /// Two free generations, parsed as the reference pipeline parses them (upstream `neurons/miners/model/pipeline.py`), each cut at
     /// its own prompt's length.
     fn generate<'a>(&'a self, Ask { request, sample }: Ask<'a>, texts: Texts<'_>) -> Step<'a> {
-        // What upstream's pipeline passes, with the top-k that transformers adds by default.
-        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: 50, top_p: 0.95, seed };
+        // What upstream's pipeline passes; the rest is as the model's generation_config.json has it.
+        let sampling = |seed| Sampling::Sample { temperature: 0.5, top_k: None, top_p: 0.95, seed };
         let first = sampling_seed(self.options.seed, request, sample);
         let mut asked = vec![self.write(texts, &self.prompts.score(request), sampling(first))?];
         if let Some(prompt) = self.prompts.mistakes(request) {
             asked.push(self.write(texts, &prompt, sampling(first.wrapping_add(1)))?);
         }
-        let read = move |_: Texts<'_>, written: Vec<Outcome>| {
-            let score = &generation(&written[0]).text;
-            let mistakes = written.get(1).map_or("", |written| &generation(written).text);
+        let parse = move |_: Texts<'_>, written: Vec<Outcome>| {
+            let written: Vec<_> = written.iter().map(generation).collect();
+            let lengths = written.iter().map(|written| notes::lengths(written)).collect();
+            let (score, mistakes) = (&written[0].text, written.get(1).map_or("", |mistakes| &mistakes.text));
             let answer = Answer::new(self.answers.score(score), self.answers.mistakes(mistakes));
-            Ok(Next::Answer(answer, Some(format!("{score}\n---\n{mistakes}"))))
+            Ok(Next::Answer(Read { answer, raw: Some(format!("{score}\n---\n{mistakes}")), lengths }))
         };
-        Ok(ask(asked, read))
+        Ok(ask(asked, parse))
     }
 
     fn write(&self, texts: Texts<'_>, user: &str, sampling: Sampling) -> Result<Work, LlamaError> {
@@ -88,9 +100,9 @@ impl Reader {
         let grid = if request.task == Task::Relevancy { &["0", "1"][..] } else { &GRID };
         let asked = self.choice(texts, &self.prompts.score(request), grid)?;
         match (request.task, self.prompts.mistakes(request)) {
-            (Task::Relevancy, _) | (_, None) => Ok(ask([asked], move |_, outcomes| {
-                Ok(Next::Answer(Answer::new(score(grid, &outcomes[0]), Vec::new()), None))
-            })),
+            (Task::Relevancy, _) | (_, None) => {
+                Ok(ask([asked], move |_, outcomes| Ok(read(score(grid, &outcomes[0]), Vec::new()))))
+            }
             (Task::Hallucination | Task::Attribution, Some(prompt)) => match self.prompts.claim(request, "") {
                 Some(_) => self.judge_claims(request, texts, asked),
                 None => self.list_claims(request, texts, (asked, &prompt)),
@@ -98,13 +110,11 @@ impl Reader {
             (Task::SummaryCompleteness, Some(prompt)) => Ok(ask([asked], move |texts, outcomes| {
                 let score = score(&GRID, &outcomes[0]);
                 if score >= 1.0 {
-                    return Ok(Next::Answer(Answer::new(score, Vec::new()), None));
+                    return Ok(read(score, Vec::new()));
                 }
                 let sentences = distinct(&request.rag_context);
                 let listing = self.list(texts, &prompt, &sentences)?;
-                Ok(ask([listing], move |texts, outcomes| {
-                    Ok(Next::Answer(Answer::new(score, listed(texts, &outcomes[0], &sentences)), None))
-                }))
+                Ok(ask([listing], move |texts, outcomes| Ok(read(score, listed(texts, &outcomes[0], &sentences)))))
             })),
         }
     }
@@ -121,7 +131,7 @@ impl Reader {
             };
             let judged = claims.into_iter().zip(&outcomes[1..]);
             let refused = judged.filter(|(_, outcome)| is_refused(outcome)).map(|(claim, _)| claim).collect();
-            Ok(Next::Answer(Answer::new(score(&GRID, &outcomes[0]), refused), None))
+            Ok(read(score(&GRID, &outcomes[0]), refused))
         }))
     }
 
@@ -130,7 +140,7 @@ impl Reader {
         let listing = self.list(texts, prompt, &sentences)?;
         Ok(ask([first, listing], move |texts, outcomes| {
             let mistakes = listed(texts, &outcomes[1], &sentences);
-            Ok(Next::Answer(Answer::new(score(&GRID, &outcomes[0]), mistakes), None))
+            Ok(read(score(&GRID, &outcomes[0]), mistakes))
         }))
     }
 
@@ -147,6 +157,11 @@ impl Reader {
         let continuations = options.iter().map(|option| (*option).to_owned()).collect();
         Ok(Work::Score(Score { prefix: format!("{prompt}Response: "), continuations }))
     }
+}
+
+/// An answer that was read without writing a text.
+fn read<'a>(score: f64, mistakes: Vec<String>) -> Next<'a> {
+    Next::Answer(Read { answer: Answer::new(score, mistakes), raw: None, lengths: Vec::new() })
 }
 
 fn ask<'a>(asked: impl Into<Vec<Work>>, then: impl FnOnce(Texts<'_>, Vec<Outcome>) -> Step<'a> + 'a) -> Next<'a> {
@@ -187,7 +202,7 @@ fn likelihood(request: &Request) -> Next<'_> {
         Task::SummaryCompleteness => (points(rag_context), format!("{llm_response}\n\n"), "\n\n", COVERAGE_GAIN),
     };
     if texts.is_empty() {
-        return Next::Answer(Answer::new(0.5, Vec::new()), None);
+        return read(0.5, Vec::new());
     }
     let behind = |prefix: String| Work::Score(Score { prefix, continuations: texts.clone() });
     ask([behind(given), behind(alone.to_owned())], move |_, outcomes| {
@@ -197,7 +212,7 @@ fn likelihood(request: &Request) -> Next<'_> {
         let weak: Vec<_> = gains.filter(|(_, (given, alone))| given - alone < least).map(|(text, _)| text).collect();
         let score = round2(1.0 - weak.len() as f64 / count as f64);
         let mistakes = if request.task == Task::Relevancy { Vec::new() } else { weak };
-        Ok(Next::Answer(Answer::new(score, mistakes), None))
+        Ok(read(score, mistakes))
     })
 }
 

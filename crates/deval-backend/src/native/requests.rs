@@ -6,7 +6,8 @@ use std::time::Instant;
 use deval_eval::{Answer, Ask, GaveUp, Reply};
 use deval_llama::{LlamaError, Outcome, Queue, Texts, Work};
 
-use super::readings::{Next, Reader, Step, Then};
+use super::notes;
+use super::readings::{Next, Read, Reader, Step, Then};
 
 /// Requests as the engine sees them.
 pub(super) struct Requests<'a, 'h> {
@@ -57,11 +58,12 @@ impl<'a, 'h> Requests<'a, 'h> {
                     self.next_number += 1;
                 }
             }
-            Ok(Next::Answer(answer, raw)) => self.reply(place, answer, raw),
-            // Upstream's pipeline would fail here, and the validator would see -1.
+            Ok(Next::Answer(read)) => self.reply(place, read),
+            // Upstream's pipeline would run out of memory here, and the validator would see -1.
             Err(LlamaError::ContextOverflow { tokens, limit }) => {
-                let raw = format!("the question has {tokens} tokens, the model takes {limit}");
-                self.reply(place, Answer::new(-1.0, Vec::new()), Some(raw));
+                let raw = Some(format!("the question has {tokens} tokens, the model takes {limit}"));
+                let lengths = vec![notes::refused(tokens, self.reader.context)];
+                self.reply(place, Read { answer: Answer::new(-1.0, Vec::new()), raw, lengths });
             }
             Err(error) => {
                 self.ready.clear();
@@ -70,10 +72,10 @@ impl<'a, 'h> Requests<'a, 'h> {
         }
     }
 
-    fn reply(&mut self, place: usize, answer: Answer, raw: Option<String>) {
+    fn reply(&mut self, place: usize, Read { answer, raw, lengths }: Read) {
         let seconds = self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
-        (self.hear)(place, Reply { answer, seconds, raw, response: None });
+        (self.hear)(place, Reply { answer, seconds, raw, response: None, lengths });
     }
 }
 

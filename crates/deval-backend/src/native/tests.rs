@@ -157,6 +157,33 @@ fn a_question_longer_than_the_context_earns_what_upstream_would_give() {
 }
 
 #[test]
+fn a_run_tells_lengths_and_what_was_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama { context: 256, ..TinyLlama::default() }).unwrap();
+    let settings = r#"{"eos_token_id": 2, "num_beams": 3, "repetition_penalty": 1.1}"#;
+    std::fs::write(dir.path().join("generation_config.json"), settings).unwrap();
+    let with = |reading| {
+        let options = NativeOptions { reading, max_new_tokens: 4, seed: 7, model: "tiny".into(), own_stops: false };
+        Native::new(Engine::load(dir.path()).unwrap(), prompts(), AnswerParser::default(), options)
+    };
+    let mut native = with(Reading::Generate);
+    let lengths = native.answer(&request(Task::Hallucination), 0).unwrap().lengths;
+    assert!(lengths.len() == 2 && lengths.iter().all(|text| text.answer <= 4), "{lengths:?}");
+    assert!(lengths.iter().all(|text| text.beyond == text.prompt + text.answer - 256), "{lengths:?}");
+    assert_eq!(native.answer(&request(Task::Relevancy), 0).unwrap().lengths.len(), 1);
+    let Finish { findings, run, .. } = native.finish().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].message.contains("`num_beams`") && findings[0].found.as_deref() == Some("3"));
+    assert!(run["engine"]["answer"][0] == 7 && run["engine"]["prompt"][0].as_u64() > Some(50), "{run}");
+
+    let mut native = with(Reading::Likelihood);
+    let long = Request { rag_context: "Ana booked the room. ".repeat(40), ..request(Task::Hallucination) };
+    assert_eq!(native.answer(&long, 0).unwrap().lengths, []);
+    let Finish { findings, run, .. } = native.finish().unwrap();
+    assert!(findings.len() == 1 && findings[0].code == "evaluate.context" && run.is_null(), "{findings:?}");
+}
+
+#[test]
 fn the_median_splits_the_probability() {
     let logprobs = [0.2_f64, 0.2, 0.6].map(f64::ln);
     assert_eq!(median(&["0.0", "0.5", "1.0"], &logprobs), "1.0");

@@ -18,7 +18,7 @@ impl<F: Fn(&Example, u32) -> Answer> Backend for Scripted<'_, F> {
 
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
-        Ok(Reply { answer: (self.1)(example, sample), seconds: 0.0, raw: None, response: None })
+        Ok(Reply { answer: (self.1)(example, sample), seconds: 0.0, raw: None, response: None, lengths: Vec::new() })
     }
 }
 

@@ -16,7 +16,7 @@ impl Backend for Prepared {
     }
 
     fn answer(&mut self, _: &Request, _: u32) -> Result<Reply, BackendError> {
-        Ok(Reply { answer: self.0.next().unwrap(), seconds: 0.0, raw: None, response: None })
+        Ok(Reply { answer: self.0.next().unwrap(), seconds: 0.0, raw: None, response: None, lengths: Vec::new() })
     }
 }
 

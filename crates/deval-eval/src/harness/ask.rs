@@ -96,14 +96,15 @@ impl Asker<'_> {
 /// What one answer to an example earns.
 fn result(example: &Example, sample: u32, reply: Reply, embed: &dyn Embed) -> Result<ExampleResult, EvalError> {
     let (answer, outcome) = score(example, &reply.answer, embed)?;
-    let answer = reply.response.unwrap_or(answer);
+    let Reply { raw, response, lengths, .. } = reply;
+    let answer = response.unwrap_or(answer);
     let (reward, aborts) = match outcome {
         Ok(reward) => (Some(reward), None),
         Err(aborts) => (None, Some(aborts)),
     };
     let digest = set::digest(std::slice::from_ref(example)).chars().take(DIGEST_DIGITS).collect();
     let (id, task, reference) = (example.id.clone(), example.task, example.reference);
-    Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw: reply.raw })
+    Ok(ExampleResult { id, digest, task, reference, sample, answer, reward, aborts, raw, lengths })
 }
 
 type Outcome = Result<Reward, ValidatorAborts>;

@@ -58,6 +58,7 @@ pub(super) fn judge(case: Case<'_>) -> Evaluation {
         left_out,
         baselines,
         stopping,
+        speed: None,
     };
     count(&mut made);
     made.meaning = meaning(&made);

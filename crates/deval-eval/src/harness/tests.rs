@@ -23,7 +23,7 @@ impl<F: FnMut(&Request) -> Answer> Backend for Scripted<F> {
 
     fn answer(&mut self, request: &Request, _: u32) -> Result<Reply, BackendError> {
         self.1 += 7.5;
-        Ok(Reply { answer: (self.0)(request), seconds: self.1, raw: None, response: None })
+        Ok(Reply { answer: (self.0)(request), seconds: self.1, raw: None, response: None, lengths: Vec::new() })
     }
 }
 
@@ -141,7 +141,7 @@ impl Backend for Backwards {
     fn answer(&mut self, request: &Request, sample: u32) -> Result<Reply, BackendError> {
         let answer = Baseline::WordOverlap.answer(request);
         let answer = if sample == 0 { answer } else { Answer::new(0.25, vec![]) };
-        Ok(Reply { answer, seconds: 2.0, raw: None, response: None })
+        Ok(Reply { answer, seconds: 2.0, raw: None, response: None, lengths: Vec::new() })
     }
 
     fn answer_all(&mut self, asks: &[Ask<'_>], hear: &mut dyn FnMut(usize, Reply)) -> Result<(), GaveUp> {
@@ -220,7 +220,7 @@ impl Backend for BySample<'_> {
         let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
         let right = Answer::new(example.reference, example.reference_mistakes.clone());
         let answer = if sample == 0 { right } else { Answer::new(0.0, vec![]) };
-        Ok(Reply { answer, seconds: 1.0, raw: None, response: None })
+        Ok(Reply { answer, seconds: 1.0, raw: None, response: None, lengths: Vec::new() })
     }
 }
 

@@ -55,7 +55,7 @@ fn an_answer_holds_only_new_tokens_and_is_repeatable() {
     assert_eq!(engine.generate(PROMPT, &greedy(20)).unwrap().text, answer.text);
 
     let sampled = |seed| GenerateOptions {
-        sampling: Sampling::Sample { temperature: 1.0, top_k: 50, top_p: 0.95, seed },
+        sampling: Sampling::Sample { temperature: 1.0, top_k: Some(50), top_p: 0.95, seed },
         ..greedy(20)
     };
     let texts: Vec<String> = (0..4).map(|seed| engine.generate(PROMPT, &sampled(seed)).unwrap().text).collect();
@@ -91,7 +91,7 @@ fn answers_end_at_stop_tokens_limits_and_a_full_cache() {
     assert_eq!(engine.generate(PROMPT, &greedy(0)).unwrap().text, "");
 
     let logits = model.logits(&engine.encode(PROMPT).unwrap()).unwrap().pop().unwrap();
-    let first = Sampler::new(Sampling::Greedy).unwrap().next(&logits).unwrap();
+    let first = Sampler::new(Sampling::Greedy, &GenerationConfig::default()).unwrap().next(&logits).unwrap();
     let mut options = greedy(500);
     options.extra_stop_tokens = vec!["<|eot_id|>".into(), engine.codec.token_name(first)];
     let stopped = engine.generate(PROMPT, &options).unwrap();
@@ -190,7 +190,7 @@ fn questions() -> Vec<Work> {
     let write = |number: usize| {
         let prompt = format!("{PROMPT}{}", "the rest on the list ".repeat(number * 5 % 11));
         let sampling = match number % 3 {
-            0 => Sampling::Sample { temperature: 0.7, top_k: 50, top_p: 0.95, seed: number as u64 },
+            0 => Sampling::Sample { temperature: 0.7, top_k: Some(50), top_p: 0.95, seed: number as u64 },
             _ => Sampling::Greedy,
         };
         let options = GenerateOptions { max_new_tokens: 3 + number * 7 % 30, sampling, extra_stop_tokens: Vec::new() };
@@ -327,6 +327,53 @@ fn devices_are_chosen_by_name() {
     for wrong in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1"] {
         assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("expected auto, cpu or cuda:N"), "{wrong}");
     }
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_this_was_not_built_for_is_refused_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let options = EngineOptions { device: DeviceChoice::Cuda(3), ..EngineOptions::default() };
+    let error = Engine::load_with(dir.path(), options).err().unwrap().to_string();
+    let expected = "device cuda:3 cannot be used: this program was built without GPUs; build it with `--features cuda`";
+    assert!(error.starts_with(expected) && error.ends_with("or compute on `cpu`"), "{error}");
+    assert!(!DeviceChoice::Auto.is_gpu() && DeviceChoice::Cuda(0).is_gpu());
+}
+
+#[test]
+fn a_token_without_a_row_in_the_embedding_is_told_with_its_question() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let path = dir.path().join("tokenizer_config.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"<|endoftext|>\"", "\"<|added|>\"");
+    fs::write(&path, text).unwrap();
+    let mut engine = Engine::load(dir.path()).unwrap();
+    assert!(engine.generate("the list", &greedy(1)).is_ok());
+    let error = engine.generate("the list<|added|>", &greedy(1)).unwrap_err();
+    assert!(matches!(error, LlamaError::TokenOutOfVocabulary { token: 300, vocab: 300 }), "{error}");
+    assert!(error.to_string().contains("resize_token_embeddings"), "{error}");
+}
+
+#[test]
+fn texts_beyond_the_context_are_counted() {
+    let mut engine = engine(&TinyLlama { context: 32, ..Default::default() });
+    engine.generate(&"x".repeat(32), &greedy(1)).unwrap();
+    assert_eq!(engine.stats().texts_beyond_context, 0);
+    engine.log_likelihood(&"x".repeat(50), "y").unwrap();
+    engine.generate(&"x".repeat(40), &greedy(1)).unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.texts_beyond_context, stats.longest_beyond_context), (2, 51));
+}
+
+#[test]
+fn a_measured_answer_is_as_long_as_asked_for() {
+    let mut engine = engine(&TinyLlama::default());
+    let stops = engine.stop_tokens().to_vec();
+    let measured = engine.measure(100, 12).unwrap();
+    assert_eq!((measured.new_tokens, measured.stop), (12, StopReason::MaxNewTokens));
+    assert!((50..=200).contains(&measured.prompt_tokens) && measured.decode_seconds > 0.0, "{measured:?}");
+    assert_eq!(engine.stop_tokens(), stops);
 }
 
 /// A decoder whose device has memory for one slab of the cache and for a few texts in a step.

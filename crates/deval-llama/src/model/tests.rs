@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::reference::Reference;
 use super::*;
+use crate::cpu::Cpu;
 use crate::tensors::Tensors;
 use crate::testing::{TinyDtype, TinyLlama, TinyRope, write_tiny_llama};
 
@@ -233,6 +234,10 @@ fn missing_and_misshapen_tensors_are_named() {
     let outside =
         load_changed(&two, index, |index| index["weight_map"]["model.norm.weight"] = "../x.safetensors".into());
     assert!(outside.to_string().contains("plain file name"), "{outside}");
+    let gone =
+        load_changed(&two, index, |index| index["weight_map"]["model.norm.weight"] = "model-9.safetensors".into());
+    let text = gone.to_string();
+    assert!(text.contains("index.json: it names \"model-9.safetensors\", which is not in this folder"), "{text}");
 }
 
 #[test]

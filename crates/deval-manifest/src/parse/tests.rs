@@ -117,13 +117,15 @@ fn evaluate() -> impl Strategy<Value = Evaluate> {
         text().prop_map(|repo| (None, Some(repo)))
     ];
     let backend = prop_oneof![Just(Backend::Native), Just(Backend::Container)];
-    (backend, reading, until, numbers, prop::option::of(text()), embedder, prompts()).prop_map(
-        |(backend, reading, until, numbers, examples, embedder, prompts)| {
+    let device = prop::sample::select(vec!["auto", "cpu", "cuda:1"]);
+    ((backend, device), reading, until, numbers, prop::option::of(text()), embedder, prompts()).prop_map(
+        |((backend, device), reading, until, numbers, examples, embedder, prompts)| {
             let (examples_per_task, seed, max_new_tokens, samples, label_noise) = numbers;
             let (embedder_dir, embedder_repo) = embedder;
             Evaluate {
                 backend,
                 reading,
+                device: device.to_owned(),
                 until,
                 examples_per_task,
                 seed,

@@ -1,8 +1,9 @@
 //! How an evaluation is shown.
 
 use deval_eval::{
-    Evaluation, Lane, explain,
+    Evaluation, Lane, Speed, explain,
     harness::{Rewards, Stopping},
+    speed::{Rates, predict},
     stats::Summary,
 };
 use deval_report::{
@@ -32,6 +33,7 @@ pub(super) fn sections(evaluation: &Evaluation) -> Vec<Section> {
     let mut sections = vec![summary(evaluation)];
     sections.extend(evaluation.stopping.iter().flat_map(Stopping::sections));
     sections.extend(explain::sections(&evaluation.explanation));
+    sections.extend(evaluation.speed.iter().map(Speed::section));
     sections.push(examples);
     sections
 }
@@ -44,6 +46,20 @@ pub(crate) fn with_margins(gates: Vec<GateVerdict>, timing: &serde_json::Value) 
         None => gate,
     };
     gates.into_iter().map(add).collect()
+}
+
+/// How long the questions take this machine one at a time, by the text that was timed on it.
+pub(super) fn here(report: &Report<Evaluation>) -> Option<Section> {
+    let (evaluation, timed) = (report.result.as_ref()?, &report.run.timing["engine"]);
+    let of = |key: &str| serde_json::from_value::<(usize, f64)>(timed[key].clone()).ok();
+    let (prompt, answer) = (of("prompt")?, of("answer")?);
+    let (rates, speed) = (Rates::measured(prompt, answer)?, evaluation.speed.as_ref()?);
+    let found = predict(("this machine", "measured"), &rates, &evaluation.results, speed.max_new_tokens);
+    let rate = |(tokens, seconds): (usize, f64)| format!("{:.1} tokens/s over {tokens}", tokens as f64 / seconds);
+    let head = ["machine", "median", "99 %", "longest answers", "at risk", "max_new_tokens that fits"];
+    let section = Section::new("Speed here (estimate)").row("prompt", rate(prompt)).row("answer", rate(answer));
+    let note = "The built-in engine on one question at a time, at the pace of one short text; not what the miner's pipeline takes.";
+    Some(section.table(&head, vec![found.row()]).note(note))
 }
 
 /// The gates that a container decided, with the margins of this run, and how the container did.

@@ -31,7 +31,7 @@ impl<F: Fn(&Example) -> Answer> Backend for Oracle<'_, F> {
 
     fn answer(&mut self, request: &Request, _: u32) -> Result<Reply, BackendError> {
         let example = self.0.examples.iter().find(|example| example.request() == *request).unwrap();
-        Ok(Reply { answer: (self.1)(example), seconds: 1.0, raw: None, response: None })
+        Ok(Reply { answer: (self.1)(example), seconds: 1.0, raw: None, response: None, lengths: Vec::new() })
     }
 }
 
