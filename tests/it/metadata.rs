@@ -14,8 +14,11 @@ use crate::{
     serving::{Serving, committed, free_port, set_axon},
 };
 
-/// A fifth of the 104 MB that bittensor 9.0.1's axon takes beside the same chain.
+/// A fifth of what bittensor 9.0.1's axon takes, which is 104 to 112 MB.
 const MOST_KILOBYTES: u64 = 104_000 / 5;
+
+/// Old metadata is given back, but not every page of it.
+const MOST_AFTER_UPGRADES: u64 = 112_000 / 5;
 
 /// The node of `tests/python/node.py`.
 struct Node {
@@ -47,9 +50,10 @@ impl Node {
         Some(Self { upgrades: child.stdin.take().expect("piped"), url: url.trim().to_owned(), child })
     }
 
-    fn upgrade(&mut self, spec: u32) {
+    /// To the metadata of this runtime under a version of its own.
+    fn upgrade(&mut self, spec: u32, version: usize) {
         let metadata = metadata(spec).expect("the other one is there");
-        writeln!(self.upgrades, "{} {spec}", metadata.display()).expect("it reads");
+        writeln!(self.upgrades, "{} {version}", metadata.display()).expect("it reads");
     }
 }
 
@@ -106,15 +110,18 @@ fn real_metadata_keeps_the_axon_within_its_memory() {
 }
 
 #[test]
-fn a_runtime_upgrade_beside_the_serving_axon_is_noticed_by_nobody() {
+fn runtime_upgrades_beside_the_serving_axon_are_noticed_by_nobody() {
     let Some((project, mut node, port)) = served(365) else { return };
     let serving = Serving::start(&project, &[]);
-    node.upgrade(393);
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    // The chain is looked at every second; each look under another version reads the metadata again.
+    for version in 1..=8 {
+        node.upgrade([393, 365][version % 2], 1000 + version);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        say(&format!("after {version} upgrades {} kB", serving.resident_kilobytes()));
+    }
     assert_eq!(serving.ask(port, "//Bob//vali").status_code, 403);
-    assert!(!serving.said("the hotkeys of block"), "the chain is read on");
+    assert!(!serving.said("stay known"), "the chain is read on");
     let kilobytes = serving.resident_kilobytes();
-    say(&format!("after an upgrade {kilobytes} kB"));
-    assert!(kilobytes <= MOST_KILOBYTES, "{kilobytes} kB");
+    assert!(kilobytes <= MOST_AFTER_UPGRADES, "{kilobytes} kB of {MOST_AFTER_UPGRADES} kB");
     serving.stop();
 }

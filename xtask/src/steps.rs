@@ -22,7 +22,7 @@ pub(crate) use hash::{Hash, run as hash};
 pub(crate) use package::{Package, tree};
 pub(crate) use publish::{PublishReceipt, publish};
 use serde::{Serialize, de::DeserializeOwned};
-pub(crate) use serve::{ServeReceipt, ask_once, print_keeper, print_settings, serve, validator};
+pub(crate) use serve::{ServeReceipt, ask_once, print_keeper, print_settings, serve, server, validator};
 pub(crate) use validate::{Validate, chat_template};
 
 use crate::{context::Context, findings::Findings};

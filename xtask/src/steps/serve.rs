@@ -17,7 +17,7 @@ use deval_chain::{Client, KeyPair};
 use deval_report::{Diagnostic, Inputs, Report, Step};
 use tokio::net::TcpListener;
 
-pub(crate) use self::keeper::print as print_keeper;
+pub(crate) use self::{handover::server, keeper::print as print_keeper};
 use super::{Watch, need};
 use crate::{
     cli::{ExternalArgs, Format, Global, LogFormat, ServeArgs},

@@ -7,7 +7,7 @@ use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_value::ValueDef;
 use subxt::utils::AccountId32;
 
-use super::{AtBlock, Client};
+use super::{AtBlock, Client, within};
 use crate::{ChainError, parse_ss58, ss58};
 
 /// A hotkey's place in a subnet.
@@ -80,14 +80,19 @@ impl Client {
         Ok(self.at().await?.block_number())
     }
 
-    /// The latest finalised block and the version of the runtime there (`spec_version`). A client keeps the metadata of every version it
-    /// meets.
+    /// The version of the runtime at the latest finalised block (`spec_version`), read without its metadata. A client keeps the metadata of
+    /// every version it meets.
     ///
     /// # Errors
     /// As [`Client::block_number`].
-    pub async fn block_and_runtime(&self) -> Result<(u64, u32), ChainError> {
-        let at = self.at().await?;
-        Ok((at.block_number(), at.spec_version()))
+    pub async fn runtime_version(&self) -> Result<u32, ChainError> {
+        let doing = "reading the runtime's version";
+        let reading = async {
+            let head = self.methods.chain_get_finalized_head().await.map_err(|e| self.rpc(doing, e))?;
+            let version = self.methods.state_get_runtime_version(Some(head)).await;
+            version.map(|version| version.spec_version).map_err(|e| self.rpc(doing, e))
+        };
+        within(self.limits.read, &self.endpoint, doing, reading).await
     }
 
     /// The uid of a hotkey, when it is registered on the subnet.

@@ -127,6 +127,38 @@ fn refusals_are_named_and_say_what_to_do() {
 }
 
 #[test]
+fn what_a_miner_may_meet_has_a_name_and_a_remedy() {
+    let pallets = "TooManyFieldsInCommitmentInfo AccountNotAllowedCommit SpaceLimitExceeded CommitmentSetRateLimitExceeded \
+                   TimelockRevealFailedNotAllowed SubnetNotExists SubNetRegistrationDisabled \
+                   HotKeyAlreadyRegisteredInSubNet NotEnoughBalanceToStake TooManyRegistrationsThisBlock \
+                   TooManyRegistrationsThisInterval NonAssociatedColdKey";
+    for error in pallets.split_whitespace() {
+        assert_ne!(remedy(error), remedy("?"), "{error}");
+    }
+    let named = |number: u8| pool_error(1010, "Invalid Transaction", Some(&format!("Custom error: {number}")));
+    for (number, error) in [
+        (0, "ColdkeyInSwapSchedule"),
+        (2, "BalanceTooLow"),
+        (3, "SubnetNotExists"),
+        (4, "HotkeyAccountDoesntExist"),
+        (6, "RateLimitExceeded"),
+        (8, "SlippageTooHigh"),
+        (10, "HotKeyNotRegisteredInNetwork"),
+        (11, "InvalidIpAddress"),
+        (12, "ServingRateLimitExceeded"),
+        (13, "InvalidPort"),
+        (19, "UidNotFound"),
+        (21, "ColdkeySwapDisputed"),
+    ] {
+        assert!(named(number).starts_with(error), "{number}: {}", named(number));
+        assert_ne!(remedy(&named(number)), remedy("?"), "{error}");
+    }
+    // Errors of calls that no step makes are named all the same.
+    assert!((0..=22).chain([255]).all(|number| !named(number).starts_with("Invalid Transaction")));
+    assert!((23..=254).all(|number| named(number).starts_with("Invalid Transaction")));
+}
+
+#[test]
 fn every_remedy_for_a_pallet_error_names_an_error_of_a_real_runtime() {
     for (_, at) in runtimes() {
         for (pallet, error) in [

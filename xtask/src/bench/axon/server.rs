@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::key;
-use crate::{cargo, localnet::Localnet, python::Environment, ui::Ui};
+use crate::{cargo, localnet::Localnet, python::Environment, steps::server, ui::Ui};
 
 /// Where validators would reach our axon; nobody does.
 const EXTERNAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -106,7 +106,7 @@ impl Server {
         let mut told = tempfile::tempfile().context("cannot make a temporary file")?;
         serde_json::to_writer(&told, &start)?;
         told.rewind().context("cannot read a temporary file again")?;
-        let mut child = Command::new(cargo::program("deval-axon", ui)?).stdin(told).spawn()?;
+        let mut child = server(told, ui)?.spawn()?;
         // It stores what it answered itself once it serves.
         while !start.stored.exists() {
             ensure!(child.try_wait()?.is_none(), "our axon did not start; the reason is above");

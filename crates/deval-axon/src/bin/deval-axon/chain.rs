@@ -86,21 +86,14 @@ impl ChainWatch {
 
     async fn try_look(&mut self) -> Result<Option<bool>, AxonError> {
         let (netuid, (_, blocks)) = (self.network.netuid(), cadence(self.network));
+        self.forget_an_old_runtime().await?;
         let chain = match &self.client {
             Some(client) => client.clone(),
             None => Client::connect(&self.endpoint, self.network).await?,
         };
         let first = self.client.replace(chain.clone()).is_none();
-        let late = |_| ChainError::Timeout {
-            endpoint: self.endpoint.clone(),
-            seconds: PATIENCE.as_secs(),
-            doing: "reading the latest finalised block".into(),
-        };
-        let (block, runtime) = timeout(PATIENCE, chain.block_and_runtime()).await.map_err(late)??;
-        if self.runtime.replace(runtime).is_some_and(|before| before != runtime) {
-            // After an upgrade the next look is a new client's, so that metadata does not pile up.
-            self.client = None;
-        }
+        let late = |_| self.late("reading the latest finalised block");
+        let block = timeout(PATIENCE, chain.block_number()).await.map_err(late)??;
         // A chain that was set up anew is behind what is known of the old one.
         let due = first || block.abs_diff(self.subnet.block()) >= blocks;
         if due {
@@ -111,6 +104,21 @@ impl ChainWatch {
         }
         let place = *self.place.borrow_and_update();
         if due || self.announced != Some(place) { self.announce(&chain, place).await } else { Ok(None) }
+    }
+
+    /// After an upgrade of the runtime another client takes over, so that metadata does not pile up.
+    async fn forget_an_old_runtime(&mut self) -> Result<(), AxonError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let late = |_| self.late("reading the runtime's version");
+        let runtime = timeout(PATIENCE, client.runtime_version()).await.map_err(late)??;
+        if self.runtime.replace(runtime).is_some_and(|before| before != runtime) {
+            self.client = None;
+        }
+        Ok(())
+    }
+
+    fn late(&self, doing: &str) -> ChainError {
+        ChainError::Timeout { endpoint: self.endpoint.clone(), seconds: PATIENCE.as_secs(), doing: doing.into() }
     }
 
     async fn announce(&mut self, chain: &Client, place: SocketAddr) -> Result<Option<bool>, AxonError> {
