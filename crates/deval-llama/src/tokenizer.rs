@@ -1,8 +1,10 @@
 //! `tokenizer.json` of a model directory, as transformers loads it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use serde::de::IgnoredAny;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -33,13 +35,9 @@ pub(crate) struct Encoded {
 impl TextCodec {
     pub(crate) fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("tokenizer.json");
-        let text = read_text(&path)?;
         let settings = TokenizerSettings::load(dir)?;
-        let failed = |error: tokenizers::Error| {
-            let help = "take the file that `save_pretrained` writes";
-            LlamaError::tokenizer(&path, format!("the tokenizers library refuses it ({error}); {help}"))
-        };
-        let mut tokenizer = Tokenizer::from_bytes(text).map_err(failed)?;
+        let failed = |error| LlamaError::tokenizer(&path, error);
+        let mut tokenizer = read_tokenizer(&path)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(failed)?;
         tokenizer.set_encode_special_tokens(settings.flag("split_special_tokens", false));
@@ -58,7 +56,7 @@ impl TextCodec {
     /// The tokens of a rendered chat, taken as it stands: transformers' `apply_chat_template` adds nothing to it, so that no BOS is ever
     /// doubled.
     pub(crate) fn encode_chat(&self, text: &str) -> Result<Encoded, LlamaError> {
-        let encoding = self.tokenizer.encode(text, false).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
+        let encoding = guarded(&self.path, || self.tokenizer.encode(text, false))?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             ends: encoding.get_offsets().iter().map(|(_, end)| *end).collect(),
@@ -68,7 +66,7 @@ impl TextCodec {
     /// The tokens of a text with the tokenizer's own leading tokens (BOS), as `tokenizer(text)` has them. Trailing ones (EOS) are left
     /// out: a prompt is to be continued.
     pub(crate) fn encode_plain(&self, text: &str) -> Result<Encoded, LlamaError> {
-        let encoding = self.tokenizer.encode(text, true).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
+        let encoding = guarded(&self.path, || self.tokenizer.encode(text, true))?;
         let mut ids = encoding.get_ids().to_vec();
         let mut ends: Vec<usize> = encoding.get_offsets().iter().map(|(_, end)| *end).collect();
         let own = ends.iter().rposition(|end| *end > 0).map_or(0, |last| last + 1);
@@ -89,7 +87,7 @@ impl TextCodec {
 
     /// The text of tokens, special ones left out, as transformers' `decode(…, skip_special_tokens=True)` has it.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, LlamaError> {
-        let text = self.tokenizer.decode(ids, true).map_err(|error| LlamaError::tokenizer(&self.path, error))?;
+        let text = guarded(&self.path, || self.tokenizer.decode(ids, true))?;
         Ok(if self.cleans_up { cleaned_up(text) } else { text })
     }
 
@@ -120,6 +118,24 @@ impl TextCodec {
     fn is_special(&self, id: u32) -> bool {
         self.tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
+}
+
+/// Reads `tokenizer.json`.
+pub(crate) fn read_tokenizer(path: &Path) -> Result<Tokenizer, LlamaError> {
+    let text = read_text(path)?;
+    serde_json::from_slice::<IgnoredAny>(&text).map_err(LlamaError::json(path))?;
+    guarded(path, || Tokenizer::from_bytes(text))
+}
+
+/// What the tokenizers library says; on some files that cannot be it panics.
+pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, LlamaError> {
+    let why = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(result)) => return Ok(result),
+        Ok(Err(error)) => format!("refuses it ({error})"),
+        Err(_) => "breaks on it".to_owned(),
+    };
+    let message = format!("the tokenizers library {why}; take the file that `save_pretrained` writes");
+    Err(LlamaError::tokenizer(path, message))
 }
 
 /// Loads the tokenizer of a model directory as transformers would, and tries it.

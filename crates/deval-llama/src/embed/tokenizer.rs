@@ -16,6 +16,7 @@ use tokenizers::{AddedToken, PostProcessor, Tokenizer, TruncationParams};
 use super::config::{EncoderConfig, Family};
 use crate::LlamaError;
 use crate::files::read_json_if_present;
+use crate::tokenizer::read_tokenizer;
 
 /// From texts to at most so many token ids as the encoder takes.
 pub(super) struct SentenceTokenizer {
@@ -52,8 +53,7 @@ impl SentenceTokenizer {
         let (path, vocabulary) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
         let wordpiece = config.family != Family::Roberta;
         let mut loaded = if path.exists() {
-            let text = fs::read(&path).map_err(LlamaError::io(&path))?;
-            let tokenizer = Tokenizer::from_bytes(text).map_err(|error| LlamaError::tokenizer(&path, error))?;
+            let tokenizer = read_tokenizer(&path)?;
             Self { path, tokenizer }
         } else if wordpiece && vocabulary.exists() {
             let text = fs::read(&vocabulary).map_err(LlamaError::io(&vocabulary))?;

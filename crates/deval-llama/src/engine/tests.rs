@@ -181,6 +181,9 @@ fn a_directory_without_template_or_tokenizer_says_so() {
     assert!(matches!(engine.chat_prompt(None, "x"), Err(LlamaError::NoTemplate { .. })));
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(matches!(Engine::load(dir.path()), Err(LlamaError::Tokenizer { .. })));
+    // The tokenizers library panics on this.
+    fs::write(dir.path().join("tokenizer.json"), r#"{"version": "1.0", "decoder": {"type"}}"#).unwrap();
+    assert!(matches!(Engine::load(dir.path()), Err(LlamaError::Json { .. })));
     fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     assert!(matches!(Engine::load(dir.path()), Err(LlamaError::Io { .. })));
 }
