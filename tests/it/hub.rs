@@ -229,3 +229,69 @@ fn a_killed_download_goes_on_where_it_was() {
     }
     assert!(!unfinished.exists());
 }
+
+/// A repository that everybody may read, of a model that was changed.
+fn spoilt(project: &Project, hub: &Localnet, python: &Path, name: &str, spoil: &dyn Fn(&Path)) -> String {
+    let folder = project.path(name);
+    let status = Command::new("cp").arg("-r").arg(project.path("model")).arg(&folder).status().expect("cp runs");
+    assert!(status.success());
+    spoil(&folder);
+    let repo = format!("me/{name}");
+    published(hub, python, &repo, &folder);
+    let settings = project.path("target/deval/localnet/hub/repos").join(&repo).join("settings.json");
+    let text = fs::read_to_string(&settings).expect("it is there").replace("\"private\": true", "\"private\": false");
+    fs::write(&settings, text).expect("writable");
+    repo
+}
+
+#[test]
+fn what_is_wrong_in_a_repository_is_told_by_its_headers() {
+    let Some([_, _, (_, newest)]) = clients() else { return };
+    let project = Project::new();
+    let hub = Localnet::start_with(&project, &[]);
+    let weights = fs::read(project.path("model/model.safetensors")).expect("it is there");
+    let write = |path: PathBuf, bytes: &[u8]| fs::write(path, bytes).expect("writable");
+    let index = json!({"metadata": {}, "weight_map": {"a": "model-00002-of-00002.safetensors"}}).to_string();
+    let no_llama = |model: &Path| {
+        let config = fs::read_to_string(model.join("config.json")).expect("it is there");
+        write(model.join("config.json"), config.replace("\"llama\"", "\"gpt2\"").as_bytes());
+    };
+    let one_shard = |model: &Path| {
+        fs::rename(model.join("model.safetensors"), model.join("model-00001-of-00002.safetensors")).expect("writable");
+        write(model.join("model.safetensors.index.json"), index.as_bytes());
+    };
+    let cases: [(&str, &dyn Fn(&Path), &str, &str); 6] = [
+        ("gpt2", &no_llama, "model.architecture", "takes LLaMA models only"),
+        ("cut", &|model| write(model.join("model.safetensors"), &weights[..weights.len() - 9]), "G38", "9 B of its"),
+        ("header", &|model| write(model.join("model.safetensors"), &[255; 64]), "G38", "longer than loaders accept"),
+        ("empty", &|model| write(model.join("model.safetensors"), b""), "G38", "too short for a safetensors header"),
+        ("shard", &one_shard, "G38", "names `model-00002-of-00002.safetensors`, which is not there"),
+        ("owner", &|_| (), "G31", "nobody owns the model"),
+    ];
+    for (name, spoil, code, said) in cases {
+        let repo = spoilt(&project, &hub, &newest, name, spoil);
+        let report = project.json(&["inspect", &repo, "--hub", &hub.hub]);
+        let told = report["diagnostics"].as_array().expect("findings").iter().any(|finding| {
+            finding["code"] == code && finding["message"].as_str().is_some_and(|message| message.contains(said))
+        });
+        assert!(told, "{name}: {report:#}");
+        assert_eq!(report["result"]["read"]["weights"], 0, "{name}");
+        let gates = report["result"]["gates"].as_array().expect("gates");
+        let gate = |code: &str| gates.iter().find(|gate| gate["code"] == code).expect("it is told");
+        assert_eq!(gate("G30")["status"], "unknown", "no owner is told of where there is no coldkey.txt");
+        if ["cut", "header", "empty"].contains(&name) {
+            assert_eq!(gate("G13")["detail"], "0 sound weight file(s) at the root");
+        }
+    }
+
+    // Renamed: the Hub redirects, and the validator's digest of the name would be another.
+    let faults = json!([{"path_contains": "/api/models/me/owner", "times": 9,
+        "action": {"status": {"code": 307, "headers": {"Location": "/api/models/me/renamed"}, "message": "moved"}}}]);
+    fs::write(project.path("faults.json"), faults.to_string()).expect("writable");
+    drop(hub);
+    let faults = project.path("faults.json");
+    let hub = Localnet::start_with(&project, &["--faults", faults.to_str().expect("UTF-8")]);
+    let report = project.json(&["inspect", "me/owner", "--hub", &hub.hub]);
+    let found = report["diagnostics"][0]["found"].as_str().unwrap_or_default();
+    assert!(found.contains("renamed") && found.contains("/api/models/me/renamed"), "{report:#}");
+}

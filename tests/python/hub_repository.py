@@ -1,9 +1,9 @@
-"""What a real huggingface_hub does with a repository: hub_repository.py upload|check ENDPOINT REPO_ID FOLDER
+"""What a real huggingface_hub does with a repository: hub_repository.py upload|check ENDPOINT REPO_ID[,REPO_ID…] FOLDER
 
 `upload` creates the repository and publishes the folder in one call of `upload_folder`. `check` verifies that the repository is
 exactly the folder: the set of files, sizes, LFS sha256 or git sha1, the bytes of a fresh download, and the digest of the weights as
-the validator computes it. Works with every release from 0.25.1 on; the token is HF_TOKEN's. Prints one line of JSON; fails with a
-traceback or with what differs.
+the validator computes it. Works with every release from 0.25.1 on; the token is HF_TOKEN's. Prints one line of JSON for each
+repository; fails with a traceback or with what differs. In FOLDER, `{}` stands for the repository.
 """
 
 import hashlib
@@ -79,7 +79,7 @@ def check(api, repo_id, folder):
         wrong.append(f"the weights hash to {hashes[0]} when downloaded, to {hashes[1]} in the folder")
     wrong = [what for what in wrong if what]
     if wrong:
-        sys.exit("\n".join(wrong))
+        sys.exit("\n".join([repo_id, *wrong]))
     info, commits = api.model_info(repo_id), api.list_repo_commits(repo_id)
     return {
         "sha": info.sha,
@@ -90,14 +90,15 @@ def check(api, repo_id, folder):
     }
 
 
-def main(action, endpoint, repo_id, folder):
+def main(action, endpoint, repo_ids, folder):
     # The libraries read these when they are imported; caches of one Hub mislead at another.
     with tempfile.TemporaryDirectory() as home:
         os.environ.update(HF_ENDPOINT=endpoint, HF_HOME=home, HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
         import huggingface_hub
 
-        done = {"upload": upload, "check": check}[action](huggingface_hub.HfApi(), repo_id, folder)
-        print(json.dumps({"huggingface_hub": huggingface_hub.__version__, **done}))
+        act, api = {"upload": upload, "check": check}[action], huggingface_hub.HfApi()
+        for repo_id in repo_ids.split(","):
+            print(json.dumps({"huggingface_hub": huggingface_hub.__version__, **act(api, repo_id, folder.replace("{}", repo_id))}))
 
 
 if __name__ == "__main__":

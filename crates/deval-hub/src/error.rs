@@ -228,12 +228,12 @@ pub enum HubError {
     },
 
     /// A local file or directory could not be used.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {cause}", .path.display())]
     Disk {
         /// Path on disk.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
+        /// The cause; told above, and so no source of this error, whose text would be told twice.
+        cause: io::Error,
     },
 
     /// The journal has a line in its middle that is no record: it was edited or belongs to something else.
@@ -285,7 +285,7 @@ impl HubError {
 
     pub(crate) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Disk { path, source }
+        move |cause| Self::Disk { path, cause }
     }
 
     /// Whether a Hub commit was refused because contents are not in the store.

@@ -30,7 +30,7 @@ pub(crate) async fn account(api: &Api) -> Result<Option<Account>, HubError> {
     let client = HFClient::builder()
         .endpoint(endpoint.as_str())
         .token(token)
-        .client(transport(endpoint, Policy::none())?)
+        .client(transport(endpoint, Policy::none(), api.stall)?)
         .user_agent(USER_AGENT)
         .cache_enabled(false)
         .retry_max_attempts(0)

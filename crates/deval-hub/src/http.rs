@@ -13,6 +13,9 @@ use crate::{HubError, Token};
 /// What this crate calls itself, also when hf-hub speaks for it.
 pub(crate) const USER_AGENT: &str = concat!("deval/", env!("CARGO_PKG_VERSION"));
 
+/// Silence after which a connection counts as broken.
+pub(crate) const STALL: Duration = Duration::from_secs(120);
+
 /// How often and how patiently requests are repeated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Retry {
@@ -83,6 +86,8 @@ pub(crate) struct Api {
     endpoint: Url,
     auth: Option<HeaderValue>,
     pub(crate) retry: Retry,
+    /// Silence after which a connection counts as broken.
+    pub(crate) stall: Duration,
 }
 
 /// A complete successful answer.
@@ -107,8 +112,15 @@ impl Api {
             return Err(bad("it must begin with http:// or https://".to_owned()));
         }
         // A redirect of an API call means another repository; one of `resolve` is looked at, not followed.
-        let client = transport(&url, Policy::none())?;
-        Ok(Self { client, endpoint: url, auth: token.map(Token::header), retry: Retry::default() })
+        let client = transport(&url, Policy::none(), STALL)?;
+        Ok(Self { client, endpoint: url, auth: token.map(Token::header), retry: Retry::default(), stall: STALL })
+    }
+
+    /// The same, but sooner out of patience with silence.
+    #[cfg(test)]
+    pub(crate) fn with_stall(self, stall: Duration) -> Self {
+        let client = transport(&self.endpoint, Policy::none(), stall).expect("it was built before");
+        Self { client, stall, ..self }
     }
 
     /// The same endpoint, without the token.
@@ -212,13 +224,13 @@ impl Api {
     }
 }
 
-/// A pool of connections for one endpoint.
-pub(crate) fn transport(endpoint: &Url, redirects: Policy) -> Result<reqwest::Client, HubError> {
+/// A pool of connections for one endpoint; one that is silent for `stall` counts as broken.
+pub(crate) fn transport(endpoint: &Url, redirects: Policy, stall: Duration) -> Result<reqwest::Client, HubError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirects)
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(120));
+        .read_timeout(stall);
     if is_loopback(endpoint) {
         builder = builder.no_proxy();
     }
@@ -269,9 +281,10 @@ pub(crate) fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: 
         return HubError::RateLimited { url, wait: asked_wait(headers) };
     }
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    let message = match header("x-error-message") {
-        message if message.is_empty() => body_message(body),
-        message => message,
+    let message = match (header("x-error-message"), header("location")) {
+        (_, target) if status.is_redirection() => format!("it sends to {}", target.split(['?', '#']).next().unwrap_or("")),
+        (message, _) if message.is_empty() => body_message(body),
+        (message, _) => message,
     };
     HubError::Status { url, status, code: header("x-error-code"), message, wait: retry_after(headers) }
 }

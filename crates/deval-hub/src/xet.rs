@@ -4,12 +4,18 @@
 //! call, so that a Hub commit that has to wait (409, 429) would hash and chunk all weights again, and falls back to sending
 //! weights inside the Hub commit.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Deserialize;
+use tokio::task::spawn_blocking;
 use xet::XetError;
 use xet::xet_session::{Sha256Policy, XetCommitReport, XetConfig, XetSession, XetSessionBuilder, XetUploadCommit};
+use xet_core_structures::xorb_object::CompressionScheme;
 
 use crate::http::Api;
 use crate::remote::model_url;
@@ -19,14 +25,24 @@ use crate::{HubError, LocalFile, RepoId};
 /// Pause between two progress events.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Blocks on their way at the same time. Each takes 64 MiB of memory, one more waits and one grows meanwhile; hf-xet's own bound is 64.
-const PARALLEL_BLOCKS: usize = 2;
+/// Xorbs on their way at the same time. Each takes 64 MiB of memory; one more waits, and one grows meanwhile. hf-xet's own bound is 64.
+const PARALLEL_XORBS: usize = 1;
 
-/// The same for a store on this disk, which makes a second copy of a block before it writes it.
-const PARALLEL_BLOCKS_ON_DISK: usize = 1;
+/// Bytes read at a time: small enough to be chunked and hashed while they are in the processor's cache.
+const BLOCK: usize = 2 << 20;
 
-/// Files read at the same time; one already keeps the chunker busier than a network can be.
-const PARALLEL_FILES: usize = 1;
+/// Bytes read and not yet sent, while some are on their way: hf-xet holds them, those of a xorb twice while it is packed.
+const AHEAD: u64 = 32 << 20;
+
+/// Pause of a reader that is too far ahead.
+const BREATH: Duration = Duration::from_millis(2);
+
+/// Bytes of a sample, and how many of them tell whether a file can be compressed.
+const SAMPLE: usize = 64 << 10;
+const SAMPLES: u64 = 8;
+
+/// Least share of the bytes that compression must save: below, it costs more time than it spares on any network.
+const LEAST_SAVING: f64 = 0.02;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +75,7 @@ pub(crate) async fn transfer(
     let url = model_url(api, repo, &["xet-write-token", "main"]);
     let token: WriteToken = api.get(url.clone()).await?.json()?;
     let failed = |e: XetError| HubError::Xet { cas: store_name(&token.cas_url), reason: e.to_string() };
-    let commit = session(cache, &token.cas_url)
+    let commit = session(api, cache, compression(files)?)
         .and_then(|session| session.new_upload_commit())
         .map_err(failed)?
         .with_endpoint(token.cas_url.clone())
@@ -68,32 +84,141 @@ pub(crate) async fn transfer(
         .build()
         .await
         .map_err(failed)?;
-    for file in files {
-        let digest = Sha256Policy::from_hex(&file.sha256);
-        commit.upload_from_path(file.source.clone(), digest).await.map_err(failed)?;
-    }
+    let sending = async {
+        let (blocks, mut read) = (Blocks::default(), 0);
+        for file in files {
+            send(&commit, file, &blocks, &mut read, &failed).await?;
+        }
+        commit.commit().await.map_err(failed)
+    };
     let total = files.iter().map(|f| f.size).sum();
-    let report = finish(&commit, total, progress).await.map_err(failed)?;
+    let report = watched(sending, &commit, total, progress).await?;
     Ok(Transferred { total, sent: report.dedup_metrics.total_bytes_uploaded })
 }
 
-fn session(cache: &Path, cas_url: &str) -> Result<XetSession, XetError> {
-    let is_remote = cas_url.starts_with("http");
-    let blocks = if is_remote { PARALLEL_BLOCKS } else { PARALLEL_BLOCKS_ON_DISK };
+fn session(api: &Api, cache: &Path, compression: &str) -> Result<XetSession, XetError> {
     let mut config = XetConfig::new();
+    // The content store is given as many tries as the Hub, and more time: six times the pause, three times the silence.
+    config.client.retry_max_attempts = api.retry.tries as usize;
+    config.client.retry_base_delay = api.retry.base * 6;
+    config.client.read_timeout = api.stall * 3;
     config.telemetry.enabled = false;
-    config.data.max_concurrent_file_ingestion = PARALLEL_FILES;
-    config.client.ac_initial_upload_concurrency = blocks;
-    config.client.ac_max_upload_concurrency = blocks;
+    config.xorb.compression_policy.try_set(compression).map_err(XetError::other)?;
+    config.client.ac_initial_upload_concurrency = PARALLEL_XORBS;
+    config.client.ac_max_upload_concurrency = PARALLEL_XORBS;
     XetSessionBuilder::new_with_config(config).with_cache_dir(cache).build()
 }
 
-async fn finish(commit: &XetUploadCommit, total: u64, progress: OnProgress<'_>) -> Result<XetCommitReport, XetError> {
-    let mut done = std::pin::pin!(commit.commit());
+/// hf-xet's name for how the chunks are to be packed. It tries on each chunk what the first one of 32 promises; samples of the files tell
+/// whether anything is to be gained.
+fn compression(files: &[&LocalFile]) -> Result<&'static str, HubError> {
+    let (mut plain, mut packed) = (0, 0);
+    for file in files {
+        let mut source = File::open(&file.source).map_err(HubError::disk(&file.source))?;
+        for sample in 0..SAMPLES {
+            // Elements stay whole, because bytes are grouped by their place in them.
+            let at = file.size / SAMPLES * sample / 8 * 8;
+            let bytes = read_at(&mut source, at).map_err(HubError::disk(&file.source))?;
+            let scheme = CompressionScheme::choose_from_data(&bytes);
+            plain += bytes.len();
+            packed += scheme.compress_from_slice(&bytes).map_or(bytes.len(), |packed| packed.len().min(bytes.len()));
+        }
+    }
+    let saving = 1.0 - packed as f64 / plain.max(1) as f64;
+    Ok(if saving < LEAST_SAVING { "none" } else { "auto" })
+}
+
+fn read_at(source: &mut File, at: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SAMPLE);
+    source.seek(SeekFrom::Start(at))?;
+    source.take(SAMPLE as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file once and hands its blocks over without a copy. `so_far` counts what was read of all files.
+async fn send(
+    commit: &XetUploadCommit,
+    file: &LocalFile,
+    blocks: &Blocks,
+    so_far: &mut u64,
+    failed: &impl Fn(XetError) -> HubError,
+) -> Result<(), HubError> {
+    let upload = commit.upload_stream(Some(file.path.clone()), Sha256Policy::from_hex(&file.sha256)).await;
+    let upload = upload.map_err(failed)?;
+    let mut source = File::open(&file.source).map_err(HubError::disk(&file.source))?;
+    loop {
+        room(commit, *so_far).await;
+        let mut block = blocks.take();
+        let read = spawn_blocking(move || {
+            let read = (&source).take(BLOCK as u64).read_to_end(&mut block.bytes);
+            read.map(|_| (source, block))
+        });
+        let (back, block) = read.await.expect("reading does not panic").map_err(HubError::disk(&file.source))?;
+        source = back;
+        if block.bytes.is_empty() {
+            break;
+        }
+        *so_far += block.bytes.len() as u64;
+        upload.write(Bytes::from_owner(block)).await.map_err(failed)?;
+    }
+    upload.finish().await.map_err(failed)?;
+    Ok(())
+}
+
+/// Waits until less is held. When nothing is on its way, hf-xet waits for more.
+async fn room(commit: &XetUploadCommit, read: u64) {
+    loop {
+        let now = commit.progress();
+        let is_sending = now.total_transfer_bytes > now.total_transfer_bytes_completed;
+        if read < now.total_bytes_completed + AHEAD || !is_sending {
+            return;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// Memory for blocks that goes round: hf-xet lets go of a block when its chunks are packed, and the allocator would keep the pieces.
+#[derive(Clone, Default)]
+struct Blocks(Arc<Mutex<Vec<Vec<u8>>>>);
+
+struct Block {
+    bytes: Vec<u8>,
+    home: Blocks,
+}
+
+impl Blocks {
+    fn take(&self) -> Block {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Block { bytes: free.unwrap_or_else(|| Vec::with_capacity(BLOCK)), home: self.clone() }
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
+/// Tells of the progress until `sending` is done.
+async fn watched(
+    sending: impl Future<Output = Result<XetCommitReport, HubError>>,
+    commit: &XetUploadCommit,
+    total: u64,
+    progress: OnProgress<'_>,
+) -> Result<XetCommitReport, HubError> {
+    let mut sending = std::pin::pin!(sending);
     let mut tick = tokio::time::interval(TICK);
     loop {
         let result = tokio::select! {
-            result = &mut done => Some(result),
+            result = &mut sending => Some(result),
             _ = tick.tick() => None,
         };
         let now = commit.progress();

@@ -2,12 +2,11 @@
 //!
 //! It speaks the part of the Hub's HTTP API that publishing and validating one De-Val submission needs, to the clients that do it:
 //! hf-hub (Rust), huggingface_hub 0.25.1 and 0.27.1 (Python: the validator host and the miner's container) and the newest, and their
-//! command lines. Model weights are uploaded over Xet into a `local://` store (see [`xet`]) or over LFS (see [`lfs`]); clients without
-//! Xet get the same bytes from `/cdn`.
+//! command lines. Model weights are uploaded over Xet (see [`cas`]) or over LFS (see [`lfs`]); clients without Xet get the same bytes from
+//! `/cdn`.
 //!
 //! What it is not: tokens are told apart by how they begin (see [`answer::Caller`]) and open nothing real; there are no branches but
-//! `main`, no pull requests, no datasets or spaces, no HTTP content store, and `.gitattributes` and `.gitignore` are stored but never read
-//! back.
+//! `main`, no pull requests, no datasets or spaces; `.gitattributes` is stored but never read back, `.gitignore` in its plain forms only.
 //!
 //! What it shall do wrong is told by a fault script ([`faults`]); what it was asked is in the journal.
 //!
@@ -18,7 +17,7 @@
 //! repos/<ns>/<name>/commits/<id>.json   a commit and its whole tree
 //! blobs/<git sha1>                  regular files
 //! lfs/<sha256>                      LFS files put together from Xet chunks, after the commit
-//! cas/                              the Xet store the clients write into
+//! cas/                              the Xet store, see [`xet`]
 //! parts/<sha256>/<number>           parts of multipart uploads that are not complete
 //! journal.jsonl                     one line per request: time, method, path, caller, range, bytes, fault, status (null: no answer)
 //! tmp/                              half-written files; emptied at start
@@ -37,6 +36,7 @@ use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 
 mod answer;
+mod cas;
 mod commit;
 mod date;
 mod download;
@@ -104,6 +104,9 @@ pub(crate) enum HubError {
     /// A shard or xorb of the Xet store does not parse.
     #[error("{}: {source}", path.display())]
     Cas { path: PathBuf, source: xet_core_structures::CoreError },
+    /// A xorb of the Xet store is cut off, or has fewer chunks than a shard says.
+    #[error("{}: does not hold the chunks that it should", path.display())]
+    NoSuchChunks { path: PathBuf },
     /// No shard of the Xet store knows the file, or a xorb it needs is gone.
     #[error("LFS object {oid} is not in the Xet store")]
     LostObject { oid: String },
@@ -141,12 +144,10 @@ impl Hub {
     fn open(config: HubConfig) -> Result<Self, HubError> {
         let HubConfig { state_dir, options, faults } = config;
         std::fs::create_dir_all(&state_dir).map_err(HubError::io(&state_dir))?;
-        // Clients in other working directories get this path as `casUrl`.
-        let root = state_dir.canonicalize().map_err(HubError::io(&state_dir))?;
         Ok(Self {
-            store: Store::open(&root)?,
-            cas: Cas::open(root.join("cas"))?,
-            journal: Journal::open(root.join("journal.jsonl"))?,
+            store: Store::open(&state_dir)?,
+            cas: Cas::open(state_dir.join("cas"))?,
+            journal: Journal::open(state_dir.join("journal.jsonl"))?,
             faults: FaultScript::new(faults),
             quota: Quota::new(options.quota),
             options,
@@ -174,6 +175,7 @@ pub(crate) fn router(config: HubConfig) -> Result<Router, HubError> {
         .route("/api/repos/create", post(info::create))
         .route("/api/repos/delete", delete(info::delete))
         .nest("/api/models/{ns}/{name}", model_routes())
+        .nest("/_cas", cas::routes())
         .route("/{ns}/{name}/info/lfs/objects/batch", post(lfs::batch))
         .route("/{ns}/{name}/info/lfs/objects/verify", post(lfs::verify))
         .route("/_lfs/{oid}", put(lfs::put))

@@ -61,7 +61,7 @@ pub fn check_size(gb: f64, network: Network) -> Option<Diagnostic> {
     } else {
         return None;
     };
-    Some(finding.found(format!("{gb} GB")).expected("12 to 18 GB"))
+    Some(finding.found(format!("{gb:.9} GB")).expected("12 to 18 GB"))
 }
 
 /// A verdict of gate G15 with the distance from the nearer limit.

@@ -128,3 +128,84 @@ async fn the_account_of_the_token_is_told() {
     let refused = client(Some("no-token-of-this-hub")).account().await;
     assert!(matches!(&refused, Err(error) if error.status() == Some(reqwest::StatusCode::UNAUTHORIZED)), "{refused:?}");
 }
+
+/// What the Hub was asked, as `METHOD path`.
+fn asked(net: &Path) -> Vec<String> {
+    let journal = std::fs::read_to_string(net.join("hub/journal.jsonl")).unwrap();
+    let line = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        format!("{} {}", line["method"].as_str().unwrap(), line["path"].as_str().unwrap())
+    };
+    journal.lines().map(line).collect()
+}
+
+/// hf-xet sends telemetry to a store on the network unless it is told not to.
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_go_to_the_store_and_nothing_is_told_of_it() {
+    let bench = Bench::new().await;
+    let net = bench.hub.dir.path().join("net");
+    let Some((_localnet, url)) = start(&net) else { return };
+    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+    owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap();
+    let asked = asked(&net);
+    assert!(asked.iter().any(|line| line.starts_with("PUT /_cas/uploads/")), "{asked:#?}");
+    assert!(!asked.iter().any(|line| line.contains("telemetry")), "{asked:#?}");
+}
+
+/// The record of what the store has outlives a store that lost it: nothing is sent, the Hub refuses, and all is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgot_is_filled_again() {
+    let bench = Bench::new().await;
+    let net = bench.hub.dir.path().join("net");
+    let Some((_localnet, url)) = start(&net) else { return };
+    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let upload = async || {
+        let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+        let hear = |event| bench.events.lock().unwrap().push(event);
+        owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &hear).await.unwrap()
+    };
+    upload().await;
+    let (ns, name) = bench.repo.as_str().split_once('/').unwrap();
+    let named = json!({"organization": ns, "name": name, "type": "model", "private": true});
+    let http = reqwest::Client::new();
+    for (method, path) in [(reqwest::Method::DELETE, "delete"), (reqwest::Method::POST, "create")] {
+        let request = http.request(method, format!("{url}/api/repos/{path}")).bearer_auth("hf_x").json(&named);
+        assert!(request.send().await.unwrap().status().is_success(), "{path}");
+    }
+    for xorb in std::fs::read_dir(net.join("hub/cas/xorbs")).unwrap() {
+        std::fs::remove_file(xorb.unwrap().path()).unwrap();
+    }
+    bench.events.lock().unwrap().clear();
+    let outcome = upload().await;
+    assert!(bench.events.lock().unwrap().contains(&UploadEvent::SendingAgain), "{:?}", bench.events);
+    assert!(!outcome.created && outcome.transferred.sent >= 800_000, "{outcome:?}");
+    let snapshot = owner.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &|_, _| {}).await.unwrap();
+    assert_eq!(snapshot.revision, outcome.revision);
+}
+
+/// A `.gitignore` that somebody left in the repository must not make files vanish from the submission.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitignore_in_the_repository_is_told_before_anything_is_sent() {
+    let bench = Bench::new().await;
+    let net = bench.hub.dir.path().join("net");
+    let Some((_localnet, url)) = start(&net) else { return };
+    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let (ns, name) = bench.repo.as_str().split_once('/').unwrap();
+    let http = reqwest::Client::new();
+    let post = async |path: &str, body: String| {
+        let request = http.post(format!("{url}/api/{path}")).header("content-type", "application/json");
+        let answer = request.bearer_auth("hf_x").body(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}");
+    };
+    let named = json!({"organization": ns, "name": name, "type": "model", "private": true});
+    post("repos/create", named.to_string()).await;
+    let header = json!({"key": "header", "value": {"summary": "theirs"}});
+    let file = json!({"key": "file", "value": {"path": ".gitignore", "content": "*.safetensors\n", "encoding": "utf-8"}});
+    post(&format!("models/{}/commit/main", bench.repo), format!("{header}\n{file}\n")).await;
+
+    let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+    let refused = owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap_err();
+    assert!(matches!(&refused, HubError::Ignored { paths, .. } if paths == &["model.safetensors"]), "{refused}");
+    assert!(!asked(&net).iter().any(|line| line.starts_with("PUT /_cas")), "nothing was sent");
+}

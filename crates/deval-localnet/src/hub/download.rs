@@ -17,10 +17,13 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::answer::{Refusal, base_url};
 use super::store::{Content, Repo};
-use super::{Hub, HubError, is_sha256};
+use super::{Hub, HubError, cas, is_sha256};
 
 /// Bytes of a file in memory at a time.
 const PIECE: usize = 256 << 10;
+
+/// Bytes of a range that is read from the Xet store at once.
+const FEW: u64 = 1 << 20;
 
 /// Serves regular files itself and redirects to [`cdn`] for LFS files, as the Hub does.
 pub(super) async fn resolve(
@@ -66,24 +69,49 @@ pub(super) async fn cdn(
     if !is_sha256(&oid) {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("{oid:?} is no SHA-256")));
     }
+    let commit = || commit.iter().fold(Response::builder(), |answer, commit| answer.header("x-repo-commit", commit));
+    if let Some(answer) = few_bytes(&hub, &oid, &headers, commit())? {
+        return Ok(answer);
+    }
     let sha256 = oid.clone();
     let work = tokio::task::spawn_blocking(move || hub.store.lfs_file(&hub.cas, &sha256));
     let path = match work.await.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))? {
         Err(error @ HubError::LostObject { .. }) => return Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
         other => other?,
     };
-    let answer = commit.iter().fold(Response::builder(), |answer, commit| answer.header("x-repo-commit", commit));
-    send(&path, &oid, &headers, answer).await
+    send(&path, &oid, &headers, commit()).await
+}
+
+/// A small range of a file that is not put together yet: nobody needs all of it for that.
+fn few_bytes(hub: &Hub, oid: &str, headers: &HeaderMap, answer: Builder) -> Result<Option<Response>, Refusal> {
+    if hub.store.lfs_path(oid).is_file() {
+        return Ok(None);
+    }
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let (Some(range), Some(file)) = (range, hub.cas.find(oid)?) else { return Ok(None) };
+    let Asked::Part(part) = parse_range(range, file.size) else { return Ok(None) };
+    if part.end - part.start > FEW {
+        return Ok(None);
+    }
+    let bytes = cas::read(&hub.cas, &file, &part)?;
+    let answer = answer
+        .status(StatusCode::PARTIAL_CONTENT)
+        .header(CONTENT_RANGE, format!("bytes {}-{}/{}", part.start, part.end - 1, file.size));
+    finish(described(answer, oid), Body::from(bytes)).map(Some)
+}
+
+fn described(answer: Builder, etag: &str) -> Builder {
+    answer
+        .header(ETAG, format!("\"{etag}\""))
+        .header(ACCEPT_RANGES, "bytes")
+        .header(CONTENT_TYPE, "application/octet-stream")
 }
 
 /// Streams the file, or the one range asked for.
-async fn send(path: &FilePath, etag: &str, headers: &HeaderMap, answer: Builder) -> Result<Response, Refusal> {
+pub(super) async fn send(path: &FilePath, etag: &str, headers: &HeaderMap, answer: Builder) -> Result<Response, Refusal> {
     let mut file = File::open(path).await.map_err(HubError::io(path))?;
     let size = file.metadata().await.map_err(HubError::io(path))?.len();
-    let answer = answer
-        .header(ETAG, format!("\"{etag}\""))
-        .header(ACCEPT_RANGES, "bytes")
-        .header(CONTENT_TYPE, "application/octet-stream");
+    let answer = described(answer, etag);
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).map(|range| parse_range(range, size));
     let (answer, range) = match range {
         None | Some(Asked::Whole) => (answer, 0..size),
@@ -116,7 +144,7 @@ fn stream(file: File, length: u64) -> Body {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     /// No range this server understands; RFC 9110 says to ignore it.
     Whole,
     Part(Range<u64>),
@@ -124,7 +152,7 @@ enum Asked {
 }
 
 /// One range of `bytes=a-b`, `bytes=a-` or `bytes=-n` in a file of `size` bytes.
-fn parse_range(header: &str, size: u64) -> Asked {
+pub(super) fn parse_range(header: &str, size: u64) -> Asked {
     let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Asked::Whole;
     };

@@ -219,7 +219,7 @@ impl Hub {
     }
 }
 
-async fn receive(hub: &Hub, body: Body) -> Result<NamedTempFile, Refusal> {
+pub(super) async fn receive(hub: &Hub, body: Body) -> Result<NamedTempFile, Refusal> {
     let mut staged = hub.store.stage()?;
     let mut pieces = body.into_data_stream();
     let broken = |error: axum::Error| Refusal::bad_request(format!("the body broke off: {error}"));
@@ -229,7 +229,9 @@ async fn receive(hub: &Hub, body: Body) -> Result<NamedTempFile, Refusal> {
     Ok(staged)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
 }

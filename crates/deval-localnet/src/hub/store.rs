@@ -266,6 +266,13 @@ impl Store {
         Ok(Content::Regular { oid, size: bytes.len() as u64 })
     }
 
+    /// A regular file's text.
+    pub(super) fn read_blob(&self, oid: &str) -> Result<String, HubError> {
+        let path = self.blob_path(oid);
+        let bytes = std::fs::read(&path).map_err(HubError::io(&path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Where a regular file of any repository lies. Content-addressed, so repositories share them.
     pub(super) fn blob_path(&self, oid: &str) -> PathBuf {
         self.root.join("blobs").join(oid)
@@ -352,7 +359,7 @@ impl Store {
         self.write(path, &text)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), HubError> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(HubError::io(parent))?;
         }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
-use super::{Hub, date};
+use super::{Hub, cas, date};
 
 /// Regular files may have at most this many bytes on the Hub.
 const MAX_REGULAR: u64 = 10 << 20;
@@ -79,8 +79,11 @@ fn has_lfs_name(path: &str) -> bool {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Preupload {
     files: Vec<PreuploadFile>,
+    /// The `.gitignore` that is about to be committed; the repository's own counts without one.
+    git_ignore: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -104,16 +107,21 @@ pub(super) async fn preupload(
     State(hub): State<Arc<Hub>>,
     Path((ns, name, rev)): Path<(String, String, String)>,
     headers: HeaderMap,
-    Json(Preupload { files }): Json<Preupload>,
+    Json(Preupload { files, git_ignore }): Json<Preupload>,
 ) -> Result<Json<Value>, Refusal> {
     let repo = hub.writable(&headers, &ns, &name)?;
     let commit = hub.revision(&repo, &rev)?;
     if files.len() > MAX_FILES {
         return Err(Refusal::bad_request(format!("at most {MAX_FILES} files, not {}", files.len())));
     }
+    let rules = match (git_ignore, commit.files.get(".gitignore")) {
+        (Some(rules), _) => rules,
+        (None, Some(own)) => hub.store.read_blob(own.content.oid())?,
+        (None, None) => String::new(),
+    };
     let answer = |file: PreuploadFile| {
         let mode = if file.is_lfs() { "lfs" } else { "regular" };
-        let mut answer = json!({ "path": file.path, "uploadMode": mode, "shouldIgnore": false });
+        let mut answer = json!({ "path": file.path, "uploadMode": mode, "shouldIgnore": is_ignored(&rules, &file.path) });
         if let Some(entry) = commit.files.get(&file.path) {
             answer["oid"] = json!(entry.content.oid());
         }
@@ -123,6 +131,19 @@ pub(super) async fn preupload(
     Ok(Json(json!({ "files": files, "commitOid": commit.stamp.id })))
 }
 
+/// Of `.gitignore` the plain forms: a name or path, `*` and an ending, a folder with `/` behind it.
+fn is_ignored(rules: &str, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    rules.lines().map(str::trim).filter(|rule| !rule.is_empty() && !rule.starts_with('#')).any(|rule| {
+        let rule = rule.trim_start_matches('/');
+        match (rule.strip_prefix('*'), rule.strip_suffix('/')) {
+            (Some(ending), _) => name.ends_with(ending),
+            (None, Some(_)) => path.starts_with(rule),
+            (None, None) => name == rule || path == rule,
+        }
+    })
+}
+
 pub(super) async fn write_token(
     State(hub): State<Arc<Hub>>,
     Path((ns, name, rev)): Path<(String, String, String)>,
@@ -130,7 +151,7 @@ pub(super) async fn write_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.writable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    xet_token(&hub, "write")
+    Ok(xet_token(&headers, cas::WRITE_TOKEN))
 }
 
 pub(super) async fn read_token(
@@ -140,29 +161,28 @@ pub(super) async fn read_token(
 ) -> Result<Response, Refusal> {
     let repo = hub.downloadable(&headers, &ns, &name)?;
     hub.revision(&repo, &rev)?;
-    xet_token(&hub, "read")
+    Ok(xet_token(&headers, cas::READ_TOKEN))
 }
 
-/// Python reads the headers, Rust the body. A `local://` store checks no token.
-fn xet_token(hub: &Hub, right: &str) -> Result<Response, Refusal> {
-    hub.cas.mend()?;
-    let (token, expiry, url) = (format!("local-{right}"), date::now_seconds() + TOKEN_LIFETIME, hub.cas.url());
+/// Python reads the headers, Rust the body.
+fn xet_token(headers: &HeaderMap, token: &str) -> Response {
+    let (expiry, url) = (date::now_seconds() + TOKEN_LIFETIME, cas::url(headers));
     let mut response = Json(json!({ "accessToken": token, "exp": expiry, "casUrl": url })).into_response();
     let headers =
-        [("x-xet-access-token", token), ("x-xet-token-expiration", expiry.to_string()), ("x-xet-cas-url", url)];
+        [("x-xet-access-token", token.to_owned()), ("x-xet-token-expiration", expiry.to_string()), ("x-xet-cas-url", url)];
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
-    Ok(response)
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use sha1::Digest as _;
 
-    use super::{git_attributes, has_lfs_name};
+    use super::{git_attributes, has_lfs_name, is_ignored};
 
     #[test]
     fn attributes_are_the_hubs() {
@@ -171,6 +191,17 @@ mod tests {
         let blob = sha1::Sha1::new().chain_update("blob 1519\0").chain_update(&text);
         assert_eq!(hex::encode(blob.finalize()), "a6344aac8c09253b3b630fb776ae94478aa0275b");
         assert!(text.starts_with("*.7z filter=lfs diff=lfs merge=lfs -text\n*.arrow "));
+    }
+
+    #[test]
+    fn what_a_gitignore_leaves_out() {
+        let rules = "# weights\n*.safetensors\n\n/build/\nnotes.txt\n";
+        for path in ["model.safetensors", "a/b.safetensors", "build/x.py", "notes.txt", "a/notes.txt"] {
+            assert!(is_ignored(rules, path), "{path}");
+        }
+        for path in ["config.json", "model/build.py", "# weights", "safetensors"] {
+            assert!(!is_ignored(rules, path), "{path}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(super) fn verdicts(submission: &Submission, seen: &Seen, findings: &[Diagnos
     let Gates { model, pipeline, package } = Gates::new(seen);
     let judge = |code: &'static str, decided: bool, pass: String| judge(code, &[code], decided, pass, findings);
     let weights = seen.weights.as_ref().map_or(0, |weights| weights.shards.len());
+    let has_coldkey = !findings.iter().any(|finding| finding.code == "G31");
     let netuid = submission.network.netuid();
     let budget = |code, seconds, limit, how| budget(code, submission, seen, seconds, limit, how);
     let obfuscated = seen.sources.as_ref().map(|sources| &sources.hidden[..]).unwrap_or_default();
@@ -45,14 +46,14 @@ pub(super) fn verdicts(submission: &Submission, seen: &Seen, findings: &[Diagnos
         judge("G06", true, format!("`{}`", submission.model_url)),
         judge("G08", true, format!("netuid {netuid} ({})", submission.network)),
         judge("G09", true, "nothing to measure: one attempt in each contest, also after a failure".into()),
-        judge("G13", model, format!("{weights} weight file(s) at the root")),
+        judge("G13", model, format!("{weights} sound weight file(s) at the root")),
         sized(judge("G15", package, "the package has a size that validators evaluate".into()), seen),
         judge("G18", true, "the payload is built by `cargo xtask commit` and parsed back".into()),
         room(judge("G19", true, "the commitment fits".into()), &submission.model_url),
         budget("G25", DOWNLOAD_SPEED, START_LIMIT_S, "download at 100 MB/s; imports and loading come on top"),
         budget("G26", HASH_SPEED, HASH_LIMIT_S, "hashing at 375 MB/s"),
         judge("G27", model, "every entry that enters the hash is a file".into()),
-        judge("G30", true, owner(submission)),
+        judge("G30", submission.coldkey_expected.is_some() || has_coldkey, owner(submission)),
         judge("G31", true, "coldkey.txt will be in the package".into()),
         hidden(judge("G35", pipeline, "`model/pipeline.py` defines DeValPipeline".into()), main, "its class"),
         hidden(judge("G36", pipeline, "every import is in the validator's container".into()), any, "its imports"),
