@@ -23,6 +23,9 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the image's first stage is known by.
+const LABEL: &str = "deval.test=axon";
+
 fn docker(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).output().expect("docker runs")
 }
@@ -66,7 +69,7 @@ impl Compose {
         let rest = lines[last + 1..].iter().filter(|line| line.starts_with("COPY") || line.starts_with("ENTRYPOINT"));
         let rest: Vec<_> = rest.copied().collect();
         assert_eq!(rest.len(), 2, "{}", self.0);
-        let build = "FROM scratch AS build\nCOPY xtask deval-axon /source/target/debug/";
+        let build = format!("FROM scratch AS build\nLABEL {LABEL}\nCOPY xtask deval-axon /source/target/debug/");
         format!("{build}\nFROM {base}\n{}\n", rest.join("\n"))
     }
 
@@ -113,6 +116,8 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         docker(&["image", "rm", "--force", &self.0]);
+        // The first stage has no name.
+        docker(&["image", "prune", "--force", "--filter", &format!("label={LABEL}")]);
     }
 }
 

@@ -229,7 +229,7 @@ fn a_password_is_asked_for_once_and_only_where_the_environment_has_none() {
 }
 
 #[test]
-fn addresses_need_no_secret() {
+fn addresses_need_no_password() {
     let root = with_hotkey(fs::read(fixture("wallet/keyfile_ansible.txt")).unwrap());
     let hotkeys = root.path().join("w/hotkeys");
     fs::write(hotkeys.join("plain"), hotkey_file().to_string()).unwrap();
