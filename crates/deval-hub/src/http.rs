@@ -282,7 +282,9 @@ pub(crate) fn refused(url: &Url, status: StatusCode, headers: &HeaderMap, body: 
     }
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let message = match (header("x-error-message"), header("location")) {
-        (_, target) if status.is_redirection() => format!("it sends to {}", target.split(['?', '#']).next().unwrap_or("")),
+        (_, target) if status.is_redirection() => {
+            format!("it sends to {}", target.split(['?', '#']).next().unwrap_or(""))
+        }
         (message, _) if message.is_empty() => body_message(body),
         (message, _) => message,
     };

@@ -112,20 +112,26 @@ fn session(api: &Api, cache: &Path, compression: &str) -> Result<XetSession, Xet
 /// hf-xet's name for how the chunks are to be packed. It tries on each chunk what the first one of 32 promises; samples of the files tell
 /// whether anything is to be gained.
 fn compression(files: &[&LocalFile]) -> Result<&'static str, HubError> {
-    let (mut plain, mut packed) = (0, 0);
+    let (mut all, mut saved) = (0.0, 0.0);
     for file in files {
-        let mut source = File::open(&file.source).map_err(HubError::disk(&file.source))?;
-        for sample in 0..SAMPLES {
-            // Elements stay whole, because bytes are grouped by their place in them.
-            let at = file.size / SAMPLES * sample / 8 * 8;
-            let bytes = read_at(&mut source, at).map_err(HubError::disk(&file.source))?;
-            let scheme = CompressionScheme::choose_from_data(&bytes);
-            plain += bytes.len();
-            packed += scheme.compress_from_slice(&bytes).map_or(bytes.len(), |packed| packed.len().min(bytes.len()));
-        }
+        all += file.size as f64;
+        saved += file.size as f64 * saving(file).map_err(HubError::disk(&file.source))?;
     }
-    let saving = 1.0 - packed as f64 / plain.max(1) as f64;
-    Ok(if saving < LEAST_SAVING { "none" } else { "auto" })
+    Ok(if saved < LEAST_SAVING * all { "none" } else { "auto" })
+}
+
+/// The share of a file that compression saves, by samples.
+fn saving(file: &LocalFile) -> std::io::Result<f64> {
+    let mut source = File::open(&file.source)?;
+    let (mut plain, mut packed) = (0, 0);
+    for sample in 0..SAMPLES {
+        // Elements stay whole, because bytes are grouped by their place in them.
+        let bytes = read_at(&mut source, file.size / SAMPLES * sample / 8 * 8)?;
+        let scheme = CompressionScheme::choose_from_data(&bytes);
+        plain += bytes.len();
+        packed += scheme.compress_from_slice(&bytes).map_or(bytes.len(), |packed| packed.len().min(bytes.len()));
+    }
+    Ok(1.0 - packed as f64 / plain.max(1) as f64)
 }
 
 fn read_at(source: &mut File, at: u64) -> std::io::Result<Vec<u8>> {
@@ -234,4 +240,30 @@ async fn watched(
 /// The store's address without anything secret in it.
 fn store_name(cas_url: &str) -> String {
     cas_url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::Stamp;
+
+    #[test]
+    fn what_samples_save_decides_whether_chunks_are_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let noise: Vec<u8> = (0..20_000u32).flat_map(|number| Sha256::digest(number.to_le_bytes())).collect();
+        let halves: Vec<u8> = noise.iter().flat_map(|byte| [*byte, 0x3c]).collect();
+        let file = |name: &str, bytes: &[u8]| {
+            let source = dir.path().join(name);
+            std::fs::write(&source, bytes).unwrap();
+            let (path, stamp) = (name.to_owned(), Stamp::of(&source).unwrap());
+            LocalFile { path, size: bytes.len() as u64, sha256: String::new(), git_sha1: String::new(), stamp, source }
+        };
+        let (noise, halves, text) = (file("noise", &noise), file("halves", &halves), file("text", &[b'a'; 5000]));
+        assert_eq!(compression(&[&noise]).unwrap(), "none");
+        assert_eq!(compression(&[&halves]).unwrap(), "auto", "one byte of two is always the same");
+        assert_eq!(compression(&[&noise, &text]).unwrap(), "none", "what is small weighs little");
+        assert_eq!(compression(&[]).unwrap(), "auto");
+    }
 }

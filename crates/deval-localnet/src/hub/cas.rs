@@ -198,13 +198,14 @@ async fn reconstruction(
 ) -> Result<Json<Value>, Refusal> {
     require(&headers, &[READ_TOKEN, WRITE_TOKEN])?;
     let file = hub.cas.find_by_hash(&parse_hash(&file)?)?.ok_or_else(|| not_found("no such file"))?;
-    let range = match headers.get(RANGE).and_then(|range| range.to_str().ok()).map(|range| parse_range(range, file.size)) {
-        None | Some(Asked::Whole) => 0..file.size,
-        Some(Asked::Part(range)) => range,
-        Some(Asked::Outside) => {
-            return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "the file has no such bytes"));
-        }
-    };
+    let range =
+        match headers.get(RANGE).and_then(|range| range.to_str().ok()).map(|range| parse_range(range, file.size)) {
+            None | Some(Asked::Whole) => 0..file.size,
+            Some(Asked::Part(range)) => range,
+            Some(Asked::Outside) => {
+                return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "the file has no such bytes"));
+            }
+        };
     let base = url(&headers);
     let answer = blocking(move || Ok(Plan::of(&hub.cas, &file, &range)?.answer(&base)));
     Ok(Json(answer.await?))
@@ -256,7 +257,8 @@ impl Plan {
             if end > range.start && at < range.end {
                 let chunks = cas.chunks(&segment.xorb_hash)?;
                 let term = Term::of(segment.xorb_hash, &chunks, chunk_range(segment), at, range);
-                let (term, before) = term.ok_or_else(|| HubError::NoSuchChunks { path: cas.xorb_path(&segment.xorb_hash) })?;
+                let (term, before) =
+                    term.ok_or_else(|| HubError::NoSuchChunks { path: cas.xorb_path(&segment.xorb_hash) })?;
                 plan.offset += before;
                 plan.terms.push(term);
             }
@@ -306,7 +308,13 @@ impl Plan {
 impl Term {
     /// Those of `segment`, which begins at `at` in the file, that have bytes of `range`, and how many bytes lie before it; none if the
     /// xorb has no such chunks.
-    fn of(xorb: MerkleHash, chunks: &Chunks, segment: Range<usize>, at: u64, range: &Range<u64>) -> Option<(Self, u64)> {
+    fn of(
+        xorb: MerkleHash,
+        chunks: &Chunks,
+        segment: Range<usize>,
+        at: u64,
+        range: &Range<u64>,
+    ) -> Option<(Self, u64)> {
         let (mut first, mut start) = (segment.start, at);
         while start + chunks.lengths.get(first)? <= range.start {
             start += chunks.lengths[first];
@@ -322,11 +330,7 @@ impl Term {
     }
 }
 
-async fn xorb(
-    State(hub): State<Arc<Hub>>,
-    Path(xorb): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+async fn xorb(State(hub): State<Arc<Hub>>, Path(xorb): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
     let path = hub.cas.xorb_path(&parse_hash(&xorb)?);
     if !path.is_file() {
         return Err(not_found("no such xorb"));

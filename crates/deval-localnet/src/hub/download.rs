@@ -108,7 +108,12 @@ fn described(answer: Builder, etag: &str) -> Builder {
 }
 
 /// Streams the file, or the one range asked for.
-pub(super) async fn send(path: &FilePath, etag: &str, headers: &HeaderMap, answer: Builder) -> Result<Response, Refusal> {
+pub(super) async fn send(
+    path: &FilePath,
+    etag: &str,
+    headers: &HeaderMap,
+    answer: Builder,
+) -> Result<Response, Refusal> {
     let mut file = File::open(path).await.map_err(HubError::io(path))?;
     let size = file.metadata().await.map_err(HubError::io(path))?.len();
     let answer = described(answer, etag);

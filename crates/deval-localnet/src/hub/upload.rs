@@ -121,7 +121,8 @@ pub(super) async fn preupload(
     };
     let answer = |file: PreuploadFile| {
         let mode = if file.is_lfs() { "lfs" } else { "regular" };
-        let mut answer = json!({ "path": file.path, "uploadMode": mode, "shouldIgnore": is_ignored(&rules, &file.path) });
+        let mut answer =
+            json!({ "path": file.path, "uploadMode": mode, "shouldIgnore": is_ignored(&rules, &file.path) });
         if let Some(entry) = commit.files.get(&file.path) {
             answer["oid"] = json!(entry.content.oid());
         }
@@ -168,8 +169,11 @@ pub(super) async fn read_token(
 fn xet_token(headers: &HeaderMap, token: &str) -> Response {
     let (expiry, url) = (date::now_seconds() + TOKEN_LIFETIME, cas::url(headers));
     let mut response = Json(json!({ "accessToken": token, "exp": expiry, "casUrl": url })).into_response();
-    let headers =
-        [("x-xet-access-token", token.to_owned()), ("x-xet-token-expiration", expiry.to_string()), ("x-xet-cas-url", url)];
+    let headers = [
+        ("x-xet-access-token", token.to_owned()),
+        ("x-xet-token-expiration", expiry.to_string()),
+        ("x-xet-cas-url", url),
+    ];
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
