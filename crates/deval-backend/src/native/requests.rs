@@ -43,8 +43,9 @@ impl<'a, 'h> Requests<'a, 'h> {
 
     /// What is to be told once the engine has worked.
     pub(super) fn end(self, worked: Result<(), LlamaError>) -> Result<(), GaveUp> {
-        let oldest = self.open.into_keys().min().unwrap_or(self.begun);
-        worked.map_err(|error| GaveUp { place: oldest, source: error.into() })?;
+        let last = self.asks.len().saturating_sub(1);
+        let place = self.open.into_keys().min().unwrap_or(last);
+        worked.map_err(|error| GaveUp { place, source: error.into() })?;
         self.gave_up.map_or(Ok(()), Err)
     }
 

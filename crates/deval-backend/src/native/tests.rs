@@ -92,6 +92,22 @@ fn all_at_once(native: &mut Native, asks: &[Ask<'_>]) -> Vec<Reply> {
     replies.into_iter().map(Option::unwrap).collect()
 }
 
+/// Answers all at once, then one by one, and compares; in fewer steps and with seconds that add up.
+fn same_together_and_alone(native: &mut Native, asks: &[Ask<'_>]) {
+    let started = std::time::Instant::now();
+    let together = all_at_once(native, asks);
+    let whole = started.elapsed().as_secs_f64();
+    let seconds: f64 = together.iter().map(|reply| reply.seconds).sum();
+    assert!(0.0 < seconds && seconds <= whole, "{seconds} s of {whole} s");
+    let steps = native.engine.stats().steps;
+    for (ask, reply) in asks.iter().zip(together) {
+        let alone = native.answer(ask.request, ask.sample).unwrap();
+        assert_eq!((reply.answer, reply.raw), (alone.answer, alone.raw), "{ask:?}");
+    }
+    let alone = native.engine.stats().steps - steps;
+    assert!(steps < alone, "{steps} steps together, {alone} one by one");
+}
+
 #[test]
 fn many_are_answered_as_each_alone() {
     let requests = mixed();
@@ -102,19 +118,28 @@ fn many_are_answered_as_each_alone() {
         (Reading::Constrained, prompts_without_claims()),
         (Reading::Likelihood, prompts()),
     ] {
-        let mut native = native_with(reading, prompts, 20);
-        let started = std::time::Instant::now();
-        let together = all_at_once(&mut native, &asks);
-        let (whole, seconds) =
-            (started.elapsed().as_secs_f64(), together.iter().map(|reply| reply.seconds).sum::<f64>());
-        assert!(0.0 < seconds && seconds <= whole, "{seconds} s of {whole} s");
-        let most = native.engine.stats();
-        for (ask, reply) in asks.iter().zip(together) {
-            let alone = native.answer(ask.request, ask.sample).unwrap();
-            assert_eq!((reply.answer, reply.raw), (alone.answer, alone.raw), "{reading:?} {ask:?}");
-        }
-        let steps = native.engine.stats().steps - most.steps;
-        assert!(most.steps < steps, "{reading:?}: {} steps together, {steps} one by one", most.steps);
+        same_together_and_alone(&mut native_with(reading, prompts, 20), &asks);
+    }
+}
+
+#[test]
+fn many_are_answered_as_each_alone_by_the_demo_model() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/deval/demo/model");
+    if !dir.join("model.safetensors").exists() {
+        let required = std::env::var("DEVAL_TEST_REQUIRE").unwrap_or_default();
+        assert!(
+            !required.split(',').any(|name| name.trim() == "wheels"),
+            "DEVAL_TEST_REQUIRE asks for the demo's model"
+        );
+        println!("skipped: no model in target/deval/demo; `cargo xtask demo` unpacks one");
+        return;
+    }
+    let requests: Vec<_> = mixed().into_iter().skip(10).collect();
+    let asks: Vec<_> = requests.iter().map(|request| Ask { request, sample: 0 }).collect();
+    for reading in [Reading::Generate, Reading::Constrained, Reading::Likelihood] {
+        let options = NativeOptions { reading, max_new_tokens: 8, seed: 7, model: "demo".into(), own_stops: false };
+        let engine = Engine::load(&dir).unwrap();
+        same_together_and_alone(&mut Native::new(engine, prompts(), AnswerParser::default(), options), &asks);
     }
 }
 

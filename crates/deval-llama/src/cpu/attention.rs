@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::matrix::{Product, TILE};
+use super::matrix::{HALF_TILE, Product, TILE};
 use super::simd::{self, Job, LANES, Lanes, Numbers};
 use crate::step::{BLOCK, Heads, Span, Step};
 
@@ -96,12 +96,13 @@ impl Job for Run<'_> {
         let Self { shared, task } = self;
         let Heads { dim, .. } = shared.heads;
         let group = shared.heads.group();
-        for (tile, out) in task.out.chunks_mut(TILE * dim).enumerate() {
+        let most = if L::WIDE { TILE } else { HALF_TILE };
+        for (tile, out) in task.out.chunks_mut(most * dim).enumerate() {
             let rows = Rows {
                 shared,
                 span: task.span,
                 head: task.head,
-                first: tile * TILE,
+                first: tile * most,
                 group,
                 task: (task.first, task.row),
             };
@@ -152,8 +153,8 @@ impl Rows<'_> {
         let used = end - base;
         let (whole, rest) = scores.split_at(used / BLOCK);
         let chunks = self.shared.heads.dim.div_ceil(LANES);
-        for chunk in (0..chunks).step_by(2) {
-            if chunk + 1 < chunks {
+        for chunk in (0..chunks).step_by(if L::WIDE { 2 } else { 1 }) {
+            if L::WIDE && chunk + 1 < chunks {
                 self.mix::<L, ROWS, 2>(lanes, (whole, rest, used % BLOCK), blocks, (chunk, &scales), out);
             } else {
                 self.mix::<L, ROWS, 1>(lanes, (whole, rest, used % BLOCK), blocks, (chunk, &scales), out);

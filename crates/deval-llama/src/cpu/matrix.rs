@@ -15,13 +15,22 @@ const VECTORS: usize = 3;
 pub(super) const PANEL: usize = VECTORS * LANES;
 /// Rows that go through a panel together.
 pub(super) const TILE: usize = 8;
+/// As many of them, with one vector, fill half as many registers.
+pub(super) const HALF_TILE: usize = 4;
 /// Rows that one task takes through a panel.
 const GROUP: usize = 16 * TILE;
 /// Multiplications that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
+/// Rows that take a whole panel at once even where registers are few. Their time is that of the memory that the weights come from.
+const STREAMED: usize = 2;
+/// Strips that are widened at a time where more rows meet few registers.
+const WIDENED: usize = 32;
 
 /// One input's weights for all outputs of a panel.
 type Strip<T> = [[T; LANES]; VECTORS];
+
+/// Where strips are widened.
+type Space = [Strip<f32>; WIDENED];
 
 /// Products of one row with a panel.
 type Products = Strip<f32>;
@@ -32,6 +41,15 @@ pub(super) trait Weight: Copy + Send + Sync + 'static {
     fn from_bytes(bytes: &[u8]) -> Self;
     fn widen(self) -> f32;
     fn load<L: Lanes>(lanes: L, from: &[Self; LANES]) -> L::Vector;
+    /// The same weights in f32; `space` takes them where they are not.
+    #[inline(always)]
+    fn widened<'a, L: Lanes>(lanes: L, strips: &'a [Strip<Self>], space: &'a mut Space) -> &'a [Strip<f32>] {
+        let space = &mut space[..strips.len()];
+        for (wide, weights) in space.as_flattened_mut().iter_mut().zip(strips.as_flattened()) {
+            lanes.store(Self::load(lanes, weights), wide);
+        }
+        space
+    }
 }
 
 impl Weight for f32 {
@@ -48,6 +66,11 @@ impl Weight for f32 {
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, from: &[Self; LANES]) -> L::Vector {
         lanes.load(from)
+    }
+
+    #[inline(always)]
+    fn widened<'a, L: Lanes>(_: L, strips: &'a [Strip<Self>], _: &'a mut Space) -> &'a [Strip<f32>] {
+        strips
     }
 }
 
@@ -240,15 +263,16 @@ fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>]) -> Vec<Products> {
     let Tiles { data, count, width } = rows;
     let panels = strips.len() / width;
     let mut products = vec![[[0.0; LANES]; VECTORS]; panels * count];
-    let panel = |(products, strips): (&mut [Products], &[Strip<T>])| {
+    let empty = || -> Space { [[[0.0; LANES]; VECTORS]; WIDENED] };
+    let panel = |space: &mut Space, (products, strips): (&mut [Products], &[Strip<T>])| {
         if *count <= GROUP {
-            return simd::run(Through { rows: data, strips, products });
+            return simd::run(Through { rows: data, strips, products, space });
         }
         let groups = products.par_chunks_mut(GROUP).zip(data.par_chunks(GROUP * width));
-        groups.for_each(|(products, rows)| simd::run(Through { rows, strips, products }));
+        groups.for_each_init(empty, |space, (products, rows)| simd::run(Through { rows, strips, products, space }));
     };
     let tasks = products.par_chunks_mut(*count).zip(strips.par_chunks(*width));
-    tasks.with_min_len(GRAIN.div_ceil(count * width * PANEL)).for_each(panel);
+    tasks.with_min_len(GRAIN.div_ceil(count * width * PANEL)).for_each_init(empty, panel);
     products
 }
 
@@ -256,7 +280,9 @@ fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>]) -> Vec<Products> {
 struct Through<'a, T> {
     rows: &'a [f32],
     strips: &'a [Strip<T>],
+    /// Zeros.
     products: &'a mut [Products],
+    space: &'a mut Space,
 }
 
 impl<T: Weight> Job for Through<'_, T> {
@@ -264,22 +290,41 @@ impl<T: Weight> Job for Through<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let tiles = self.rows.chunks(TILE * self.strips.len()).zip(self.products.chunks_mut(TILE));
-        for (rows, products) in tiles {
-            match products.len() {
-                1 => tile::<L, T, 1>(lanes, rows, self.strips, products),
-                2 => tile::<L, T, 2>(lanes, rows, self.strips, products),
-                3 => tile::<L, T, 3>(lanes, rows, self.strips, products),
-                4 => tile::<L, T, 4>(lanes, rows, self.strips, products),
-                5 => tile::<L, T, 5>(lanes, rows, self.strips, products),
-                6 => tile::<L, T, 6>(lanes, rows, self.strips, products),
-                7 => tile::<L, T, 7>(lanes, rows, self.strips, products),
-                _ => tile::<L, T, TILE>(lanes, rows, self.strips, products),
-            }
+        let Self { rows, strips, products, space } = self;
+        if L::WIDE || products.len() <= STREAMED {
+            return tiles(lanes, rows, (strips, 0, strips.len()), products);
+        }
+        for (number, some) in strips.chunks(WIDENED).enumerate() {
+            let some = T::widened(lanes, some, space);
+            tiles(lanes, rows, (some, number * WIDENED, strips.len()), products);
         }
     }
 }
 
+/// Adds products of rows with some strips of a panel, given with the number of the first and of all.
+#[inline(always)]
+fn tiles<L: Lanes, T: Weight>(
+    lanes: L,
+    rows: &[f32],
+    (strips, first, all): (&[Strip<T>], usize, usize),
+    products: &mut [Products],
+) {
+    for (rows, products) in rows.chunks(TILE * all).zip(products.chunks_mut(TILE)) {
+        let rows = &rows[first * products.len()..][..strips.len() * products.len()];
+        match products.len() {
+            1 => tile::<L, T, 1>(lanes, rows, strips, products),
+            2 => tile::<L, T, 2>(lanes, rows, strips, products),
+            3 => tile::<L, T, 3>(lanes, rows, strips, products),
+            4 => tile::<L, T, 4>(lanes, rows, strips, products),
+            5 => tile::<L, T, 5>(lanes, rows, strips, products),
+            6 => tile::<L, T, 6>(lanes, rows, strips, products),
+            7 => tile::<L, T, 7>(lanes, rows, strips, products),
+            _ => tile::<L, T, TILE>(lanes, rows, strips, products),
+        }
+    }
+}
+
+/// As many numbers at once as there are registers for.
 #[inline(always)]
 fn tile<L: Lanes, T: Weight, const ROWS: usize>(
     lanes: L,
@@ -287,19 +332,55 @@ fn tile<L: Lanes, T: Weight, const ROWS: usize>(
     strips: &[Strip<T>],
     products: &mut [Products],
 ) {
-    let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
-    for (inputs, weights) in rows.as_chunks::<ROWS>().0.iter().zip(strips) {
-        let weights = [0, 1, 2].map(|vector: usize| T::load(lanes, &weights[vector]));
-        for row in 0..ROWS {
-            let input = lanes.splat(inputs[row]);
-            for vector in 0..VECTORS {
+    let rows = rows.as_chunks::<ROWS>().0;
+    if L::WIDE || ROWS <= STREAMED {
+        return block::<L, T, ROWS, 0, TILE, 0, VECTORS>(lanes, rows, strips, products);
+    }
+    block::<L, T, ROWS, 0, HALF_TILE, 0, 1>(lanes, rows, strips, products);
+    block::<L, T, ROWS, 0, HALF_TILE, 1, 1>(lanes, rows, strips, products);
+    block::<L, T, ROWS, 0, HALF_TILE, 2, 1>(lanes, rows, strips, products);
+    if ROWS > HALF_TILE {
+        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 0, 1>(lanes, rows, strips, products);
+        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 1, 1>(lanes, rows, strips, products);
+        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 2, 1>(lanes, rows, strips, products);
+    }
+}
+
+/// Adds to the products of rows from `FROM` on, at most `COUNT` of them, in `WIDTH` vectors from `FIRST` on.
+#[inline(always)]
+fn block<
+    L: Lanes,
+    T: Weight,
+    const ROWS: usize,
+    const FROM: usize,
+    const COUNT: usize,
+    const FIRST: usize,
+    const WIDTH: usize,
+>(
+    lanes: L,
+    rows: &[[f32; ROWS]],
+    strips: &[Strip<T>],
+    products: &mut [Products],
+) {
+    let count = COUNT.min(ROWS - FROM);
+    let mut sums = [[lanes.splat(0.0); WIDTH]; COUNT];
+    for row in 0..count {
+        for vector in 0..WIDTH {
+            sums[row][vector] = lanes.load(&products[FROM + row][FIRST + vector]);
+        }
+    }
+    for (inputs, weights) in rows.iter().zip(strips) {
+        let weights: [_; WIDTH] = std::array::from_fn(|vector| T::load(lanes, &weights[FIRST + vector]));
+        for row in 0..count {
+            let input = lanes.splat(inputs[FROM + row]);
+            for vector in 0..WIDTH {
                 sums[row][vector] = lanes.mul_add(input, weights[vector], sums[row][vector]);
             }
         }
     }
-    for (products, sums) in products.iter_mut().zip(sums) {
-        for (numbers, sum) in products.iter_mut().zip(sums) {
-            lanes.store(sum, numbers);
+    for row in 0..count {
+        for vector in 0..WIDTH {
+            lanes.store(sums[row][vector], &mut products[FROM + row][FIRST + vector]);
         }
     }
 }

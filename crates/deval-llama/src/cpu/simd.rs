@@ -1,4 +1,4 @@
-//! Sixteen numbers at once, on whatever the processor has. All that is unsafe about it is pulp's.
+//! Sixteen numbers at once, on whatever the processor has. What is unsafe about it is pulp's, but for one instruction that pulp lacks.
 
 use half::{bf16, f16};
 
@@ -11,6 +11,8 @@ pub(super) type Numbers = [f32; LANES];
 /// The instructions of one kind of processor. The result of each is that of IEEE 754, so kinds differ only in whether
 /// [`Lanes::mul_add`] rounds once or twice.
 pub(super) trait Lanes: Copy {
+    /// Whether the registers hold a sum for each of 24 vectors; otherwise for 8.
+    const WIDE: bool;
     type Vector: Copy;
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, from: &Numbers) -> Self::Vector;
@@ -43,8 +45,8 @@ pub(super) fn run<J: Job>(job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     if let Some(all) = pulp::x86::V4::try_new() {
         return all.vectorize(x86::Entered { lanes: x86::Avx512(all), job });
-    } else if let Some(all) = pulp::x86::V3::try_new() {
-        return all.vectorize(x86::Entered { lanes: x86::Avx2(all), job });
+    } else if let Some(lanes) = x86::Avx2::try_new() {
+        return lanes.run(job);
     }
     job.run(Portable)
 }
@@ -86,6 +88,7 @@ pub(super) fn sum<L: Lanes>(lanes: L, vector: L::Vector) -> f32 {
 pub(super) struct Portable;
 
 impl Lanes for Portable {
+    const WIDE: bool = false;
     type Vector = Numbers;
 
     #[inline(always)]
@@ -175,7 +178,7 @@ pub(super) fn widen_brain(number: bf16) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m256, __m256i, __m512};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, _mm256_cvtph_ps};
 
     use bytemuck::cast;
     use pulp::NullaryFnOnce;
@@ -202,6 +205,7 @@ mod x86 {
     pub(super) struct Avx512(pub(super) V4);
 
     impl Lanes for Avx512 {
+        const WIDE: bool = true;
         type Vector = __m512;
 
         #[inline(always)]
@@ -272,10 +276,31 @@ mod x86 {
         }
     }
 
+    /// AVX2 with f16c, which all processors that have the one have, but pulp's kinds do not name.
     #[derive(Clone, Copy)]
-    pub(super) struct Avx2(pub(super) V3);
+    pub(super) struct Avx2(V3);
 
+    #[allow(unsafe_code, reason = "pulp has no kind of processor with f16c")]
     impl Avx2 {
+        pub(super) fn try_new() -> Option<Self> {
+            V3::try_new().filter(|_| is_x86_feature_detected!("f16c")).map(Self)
+        }
+
+        pub(super) fn run<J: Job>(self, job: J) -> J::Output {
+            #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+            fn enter<J: Job>(lanes: Avx2, job: J) -> J::Output {
+                job.run(lanes)
+            }
+            // SAFETY: `try_new` has found these features.
+            unsafe { enter(self, job) }
+        }
+
+        #[inline(always)]
+        fn widen(self, from: __m128i) -> __m256 {
+            // SAFETY: `try_new` has found f16c.
+            unsafe { _mm256_cvtph_ps(from) }
+        }
+
         #[inline(always)]
         fn zip(a: [__m256; 2], b: [__m256; 2], both: impl Fn(__m256, __m256) -> __m256) -> [__m256; 2] {
             [both(a[0], b[0]), both(a[1], b[1])]
@@ -283,6 +308,7 @@ mod x86 {
     }
 
     impl Lanes for Avx2 {
+        const WIDE: bool = false;
         type Vector = [__m256; 2];
 
         #[inline(always)]
@@ -302,7 +328,8 @@ mod x86 {
 
         #[inline(always)]
         fn half(self, from: &[f16; LANES]) -> [__m256; 2] {
-            cast(from.map(widen_half))
+            let [low, high]: [__m128i; 2] = cast(*from);
+            [self.widen(low), self.widen(high)]
         }
 
         #[inline(always)]
@@ -428,8 +455,8 @@ mod tests {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        if let Some(all) = pulp::x86::V3::try_new() {
-            let older = all.vectorize(x86::Entered { lanes: x86::Avx2(all), job: All });
+        if let Some(lanes) = x86::Avx2::try_new() {
+            let older = lanes.run(All);
             let pairs = older.iter().flatten().zip(here.iter().flatten());
             assert!(pairs.into_iter().all(|(a, b)| same(*a, *b)));
         }
