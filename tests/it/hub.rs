@@ -230,8 +230,11 @@ fn a_killed_download_goes_on_where_it_was() {
     assert!(!unfinished.exists());
 }
 
+/// Damages a model folder.
+type Spoil<'a> = &'a dyn Fn(&Path);
+
 /// A repository that everybody may read, of a model that was changed.
-fn spoilt(project: &Project, hub: &Localnet, python: &Path, name: &str, spoil: &dyn Fn(&Path)) -> String {
+fn spoilt(project: &Project, hub: &Localnet, python: &Path, name: &str, spoil: Spoil<'_>) -> String {
     let folder = project.path(name);
     let status = Command::new("cp").arg("-r").arg(project.path("model")).arg(&folder).status().expect("cp runs");
     assert!(status.success());
@@ -260,7 +263,7 @@ fn what_is_wrong_in_a_repository_is_told_by_its_headers() {
         fs::rename(model.join("model.safetensors"), model.join("model-00001-of-00002.safetensors")).expect("writable");
         write(model.join("model.safetensors.index.json"), index.as_bytes());
     };
-    let cases: [(&str, &dyn Fn(&Path), &str, &str); 6] = [
+    let cases: [(&str, Spoil<'_>, &str, &str); 6] = [
         ("gpt2", &no_llama, "model.architecture", "takes LLaMA models only"),
         ("cut", &|model| write(model.join("model.safetensors"), &weights[..weights.len() - 9]), "G38", "9 B of its"),
         ("header", &|model| write(model.join("model.safetensors"), &[255; 64]), "G38", "longer than loaders accept"),

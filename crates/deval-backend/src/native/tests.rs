@@ -134,7 +134,7 @@ fn many_are_answered_as_each_alone_by_the_demo_model() {
         println!("skipped: no model in target/deval/demo; `cargo xtask demo` unpacks one");
         return;
     }
-    let requests: Vec<_> = mixed().into_iter().skip(10).collect();
+    let requests: Vec<_> = mixed().into_iter().skip(8).collect();
     let asks: Vec<_> = requests.iter().map(|request| Ask { request, sample: 0 }).collect();
     for reading in [Reading::Generate, Reading::Constrained, Reading::Likelihood] {
         let options = NativeOptions { reading, max_new_tokens: 8, seed: 7, model: "demo".into(), own_stops: false };

@@ -280,7 +280,7 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(super) struct Avx2(V3);
 
-    #[allow(unsafe_code, reason = "pulp has no kind of processor with f16c")]
+    #[expect(unsafe_code, reason = "pulp has no kind of processor with f16c")]
     impl Avx2 {
         pub(super) fn try_new() -> Option<Self> {
             V3::try_new().filter(|_| is_x86_feature_detected!("f16c")).map(Self)

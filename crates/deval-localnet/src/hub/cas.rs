@@ -229,6 +229,9 @@ struct Term {
     length: u64,
 }
 
+/// Chunks of a xorb, and where they lie in it.
+type Piece = (Range<usize>, Range<u64>);
+
 /// A few bytes of a file, straight from the chunks that hold them.
 ///
 /// # Errors
@@ -271,7 +274,7 @@ impl Plan {
         let terms = self.terms.iter().map(|Term { xorb, chunks, length, .. }| {
             json!({ "hash": xorb.hex(), "unpacked_length": length, "range": { "start": chunks.start, "end": chunks.end } })
         });
-        let fetch = |(xorb, ranges): (String, Vec<(Range<usize>, Range<u64>)>)| {
+        let fetch = |(xorb, ranges): (String, Vec<Piece>)| {
             let ranges = ranges.into_iter().map(|(chunks, bytes)| {
                 json!({ "chunks": { "start": chunks.start, "end": chunks.end },
                         "bytes": { "start": bytes.start, "end": bytes.end - 1 } })
@@ -287,10 +290,10 @@ impl Plan {
     }
 
     /// What is to be read of each xorb, in order; ranges that touch are one.
-    fn ranges(&self) -> BTreeMap<String, Vec<(Range<usize>, Range<u64>)>> {
+    fn ranges(&self) -> BTreeMap<String, Vec<Piece>> {
         let mut terms: Vec<&Term> = self.terms.iter().collect();
         terms.sort_by_key(|term| term.chunks.start);
-        let mut xorbs: BTreeMap<String, Vec<(Range<usize>, Range<u64>)>> = BTreeMap::new();
+        let mut xorbs: BTreeMap<String, Vec<Piece>> = BTreeMap::new();
         for Term { xorb, chunks, bytes, .. } in terms {
             let ranges = xorbs.entry(xorb.hex()).or_default();
             match ranges.last_mut() {
