@@ -134,7 +134,10 @@ fn an_estimate_warns_or_stays_unknown_and_the_container_overrides_it() {
         assert!(gate["detail"].as_str().expect("text").starts_with("estimate: "), "{gate}");
         assert!(matches!(gate["status"].as_str(), Some("warn" | "unknown")) && gate["estimate"] == true, "{gate}");
     }
-    assert_eq!(gate(&verdict, "G40")["distance"]["unit"], "seconds");
+    assert!(
+        gate(&verdict, "G40")["distance"].is_null(),
+        "what one question takes is not seen where many are answered together"
+    );
     assert_eq!(status(&verdict, "G45"), "unknown", "only relevancy was asked");
 
     let stored = fs::read_to_string(project.path("target/deval/evaluate.json")).expect("a report");

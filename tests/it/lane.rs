@@ -378,7 +378,7 @@ fn a_firewall_closes_the_network_where_the_engine_cannot() {
     let run = ["run", "--detach", "--publish", "127.0.0.1::8000", "--volume", &package];
     let served = Served(docker(&[&run[..], &rights, &limits, &settings, &[&image]].concat()));
     let url = served.ready();
-    let gateway = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    let gateway = docker(&["inspect", &served.0, "--format", "{{.NetworkSettings.Gateway}}"]);
     let told = |directive: Value| {
         let body =
             serde_json::json!({ "tasks": ["hallucination"], "rag_context": "", "llm_response": directive.to_string() });

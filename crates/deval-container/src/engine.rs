@@ -1,6 +1,10 @@
 //! The container engine: found as testcontainers finds it, and what it can do.
 
-use std::{net::IpAddr, path::PathBuf, sync::LazyLock};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::LazyLock,
+};
 
 use testcontainers::{
     bollard::{Docker, errors::Error as EngineError},
@@ -120,6 +124,21 @@ impl Engine {
         // Podman writes `<nil>` for none.
         Ok(ranges.into_iter().flatten().find_map(|range| range.gateway?.parse().ok()))
     }
+
+    /// This machine's address on the engine's own bridge. Docker does not tell it before its second start: it takes the first of the range.
+    pub(crate) async fn bridge_gateway(&self) -> Result<Option<IpAddr>, EngineError> {
+        if let Some(told) = self.gateway("bridge").await? {
+            return Ok(Some(told));
+        }
+        let ranges = self.docker.inspect_network("bridge", None).await?.ipam.and_then(|ipam| ipam.config);
+        Ok(ranges.into_iter().flatten().find_map(|range| first_address(&range.subnet?)))
+    }
+}
+
+/// The first address of a range such as `172.17.0.0/16`.
+fn first_address(range: &str) -> Option<IpAddr> {
+    let network: Ipv4Addr = range.split_once('/')?.0.parse().ok()?;
+    Some(Ipv4Addr::from_bits(network.to_bits().checked_add(1)?).into())
 }
 
 /// Sockets are local, and so is what listens on loopback.
@@ -160,6 +179,14 @@ mod tests {
     use std::io::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn an_engine_takes_the_first_address_of_its_bridge() {
+        assert_eq!(first_address("172.17.0.0/16"), Some([172, 17, 0, 1].into()));
+        for none in ["", "172.17.0.0", "fd00::/64", "255.255.255.255/32"] {
+            assert_eq!(first_address(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn sockets_and_loopback_are_local() {

@@ -37,7 +37,7 @@ impl Forward {
         let doing = "offering the local Hub to the container";
         let failed = |why: String| ContainerError::Engine { doing, why };
         let here = if engine.info.is_reachable {
-            let gateway = engine.gateway("bridge").await.map_err(ContainerError::engine(doing))?;
+            let gateway = engine.bridge_gateway().await.map_err(ContainerError::engine(doing))?;
             gateway.ok_or_else(|| failed("its bridge has no gateway".to_owned()))?
         } else if engine.info.is_local {
             // The engine's virtual machine, which knows this one by name.

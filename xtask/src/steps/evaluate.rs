@@ -112,11 +112,13 @@ impl Pure for Evaluate {
 /// All that may differ between two runs.
 fn timing(evaluation: &Evaluation) -> serde_json::Result<serde_json::Value> {
     let mut timing = serde_json::to_value(&evaluation.timing)?;
-    if let Some(engine) = evaluation.run.get("engine") {
-        timing["engine"] = engine.clone();
-    } else if !evaluation.run.is_null() {
-        timing["margins"] = serde_json::to_value(&evaluation.margins)?;
-        timing["container"] = evaluation.run.clone();
+    match evaluation.backend.name.as_str() {
+        _ if evaluation.run.is_null() => {}
+        "container" => {
+            timing["margins"] = serde_json::to_value(&evaluation.margins)?;
+            timing["container"] = evaluation.run.clone();
+        }
+        _ => timing["engine"] = evaluation.run.clone(),
     }
     Ok(timing)
 }

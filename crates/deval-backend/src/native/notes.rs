@@ -66,5 +66,5 @@ pub(super) fn measured(engine: &mut Engine) -> Result<Value, BackendError> {
         engine.measure(prompt, answer)?;
     // The first token of the answer comes with the prompt.
     let answer = (new_tokens.saturating_sub(1), decode_seconds);
-    Ok(json!({"engine": {"prompt": (prompt_tokens, prefill_seconds), "answer": answer}}))
+    Ok(json!({"prompt": (prompt_tokens, prefill_seconds), "answer": answer}))
 }

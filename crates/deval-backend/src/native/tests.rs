@@ -199,7 +199,7 @@ fn a_run_tells_lengths_and_what_was_left_out() {
     let Finish { findings, run, .. } = native.finish().unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].message.contains("`num_beams`") && findings[0].found.as_deref() == Some("3"));
-    assert!(run["engine"]["answer"][0] == 7 && run["engine"]["prompt"][0].as_u64() > Some(50), "{run}");
+    assert!(run["answer"][0] == 7 && run["prompt"][0].as_u64() > Some(50), "{run}");
 
     let mut native = with(Reading::Likelihood);
     let long = Request { rag_context: "Ana booked the room. ".repeat(40), ..request(Task::Hallucination) };
