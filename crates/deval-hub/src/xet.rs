@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use xet::XetError;
@@ -25,17 +26,14 @@ use crate::{HubError, LocalFile, RepoId};
 /// Pause between two progress events.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Xorbs on their way at the same time. Each takes 64 MiB of memory; one more waits, and one grows meanwhile. hf-xet's own bound is 64.
-const PARALLEL_XORBS: usize = 1;
+/// Files that are read and chunked at the same time, each on a core of its own.
+const PARALLEL_FILES: usize = 2;
+
+/// Xorbs on their way at the same time, of 64 MiB each. hf-xet's own bound is 64, and with it memory for all of them.
+const PARALLEL_XORBS: usize = 4;
 
 /// Bytes read at a time: small enough to be chunked and hashed while they are in the processor's cache.
 const BLOCK: usize = 2 << 20;
-
-/// Bytes read and not yet sent, while some are on their way: hf-xet holds them, those of a xorb twice while it is packed.
-const AHEAD: u64 = 32 << 20;
-
-/// Pause of a reader that is too far ahead.
-const BREATH: Duration = Duration::from_millis(2);
 
 /// Bytes of a sample, and how many of them tell whether a file can be compressed.
 const SAMPLE: usize = 64 << 10;
@@ -61,7 +59,7 @@ pub struct Transferred {
     pub sent: u64,
 }
 
-/// Sends files, in the given order, under the digests of the hash step: hf-xet does not compute them again.
+/// Sends files under the digests of the hash step: hf-xet does not compute them again.
 ///
 /// `cache` holds hf-xet's record of what the content store knows. It must be dropped when the repository is new, because a record
 /// that outlives its store makes hf-xet send nothing.
@@ -85,10 +83,9 @@ pub(crate) async fn transfer(
         .await
         .map_err(failed)?;
     let sending = async {
-        let (blocks, mut read) = (Blocks::default(), 0);
-        for file in files {
-            send(&commit, file, &blocks, &mut read, &failed).await?;
-        }
+        let blocks = Blocks::default();
+        let sent = files.iter().map(|file| send(&commit, file, &blocks, &failed));
+        stream::iter(sent).buffer_unordered(PARALLEL_FILES).try_collect::<()>().await?;
         commit.commit().await.map_err(failed)
     };
     let total = files.iter().map(|f| f.size).sum();
@@ -141,19 +138,17 @@ fn read_at(source: &mut File, at: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file once and hands its blocks over without a copy. `so_far` counts what was read of all files.
+/// Reads a file once and hands its blocks over without a copy.
 async fn send(
     commit: &XetUploadCommit,
     file: &LocalFile,
     blocks: &Blocks,
-    so_far: &mut u64,
     failed: &impl Fn(XetError) -> HubError,
 ) -> Result<(), HubError> {
     let upload = commit.upload_stream(Some(file.path.clone()), Sha256Policy::from_hex(&file.sha256)).await;
     let upload = upload.map_err(failed)?;
     let mut source = File::open(&file.source).map_err(HubError::disk(&file.source))?;
     loop {
-        room(commit, *so_far).await;
         let mut block = blocks.take();
         let read = spawn_blocking(move || {
             let read = (&source).take(BLOCK as u64).read_to_end(&mut block.bytes);
@@ -164,23 +159,10 @@ async fn send(
         if block.bytes.is_empty() {
             break;
         }
-        *so_far += block.bytes.len() as u64;
         upload.write(Bytes::from_owner(block)).await.map_err(failed)?;
     }
     upload.finish().await.map_err(failed)?;
     Ok(())
-}
-
-/// Waits until less is held. When nothing is on its way, hf-xet waits for more.
-async fn room(commit: &XetUploadCommit, read: u64) {
-    loop {
-        let now = commit.progress();
-        let is_sending = now.total_transfer_bytes > now.total_transfer_bytes_completed;
-        if read < now.total_bytes_completed + AHEAD || !is_sending {
-            return;
-        }
-        tokio::time::sleep(BREATH).await;
-    }
 }
 
 /// Memory for blocks that goes round: hf-xet lets go of a block when its chunks are packed, and the allocator would keep the pieces.
