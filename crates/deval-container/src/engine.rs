@@ -7,7 +7,7 @@ use std::{
 };
 
 use testcontainers::{
-    bollard::{Docker, errors::Error as EngineError},
+    bollard::{Docker, errors::Error as EngineError, models::IpamConfig},
     core::client::{ClientError, docker_client_instance},
 };
 use tokio::runtime::Runtime;
@@ -120,19 +120,24 @@ impl Engine {
 
     /// This machine's address on a network of the engine, if it has one there.
     pub(crate) async fn gateway(&self, network: &str) -> Result<Option<IpAddr>, EngineError> {
-        let ranges = self.docker.inspect_network(network, None).await?.ipam.and_then(|ipam| ipam.config);
-        // Podman writes `<nil>` for none.
-        Ok(ranges.into_iter().flatten().find_map(|range| range.gateway?.parse().ok()))
+        Ok(told(&self.ranges(network).await?))
     }
 
     /// This machine's address on the engine's own bridge. Docker does not tell it before its second start: it takes the first of the range.
     pub(crate) async fn bridge_gateway(&self) -> Result<Option<IpAddr>, EngineError> {
-        if let Some(told) = self.gateway("bridge").await? {
-            return Ok(Some(told));
-        }
-        let ranges = self.docker.inspect_network("bridge", None).await?.ipam.and_then(|ipam| ipam.config);
-        Ok(ranges.into_iter().flatten().find_map(|range| first_address(&range.subnet?)))
+        let ranges = self.ranges("bridge").await?;
+        Ok(told(&ranges).or_else(|| ranges.iter().find_map(|range| first_address(range.subnet.as_deref()?))))
     }
+
+    async fn ranges(&self, network: &str) -> Result<Vec<IpamConfig>, EngineError> {
+        let ipam = self.docker.inspect_network(network, None).await?.ipam;
+        Ok(ipam.and_then(|ipam| ipam.config).unwrap_or_default())
+    }
+}
+
+/// The gateway that the engine tells. Podman writes `<nil>` for none.
+fn told(ranges: &[IpamConfig]) -> Option<IpAddr> {
+    ranges.iter().find_map(|range| range.gateway.as_deref()?.parse().ok())
 }
 
 /// The first address of a range such as `172.17.0.0/16`.
