@@ -6,6 +6,7 @@
 //! | [`weights`] | memory-mapped safetensors, one file or shards |
 //! | [`model`] | the decoder on its own: logits of every position |
 //! | [`engine`] | model + tokenizer + chat template: generate, log-likelihood, choice among candidates, many at once |
+//! | [`generation`] | `generation_config.json` as transformers takes it |
 //! | [`work`] | what the engine is asked and what it answers |
 //! | [`embed`] | BERT-type sentence embeddings for the `relevance` reward |
 //! | [`gguf`], [`wheel`] | how the demo model becomes a Hugging Face directory |
