@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use deval_eval::{
+    harness::QUESTION_BUDGET_SECONDS,
+    speed::{HASH_BUDGET_SECONDS, READY_BUDGET_SECONDS},
+};
 use deval_report::Diagnostic;
 use serde_json::Value;
 
@@ -25,7 +29,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let [ready, hash, answer] = [500, 60, 20].map(Duration::from_secs);
+        let budgets = [READY_BUDGET_SECONDS, HASH_BUDGET_SECONDS, QUESTION_BUDGET_SECONDS];
+        let [ready, hash, answer] = budgets.map(Duration::from_secs_f64);
         Self { ready, hash, answer }
     }
 }
