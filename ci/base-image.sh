@@ -17,6 +17,7 @@ if docker image inspect "$image" >/dev/null 2>&1; then
     exit 0
 fi
 
+docker version >/dev/null 2>&1 || { echo "base-image: no engine answers; ci/engine.sh starts one" >&2; exit 2; }
 command -v mmdebstrap >/dev/null || {
     sudo=$(command -v sudo || true)
     $sudo apt-get update -qq >&2
@@ -36,7 +37,8 @@ fi
 
 echo "base-image: making $image (Debian $suite; some minutes)" >&2
 started=$(date +%s)
-mmdebstrap --quiet --variant=minbase --include="$packages" "${options[@]}" "$suite" - | docker import - "$image" >/dev/null ||
+# mmdebstrap ends its whole process group when it fails; with one of its own, that is nobody else.
+setsid --wait mmdebstrap --quiet --variant=minbase --include="$packages" "${options[@]}" "$suite" - | docker import - "$image" >/dev/null ||
     { docker image rm "$image" >/dev/null 2>&1; echo "base-image: could not make $image" >&2; exit 2; }
 echo "base-image: $image is ready after $(($(date +%s) - started)) s" >&2
 echo "$image"

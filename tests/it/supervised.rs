@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::{Command, Output},
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    harness::{Project, program},
+    harness::{Project, program, repository, skip},
     lane::base,
     serving::{committed, free_port, set_axon},
     way::Localnet,
@@ -36,13 +37,18 @@ fn ok(output: Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
+fn printed(project: &Project, keeper: &str) -> String {
+    let output = project.command(&["serve", "--print", keeper]).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 /// The part of the Compose file that tells of the axon.
 struct Compose(String);
 
 impl Compose {
     fn printed(project: &Project) -> Self {
-        let output = project.command(&["serve", "--print", "container"]).output().expect("it runs");
-        Self(ok(output))
+        Self(printed(project, "container"))
     }
 
     /// The value behind a key; values are JSON.
@@ -221,8 +227,13 @@ fn the_container_answers_reloads_and_stops() {
 struct Pm2(TempDir);
 
 impl Pm2 {
+    /// Where `ci/pm2.sh` puts it.
+    fn program() -> PathBuf {
+        repository().join("target/deval/pm2/node_modules/.bin/pm2")
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new("pm2").args(arguments).env("PM2_HOME", self.0.path()).output().expect("it was found")
+        Command::new(Self::program()).args(arguments).env("PM2_HOME", self.0.path()).output().expect("it was found")
     }
 
     fn hears(&self, text: &str) {
@@ -242,12 +253,14 @@ impl Drop for Pm2 {
 }
 
 #[test]
-#[ignore = "needs pm2: `npm install --global pm2`"]
 fn pm2_starts_reloads_and_stops_the_axon() {
+    if !Pm2::program().exists() {
+        return skip("pm2", "it is not in target/deval/pm2; `bash ci/pm2.sh` installs it");
+    }
     let (project, pm2) = (committed(), Pm2(TempDir::new().expect("a folder")));
     let [port, monitor] = [(); 2].map(|()| free_port());
     set_axon(&project, &format!("port = {port}\nmonitor = \"127.0.0.1:{monitor}\"\nexternal_ip = \"192.0.2.1\"\n"));
-    let printed = ok(project.command(&["serve", "--print", "pm2"]).output().expect("it runs"));
+    let printed = printed(&project, "pm2");
     let file = project.path("ecosystem.config.js");
     fs::write(&file, printed).expect("writable");
     ok(pm2.run(&["start", file.to_str().expect("UTF-8")]));
