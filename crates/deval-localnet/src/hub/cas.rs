@@ -26,7 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use crc_fast::{CrcParams, checksum_file_with_params};
+use crc_fast::{CrcAlgorithm, Digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use xet_core_structures::merklehash::MerkleHash;
@@ -143,11 +143,14 @@ async fn upload(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let (hash, wanted) = (parse_hash(&xorb)?, Grant::parse(&grant)?);
-    let staged = receive(&hub, body).await?;
+    let (mut checksum, mut length) = (Digest::new(CrcAlgorithm::Crc64Nvme), 0);
+    let count = |bytes: &[u8]| {
+        checksum.update(bytes);
+        length += bytes.len() as u64;
+    };
+    let staged = receive(&hub, body, count).await?;
     let keep = move || {
-        let length = staged.as_file().metadata().map_err(HubError::io(staged.path()))?.len();
-        let checksum = checksum_file_with_params(crc64_nvme(), &staged.path().to_string_lossy(), None);
-        if (length, checksum.map_err(HubError::io(staged.path()))?) != (wanted.length, wanted.checksum) {
+        if (length, checksum.finalize()) != (wanted.length, wanted.checksum) {
             return Err(Refusal::bad_request(format!("{length} bytes came that are not those of the grant")));
         }
         let path = hub.cas.staged_path(&hash, &wanted.id());
@@ -155,11 +158,6 @@ async fn upload(
         Ok(StatusCode::OK)
     };
     blocking(keep).await
-}
-
-/// By its numbers, because crc-fast compiles what it is asked for by name into the crate that asks: here, without optimisation.
-fn crc64_nvme() -> CrcParams {
-    CrcParams::new("CRC-64/NVME", 64, 0xad93_d235_94c9_3659, u64::MAX, true, u64::MAX, 0xae8b_1486_0a79_9888)
 }
 
 async fn commit(

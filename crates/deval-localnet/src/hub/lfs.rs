@@ -122,7 +122,7 @@ pub(super) async fn put(
     Path(oid): Path<String>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let staged = receive(&hub, body).await?;
+    let staged = receive(&hub, body, |_| ()).await?;
     blocking(move || hub.keep(staged, &oid)).await?;
     Ok(StatusCode::OK)
 }
@@ -134,7 +134,7 @@ pub(super) async fn put_part(
     body: Body,
 ) -> Result<Response, Refusal> {
     let path = hub.part(&oid, part)?;
-    let staged = receive(&hub, body).await?;
+    let staged = receive(&hub, body, |_| ()).await?;
     let etag = blocking(move || {
         let (sha256, _) = digest(staged.path())?;
         if let Some(parent) = path.parent() {
@@ -219,11 +219,13 @@ impl Hub {
     }
 }
 
-pub(super) async fn receive(hub: &Hub, body: Body) -> Result<NamedTempFile, Refusal> {
+/// Keeps a body in a file that waits for its place; `see` sees the bytes as they come.
+pub(super) async fn receive(hub: &Hub, body: Body, mut see: impl FnMut(&[u8])) -> Result<NamedTempFile, Refusal> {
     let mut staged = hub.store.stage()?;
     let mut pieces = body.into_data_stream();
     let broken = |error: axum::Error| Refusal::bad_request(format!("the body broke off: {error}"));
     while let Some(piece) = pieces.try_next().await.map_err(broken)? {
+        see(&piece);
         staged.write_all(&piece).map_err(HubError::io(staged.path()))?;
     }
     Ok(staged)
