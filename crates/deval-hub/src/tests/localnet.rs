@@ -67,6 +67,51 @@ async fn there_and_back_again() {
     assert!(part == copy["model.safetensors"][1000..600_000] && files.bytes_read() == 599_000);
 }
 
+/// Bytes in which no chunk comes twice.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33).to_le_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// More than one xorb holds, chunks that can be packed and chunks that cannot, and some that come again: in the same xorb, in a later
+/// one, in another file, and so scattered that they are rather sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_over_many_xorbs_come_back_whole_and_repetitions_are_sent_once() {
+    const MB: usize = 1_000_000;
+    let mut bench = Bench::new().await;
+    let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
+    let owner =
+        HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let (first, second) = (noise(1, 40 * MB), noise(2, 10 * MB));
+    let packable: Vec<u8> = second.iter().flat_map(|byte| [*byte, 0x3c]).collect();
+    let scattered: Vec<u8> =
+        first.chunks(MB).zip(second.chunks(MB / 4)).flat_map(|(a, b)| [&a[..MB / 2], b].concat()).collect();
+    let zeros = vec![0; 3 * MB];
+    let large = [&first[..], &zeros, &packable, &first[..10 * MB], &zeros, &second, &second].concat();
+    let new = 40 * MB + packable.len() + second.len();
+    bench.files.clear();
+    bench.put("model-00001-of-00003.safetensors", &large);
+    bench.put("model-00002-of-00003.safetensors", &large[5 * MB..60 * MB]);
+    bench.put("model-00003-of-00003.safetensors", &scattered);
+    let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+    let events = Mutex::new(Vec::new());
+    let hear = |event| events.lock().unwrap().push(event);
+    let outcome = owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &hear).await.unwrap();
+    let most = new + scattered.len() + 2 * MB;
+    assert!((30 * MB..most).contains(&(outcome.transferred.sent as usize)), "{:?} of {most}", outcome.transferred);
+    let last = events.into_inner().unwrap().into_iter().rfind(|event| event.bytes_done().is_some());
+    let Some(UploadEvent::Transfer { done, total, known, .. }) = last else { panic!("nothing was told") };
+    assert!(done == total && known > 0.4, "{done} of {total}, {known} known");
+    owner.fetch(&bench.repo, "main", &bench.copy(), &|_| true, &|_, _| {}).await.unwrap();
+    let mut copy = contents(&bench.copy());
+    copy.remove(".gitattributes");
+    assert!(bench.files.iter().all(|file| copy[&file.path] == std::fs::read(&file.source).unwrap()));
+}
+
 /// Three of four shards stay as they are, and a part of the fourth.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_changed_in_one_of_four_shards_is_sent() {
@@ -75,14 +120,7 @@ async fn only_what_changed_in_one_of_four_shards_is_sent() {
     let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
     let owner =
         HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
-    let noise = |seed: u64| -> Vec<u8> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33).to_le_bytes()[0]
-        };
-        (0..SHARD).map(|_| next()).collect()
-    };
+    let noise = |seed: u64| noise(seed, SHARD);
     bench.files.clear();
     let shard = |number: usize| format!("model-{number:05}-of-00004.safetensors");
     (1..=4).for_each(|number| bench.put(&shard(number), &noise(number as u64)));

@@ -227,7 +227,8 @@ impl Sender {
         }
         let store = self.store.clone();
         let permit = store.acquire_upload_permit().await?;
-        let meter = Arc::new(Meter { progress: self.progress.clone(), length: xorb.length as u64, stored: AtomicU64::new(0) });
+        let meter =
+            Arc::new(Meter { progress: self.progress.clone(), length: xorb.length as u64, stored: AtomicU64::new(0) });
         let object = SerializedXorbObject {
             serialized_data: xorb.packed,
             hash,
@@ -276,7 +277,8 @@ impl Sender {
         self.sent += bytes.len() as u64;
         self.store.upload_shard(bytes, self.store.acquire_upload_permit().await?, None).await?;
         let directory = records.shard_directory();
-        let kept = file.export_with_expiration(directory, *MDB_SHARD_LOCAL_CACHE_EXPIRATION, records.shard_file_cache())?;
+        let kept =
+            file.export_with_expiration(directory, *MDB_SHARD_LOCAL_CACHE_EXPIRATION, records.shard_file_cache())?;
         records.register_shards(&[kept], ChunkIndexSizeEnforcement::Eviction).await?;
         Ok(std::fs::remove_file(&path).map_err(HubError::disk(&path))?)
     }
@@ -285,9 +287,9 @@ impl Sender {
 impl Listing {
     /// Whether the last piece goes on with this one.
     fn is_continued_by(&self, piece: &FileDataSequenceEntry) -> bool {
-        self.pieces.last().is_some_and(|last| {
-            last.xorb_hash == piece.xorb_hash && last.chunk_index_end == piece.chunk_index_start
-        })
+        self.pieces
+            .last()
+            .is_some_and(|last| last.xorb_hash == piece.xorb_hash && last.chunk_index_end == piece.chunk_index_start)
     }
 
     /// Whether so many chunks that are known may be taken from where they are.
