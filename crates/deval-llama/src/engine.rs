@@ -272,7 +272,7 @@ impl Engine {
     /// # Errors
     /// The tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
-        Ok(self.codec.encode(text)?.ids)
+        self.codec.encode(text)
     }
 
     /// The text of tokens, special ones left out.
@@ -349,13 +349,11 @@ impl Engine {
 
     /// How probable each continuation is after the same prefix, which is computed once.
     ///
-    /// The whole text `prefix + continuation` is tokenised, as the model would see it, and the continuation starts at
-    /// the first token that reaches beyond the last byte of the prefix. A token that straddles the border so belongs to
-    /// the continuation.
+    /// Prefix and continuation are tokenised apart, as the shipped pipeline does it (`log_probs` in `pipeline/model/lm.py`): no token
+    /// lies across the border, and only the prefix has the tokenizer's own leading tokens (BOS).
     ///
     /// # Errors
-    /// An empty prefix or continuation, a prefix that fills no token of its own, a text that does not fit the cache,
-    /// logits that are NaN.
+    /// An empty prefix or continuation, a text that does not fit the cache, logits that are NaN.
     pub fn likelihoods(&mut self, prefix: &str, continuations: &[&str]) -> Result<Vec<Likelihood>, LlamaError> {
         let continuations = continuations.iter().map(|text| (*text).to_owned()).collect();
         match self.answer(Work::Score(Score { prefix: prefix.to_owned(), continuations }))? {

@@ -154,12 +154,6 @@ pub enum LlamaError {
         /// Which text.
         what: &'static str,
     },
-    /// A continuation whose first token has no token before it, so that the model gives it no probability.
-    #[error("the prefix {prefix:?} fills no token of its own before the continuation")]
-    NoContext {
-        /// The prefix.
-        prefix: String,
-    },
     /// Sampling numbers out of range.
     #[error("sampling: {message}")]
     Sampling {

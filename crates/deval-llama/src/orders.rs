@@ -9,7 +9,7 @@ use crate::generation::GenerationConfig;
 use crate::row::{Job, Row, Writing};
 use crate::sampling::Sampler;
 use crate::schedule::Rows;
-use crate::tokenizer::{Encoded, TextCodec};
+use crate::tokenizer::TextCodec;
 use crate::work::{Generate, Generation, Likelihood, Outcome, Queue, Score, StopReason, Work};
 
 /// The queue as the scheduler sees it.
@@ -78,7 +78,7 @@ impl<'a> Orders<'a> {
     fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
         let Generate { prompt, options, grammar } = work;
         let sampler = Sampler::new(options.sampling, &self.usual)?;
-        let tokens = encode(self.texts.codec, &prompt, "prompt")?.ids;
+        let tokens = tokens(&prompt, "prompt", |text| self.texts.codec.encode(text))?;
         let extra = options.extra_stop_tokens.iter().filter_map(|name| self.texts.codec.token_id(name));
         let stops = self.texts.stop_tokens.iter().copied().chain(extra).collect();
         let max_new_tokens = options.max_new_tokens;
@@ -149,24 +149,21 @@ impl Score {
     }
 }
 
+/// The border is one of tokens too, as in the shipped pipeline.
 fn split(codec: &TextCodec, prefix: &str, continuation: &str) -> Result<(Vec<u32>, Job), LlamaError> {
-    if prefix.is_empty() {
-        return Err(LlamaError::Empty { what: "prefix" });
-    }
-    if continuation.is_empty() {
-        return Err(LlamaError::Empty { what: "continuation" });
-    }
-    let Encoded { ids, ends } = encode(codec, &format!("{prefix}{continuation}"), "text")?;
-    match ends.iter().position(|end| *end > prefix.len()) {
-        None => Err(LlamaError::Empty { what: "continuation" }),
-        Some(0) => Err(LlamaError::NoContext { prefix: prefix.to_owned() }),
-        Some(split) => Ok((ids, Job::Score(split, Vec::new()))),
-    }
+    let mut ids = tokens(prefix, "prefix", |text| codec.encode(text))?;
+    let start = ids.len();
+    ids.extend(tokens(continuation, "continuation", |text| codec.encode_chat(text))?);
+    Ok((ids, Job::Score(start, Vec::new())))
 }
 
-fn encode(codec: &TextCodec, text: &str, what: &'static str) -> Result<Encoded, LlamaError> {
-    let encoded = if text.is_empty() { None } else { Some(codec.encode(text)?) };
-    encoded.filter(|encoded| !encoded.ids.is_empty()).ok_or(LlamaError::Empty { what })
+fn tokens(
+    text: &str,
+    what: &'static str,
+    encode: impl FnOnce(&str) -> Result<Vec<u32>, LlamaError>,
+) -> Result<Vec<u32>, LlamaError> {
+    let ids = if text.is_empty() { Vec::new() } else { encode(text)? };
+    if ids.is_empty() { Err(LlamaError::Empty { what }) } else { Ok(ids) }
 }
 
 #[cfg(test)]
@@ -175,7 +172,7 @@ mod tests {
     use crate::testing::{TinyLlama, write_tiny_llama};
 
     #[test]
-    fn a_token_across_the_border_belongs_to_the_continuation() {
+    fn no_token_lies_across_the_border() {
         let dir = tempfile::tempdir().unwrap();
         write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
         let codec = TextCodec::load(dir.path()).unwrap();
@@ -184,11 +181,12 @@ mod tests {
             Ok(_) => panic!("texts to score are scored"),
             Err(error) => Err(error),
         };
-        let whole = codec.encode("xthe").unwrap().ids;
-        assert_eq!(whole.len(), 2, "x, the");
-        assert_eq!(scored("xt", "he").unwrap(), (whole, 1));
-        assert!(matches!(scored("t", "he"), Err(LlamaError::NoContext { .. })));
+        let apart = [codec.encode("t").unwrap(), codec.encode_chat("he").unwrap()].concat();
+        assert_ne!(codec.encode("the").unwrap(), apart, "one token");
+        assert_eq!(scored("t", "he").unwrap(), (apart, 1));
         let (ids, split) = scored("é", "è").unwrap();
         assert_eq!((split, ids.len()), (2, 4), "two bytes each");
+        assert!(matches!(scored("", "he"), Err(LlamaError::Empty { what: "prefix" })));
+        assert!(matches!(scored("t", ""), Err(LlamaError::Empty { what: "continuation" })));
     }
 }

@@ -24,14 +24,6 @@ pub(crate) struct TextCodec {
     vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
-/// A text as tokens.
-pub(crate) struct Encoded {
-    /// Token ids.
-    pub(crate) ids: Vec<u32>,
-    /// For each token the byte of the text where it ends; 0 for tokens that the tokenizer itself put in front.
-    pub(crate) ends: Vec<usize>,
-}
-
 impl TextCodec {
     pub(crate) fn load(dir: &Path) -> Result<Self, LlamaError> {
         let path = dir.join("tokenizer.json");
@@ -55,33 +47,26 @@ impl TextCodec {
 
     /// The tokens of a rendered chat, taken as it stands: transformers' `apply_chat_template` adds nothing to it, so that no BOS is ever
     /// doubled.
-    pub(crate) fn encode_chat(&self, text: &str) -> Result<Encoded, LlamaError> {
-        let encoding = guarded(&self.path, || self.tokenizer.encode(text, false))?;
-        Ok(Encoded {
-            ids: encoding.get_ids().to_vec(),
-            ends: encoding.get_offsets().iter().map(|(_, end)| *end).collect(),
-        })
+    pub(crate) fn encode_chat(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
+        Ok(guarded(&self.path, || self.tokenizer.encode_fast(text, false))?.get_ids().to_vec())
     }
 
     /// The tokens of a text with the tokenizer's own leading tokens (BOS), as `tokenizer(text)` has them. Trailing ones (EOS) are left
     /// out: a prompt is to be continued.
-    pub(crate) fn encode_plain(&self, text: &str) -> Result<Encoded, LlamaError> {
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
         let encoding = guarded(&self.path, || self.tokenizer.encode(text, true))?;
         let mut ids = encoding.get_ids().to_vec();
-        let mut ends: Vec<usize> = encoding.get_offsets().iter().map(|(_, end)| *end).collect();
-        let own = ends.iter().rposition(|end| *end > 0).map_or(0, |last| last + 1);
-        if own > 0 {
-            ids.truncate(own);
-            ends.truncate(own);
+        if let Some(last) = encoding.get_offsets().iter().rposition(|(_, end)| *end > 0) {
+            ids.truncate(last + 1);
         }
-        Ok(Encoded { ids, ends })
+        Ok(ids)
     }
 
     /// The tokens of a text that may be a rendered chat: one that starts with a special token is taken as it stands, any other as running
     /// text.
-    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, LlamaError> {
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
         let plain = self.encode_chat(text)?;
-        let special = plain.ids.first().is_some_and(|first| self.is_special(*first));
+        let special = plain.first().is_some_and(|first| self.is_special(*first));
         if special { Ok(plain) } else { self.encode_plain(text) }
     }
 
@@ -145,7 +130,7 @@ pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<
 pub fn check_tokenizer(dir: &Path) -> Result<(), LlamaError> {
     let codec = TextCodec::load(dir)?;
     let tokens = codec.encode_plain("Response: 0.5")?;
-    codec.decode(&tokens.ids).map(|_| ())
+    codec.decode(&tokens).map(|_| ())
 }
 
 /// `PreTrainedTokenizerBase.clean_up_tokenization`.

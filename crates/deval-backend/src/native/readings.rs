@@ -153,9 +153,10 @@ impl Reader {
     }
 
     fn choice(&self, texts: Texts<'_>, user: &str, options: &[&str]) -> Result<Work, LlamaError> {
-        let prompt = texts.chat_prompt(self.prompts.system(), user)?;
-        let continuations = options.iter().map(|option| (*option).to_owned()).collect();
-        Ok(Work::Score(Score { prefix: format!("{prompt}Response: "), continuations }))
+        let prefix = texts.chat_prompt(self.prompts.system(), user)?;
+        // Tokens that the options have in common weigh the same in each.
+        let continuations = options.iter().map(|option| format!("Response: {option}")).collect();
+        Ok(Work::Score(Score { prefix, continuations }))
     }
 }
 

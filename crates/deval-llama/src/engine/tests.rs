@@ -41,7 +41,7 @@ fn the_chat_prompt_is_tokenised_as_it_stands() {
         prompt,
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nthe end<|im_end|>\n<|im_start|>assistant\n"
     );
-    let ids = engine.codec.encode(&prompt).unwrap().ids;
+    let ids = engine.codec.encode(&prompt).unwrap();
     assert_eq!(ids.iter().filter(|id| **id == 1).count(), 3);
     assert!(engine.chat_prompt(None, "x").unwrap().starts_with("<|im_start|>system\nYou are tiny."));
 }
@@ -66,7 +66,7 @@ fn an_answer_holds_only_new_tokens_and_is_repeatable() {
 #[test]
 fn greedy_tokens_are_the_likeliest() {
     let (mut engine, mut model) = with_model(&TinyLlama::default());
-    let mut tokens = engine.codec.encode(PROMPT).unwrap().ids;
+    let mut tokens = engine.codec.encode(PROMPT).unwrap();
     let answer = engine.generate(PROMPT, &greedy(8)).unwrap();
     let mut expected = Vec::new();
     while expected.len() < answer.new_tokens {
@@ -104,8 +104,8 @@ fn likelihoods_share_the_prefix_and_agree_with_full_runs() {
     let continuations = ["the list", "red", "the listed things are on the list of things"];
     let together = engine.likelihoods(PROMPT, &continuations).unwrap();
     for (continuation, shared) in continuations.iter().zip(&together) {
-        let ids = engine.codec.encode(&format!("{PROMPT}{continuation}")).unwrap().ids;
         let start = engine.count_tokens(PROMPT).unwrap();
+        let ids = [engine.codec.encode(PROMPT).unwrap(), engine.codec.encode_chat(continuation).unwrap()].concat();
         assert_eq!(shared.tokens.len(), ids.len() - start);
         let logits = model.logits(&ids).unwrap();
         for (offset, found) in shared.tokens.iter().enumerate() {
