@@ -6,9 +6,10 @@ use std::process::Command;
 
 use deval_eval::{Request, Task};
 use deval_llama::Engine;
-use deval_llama::testing::{TinyLlama, write_tiny_llama};
+use deval_llama::testing::{TinyDtype, TinyLlama, write_tiny_llama};
 use deval_manifest::Prompts as Settings;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::{PromptFiles, Prompts};
 
@@ -105,20 +106,25 @@ fn asked_natively(engine: &Engine, prompts: &Prompts) -> Vec<Vec<Vec<u32>>> {
     questions().iter().map(asked).collect()
 }
 
-fn asked_in_python(python: &Path, folder: &Path, model: &Path) -> Vec<Vec<Vec<u32>>> {
+/// What a script of `tests/python` makes of a request.
+fn in_python<T: DeserializeOwned>(python: &Path, script: &str, request: &Value) -> T {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.json"), dir.path().join("out.json"));
+    fs::write(&input, request.to_string()).unwrap();
+    let script = repository().join("tests/python").join(script);
+    let ran =
+        Command::new(python).arg(script).args([&input, &output]).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&fs::read(output).unwrap()).unwrap()
+}
+
+fn asked_in_python(python: &Path, folder: &Path, model: &Path) -> Vec<Vec<Vec<u32>>> {
     let question = |request: &Request| {
         let Request { task, rag_context, query, llm_response } = request;
         json!({"task": task.name(), "rag_context": rag_context, "query": query, "llm_response": llm_response})
     };
     let questions: Vec<_> = questions().iter().map(question).collect();
-    fs::write(&input, json!({"folder": folder, "model": model, "questions": questions}).to_string()).unwrap();
-    let script = repository().join("tests/python/asked.py");
-    let ran =
-        Command::new(python).arg(script).args([&input, &output]).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    serde_json::from_slice(&fs::read(output).unwrap()).unwrap()
+    in_python(python, "asked.py", &json!({"folder": folder, "model": model, "questions": questions}))
 }
 
 #[test]
@@ -144,5 +150,32 @@ fn both_lanes_ask_the_same() {
             "two questions of each task, of relevancy the score alone"
         );
         assert!(asked_natively(&engine, &prompts) == expected, "{}", folder.display());
+    }
+}
+
+/// Prefixes that end and texts that begin in the middle of what would be one token.
+#[test]
+fn both_lanes_find_texts_equally_likely() {
+    let Some(python) = python() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let tiny = root.path().join("tiny");
+    write_tiny_llama(&tiny, &TinyLlama { dtype: TinyDtype::F32, context: 8192, ..TinyLlama::default() }).unwrap();
+    fs::write(tiny.join("deval_pipeline.json"), json!({"reading": "likelihood", "deadline_seconds": 0}).to_string())
+        .unwrap();
+    let demo = repository().join("target/deval/demo/model");
+    let texts = ["the list", "\n- Ana paid", "he", " 3 bills.", "Zoë said \"no\" 🙂"];
+    let prefixes = ["The list is on t", "Ana booked the room.\n\n", "\n\n", "Answer:"];
+    let readings: Vec<_> = prefixes.map(|prefix| json!({"prefix": prefix, "texts": texts})).to_vec();
+    for model in [tiny, demo].iter().filter(|model| model.join("model.safetensors").exists()) {
+        let request = json!({"folder": repository().join("pipeline/model"), "model": model, "readings": readings});
+        let theirs: Vec<Vec<f64>> = in_python(&python, "likelihoods.py", &request);
+        let mut engine = Engine::load(model).unwrap();
+        for (prefix, theirs) in prefixes.iter().zip(theirs) {
+            let ours = engine.likelihoods(prefix, &texts).unwrap();
+            for ((text, ours), theirs) in texts.iter().zip(ours).zip(theirs) {
+                let ours = ours.mean();
+                assert!((ours - theirs).abs() < 1e-3, "{prefix:?} {text:?}: {ours} {theirs}");
+            }
+        }
     }
 }
