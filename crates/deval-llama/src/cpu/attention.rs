@@ -6,12 +6,15 @@
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::matrix::{HALF_TILE, Product, TILE};
+use super::matrix::{Product, TILE};
 use super::simd::{self, Job, LANES, Lanes, Numbers};
 use crate::step::{BLOCK, Heads, Span, Step};
 
 /// Tokens that one task takes.
 const TOKENS: usize = 16;
+
+/// Rows whose sums, a vector each, fill the registers where those are few.
+const FEW_ROWS: usize = 4;
 
 /// Scores of a tile's rows with the positions of a block.
 type Scores<const ROWS: usize> = [Numbers; ROWS];
@@ -96,7 +99,7 @@ impl Job for Run<'_> {
         let Self { shared, task } = self;
         let Heads { dim, .. } = shared.heads;
         let group = shared.heads.group();
-        let most = if L::WIDE { TILE } else { HALF_TILE };
+        let most = if L::WIDE { TILE } else { FEW_ROWS };
         for (tile, out) in task.out.chunks_mut(most * dim).enumerate() {
             let rows = Rows {
                 shared,

@@ -15,16 +15,14 @@ const VECTORS: usize = 3;
 pub(super) const PANEL: usize = VECTORS * LANES;
 /// Rows that go through a panel together.
 pub(super) const TILE: usize = 8;
-/// As many of them, with one vector, fill half as many registers.
-pub(super) const HALF_TILE: usize = 4;
+/// As many of them fill the registers where those are few.
+const PAIR: usize = 2;
 /// Rows that one task takes through a panel.
 const GROUP: usize = 16 * TILE;
 /// Multiplications that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
-/// Rows that take a whole panel at once even where registers are few. Their time is that of the memory that the weights come from.
-const STREAMED: usize = 2;
-/// Strips that are widened at a time where more rows meet few registers.
-const WIDENED: usize = 32;
+/// Strips that all pairs of rows go through before the next ones, out of the cache and widened only once.
+const WIDENED: usize = 64;
 
 /// One input's weights for all outputs of a panel.
 type Strip<T> = [[T; LANES]; VECTORS];
@@ -264,14 +262,17 @@ fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>]) -> Vec<Products> {
     let panels = strips.len() / width;
     let mut products = vec![[[0.0; LANES]; VECTORS]; panels * count];
     let empty = || -> Space { [[[0.0; LANES]; VECTORS]; WIDENED] };
-    let panel = |space: &mut Space, (products, strips): (&mut [Products], &[Strip<T>])| {
+    let panel = |space: &mut Space, (number, products): (usize, &mut [Products])| {
+        let ahead = &strips[number * width..];
+        let strips = &ahead[..*width];
         if *count <= GROUP {
-            return simd::run(Through { rows: data, strips, products, space });
+            return simd::run(Through { rows: data, strips, ahead, products, space });
         }
         let groups = products.par_chunks_mut(GROUP).zip(data.par_chunks(GROUP * width));
-        groups.for_each_init(empty, |space, (products, rows)| simd::run(Through { rows, strips, products, space }));
+        let through = |space: &mut Space, (products, rows)| simd::run(Through { rows, strips, ahead, products, space });
+        groups.for_each_init(empty, through);
     };
-    let tasks = products.par_chunks_mut(*count).zip(strips.par_chunks(*width));
+    let tasks = products.par_chunks_mut(*count).enumerate();
     tasks.with_min_len(GRAIN.div_ceil(count * width * PANEL)).for_each_init(empty, panel);
     products
 }
@@ -280,6 +281,8 @@ fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>]) -> Vec<Products> {
 struct Through<'a, T> {
     rows: &'a [f32],
     strips: &'a [Strip<T>],
+    /// The panel and all that follow.
+    ahead: &'a [Strip<T>],
     /// Zeros.
     products: &'a mut [Products],
     space: &'a mut Space,
@@ -290,97 +293,103 @@ impl<T: Weight> Job for Through<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { rows, strips, products, space } = self;
-        if L::WIDE || products.len() <= STREAMED {
-            return tiles(lanes, rows, (strips, 0, strips.len()), products);
+        let Self { rows, strips, ahead, products, space } = self;
+        if L::WIDE || products.len() <= PAIR {
+            return tiles::<L, T, T>(lanes, rows, (strips, 0, strips.len()), products, &[]);
         }
         for (number, some) in strips.chunks(WIDENED).enumerate() {
+            let next = &ahead[((number + 1) * WIDENED).min(ahead.len())..];
+            let next = next[..WIDENED.min(next.len())].as_flattened();
             let some = T::widened(lanes, some, space);
-            tiles(lanes, rows, (some, number * WIDENED, strips.len()), products);
+            tiles(lanes, rows, (some, number * WIDENED, strips.len()), products, next);
         }
     }
 }
 
-/// Adds products of rows with some strips of a panel, given with the number of the first and of all.
+/// Adds products of rows with some strips of a panel, given with the number of the first and of all; meanwhile the weights that come next
+/// are on their way.
 #[inline(always)]
-fn tiles<L: Lanes, T: Weight>(
+fn tiles<L: Lanes, T: Weight, N: Weight>(
     lanes: L,
     rows: &[f32],
     (strips, first, all): (&[Strip<T>], usize, usize),
     products: &mut [Products],
+    next: &[[N; LANES]],
 ) {
+    let share = next.len().div_ceil(products.len().div_ceil(TILE)).max(1);
+    let mut next = next.chunks(share);
     for (rows, products) in rows.chunks(TILE * all).zip(products.chunks_mut(TILE)) {
         let rows = &rows[first * products.len()..][..strips.len() * products.len()];
+        let next = next.next().unwrap_or(&[]);
         match products.len() {
-            1 => tile::<L, T, 1>(lanes, rows, strips, products),
-            2 => tile::<L, T, 2>(lanes, rows, strips, products),
-            3 => tile::<L, T, 3>(lanes, rows, strips, products),
-            4 => tile::<L, T, 4>(lanes, rows, strips, products),
-            5 => tile::<L, T, 5>(lanes, rows, strips, products),
-            6 => tile::<L, T, 6>(lanes, rows, strips, products),
-            7 => tile::<L, T, 7>(lanes, rows, strips, products),
-            _ => tile::<L, T, TILE>(lanes, rows, strips, products),
+            1 => tile::<L, T, N, 1>(lanes, rows, strips, products, next),
+            2 => tile::<L, T, N, 2>(lanes, rows, strips, products, next),
+            3 => tile::<L, T, N, 3>(lanes, rows, strips, products, next),
+            4 => tile::<L, T, N, 4>(lanes, rows, strips, products, next),
+            5 => tile::<L, T, N, 5>(lanes, rows, strips, products, next),
+            6 => tile::<L, T, N, 6>(lanes, rows, strips, products, next),
+            7 => tile::<L, T, N, 7>(lanes, rows, strips, products, next),
+            _ => tile::<L, T, N, TILE>(lanes, rows, strips, products, next),
         }
     }
 }
 
 /// As many numbers at once as there are registers for.
 #[inline(always)]
-fn tile<L: Lanes, T: Weight, const ROWS: usize>(
+fn tile<L: Lanes, T: Weight, N: Weight, const ROWS: usize>(
     lanes: L,
     rows: &[f32],
     strips: &[Strip<T>],
     products: &mut [Products],
+    next: &[[N; LANES]],
 ) {
     let rows = rows.as_chunks::<ROWS>().0;
-    if L::WIDE || ROWS <= STREAMED {
-        return block::<L, T, ROWS, 0, TILE, 0, VECTORS>(lanes, rows, strips, products);
+    if L::WIDE || ROWS <= PAIR {
+        return block::<L, T, N, ROWS, 0, TILE>(lanes, rows, strips, products, next);
     }
-    block::<L, T, ROWS, 0, HALF_TILE, 0, 1>(lanes, rows, strips, products);
-    block::<L, T, ROWS, 0, HALF_TILE, 1, 1>(lanes, rows, strips, products);
-    block::<L, T, ROWS, 0, HALF_TILE, 2, 1>(lanes, rows, strips, products);
-    if ROWS > HALF_TILE {
-        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 0, 1>(lanes, rows, strips, products);
-        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 1, 1>(lanes, rows, strips, products);
-        block::<L, T, ROWS, HALF_TILE, HALF_TILE, 2, 1>(lanes, rows, strips, products);
+    let mut next = next.chunks(next.len().div_ceil(ROWS.div_ceil(PAIR)).max(1));
+    let mut next = || next.next().unwrap_or(&[]);
+    block::<L, T, N, ROWS, 0, PAIR>(lanes, rows, strips, products, next());
+    block::<L, T, N, ROWS, 2, PAIR>(lanes, rows, strips, products, next());
+    if ROWS > 4 {
+        block::<L, T, N, ROWS, 4, PAIR>(lanes, rows, strips, products, next());
+    }
+    if ROWS > 6 {
+        block::<L, T, N, ROWS, 6, PAIR>(lanes, rows, strips, products, next());
     }
 }
 
-/// Adds to the products of rows from `FROM` on, at most `COUNT` of them, in `WIDTH` vectors from `FIRST` on.
+/// Adds to the products of rows from `FROM` on, at most `COUNT` of them.
 #[inline(always)]
-fn block<
-    L: Lanes,
-    T: Weight,
-    const ROWS: usize,
-    const FROM: usize,
-    const COUNT: usize,
-    const FIRST: usize,
-    const WIDTH: usize,
->(
+fn block<L: Lanes, T: Weight, N: Weight, const ROWS: usize, const FROM: usize, const COUNT: usize>(
     lanes: L,
     rows: &[[f32; ROWS]],
     strips: &[Strip<T>],
     products: &mut [Products],
+    next: &[[N; LANES]],
 ) {
     let count = COUNT.min(ROWS - FROM);
-    let mut sums = [[lanes.splat(0.0); WIDTH]; COUNT];
+    let mut sums = [[lanes.splat(0.0); VECTORS]; COUNT];
     for row in 0..count {
-        for vector in 0..WIDTH {
-            sums[row][vector] = lanes.load(&products[FROM + row][FIRST + vector]);
+        for vector in 0..VECTORS {
+            sums[row][vector] = lanes.load(&products[FROM + row][vector]);
         }
     }
-    for (inputs, weights) in rows.iter().zip(strips) {
-        let weights: [_; WIDTH] = std::array::from_fn(|vector| T::load(lanes, &weights[FIRST + vector]));
-        for row in 0..count {
-            let input = lanes.splat(inputs[FROM + row]);
-            for vector in 0..WIDTH {
-                sums[row][vector] = lanes.mul_add(input, weights[vector], sums[row][vector]);
+    for (at, (inputs, weights)) in rows.iter().zip(strips).enumerate() {
+        if let Some(next) = next.get(at) {
+            lanes.prefetch(next);
+        }
+        let inputs: [_; COUNT] = std::array::from_fn(|row| lanes.splat(inputs[FROM + row.min(count - 1)]));
+        for vector in 0..VECTORS {
+            let weights = T::load(lanes, &weights[vector]);
+            for row in 0..count {
+                sums[row][vector] = lanes.mul_add(inputs[row], weights, sums[row][vector]);
             }
         }
     }
     for row in 0..count {
-        for vector in 0..WIDTH {
-            lanes.store(sums[row][vector], &mut products[FROM + row][FIRST + vector]);
+        for vector in 0..VECTORS {
+            lanes.store(sums[row][vector], &mut products[FROM + row][vector]);
         }
     }
 }
