@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the engine for NVIDIA GPUs: ci/gpu/build.sh rust|check|example|xtask [cargo's arguments]
 #   rust   compiles the Rust code for GPUs, with a stand-in for nvcc that makes empty kernels: minutes, no downloads, nothing that runs
-#   check  compiles the crate that computes, CUDA kernels included, and links nothing: 100 MB of downloads
+#   check  compiles the CUDA kernels and type-checks the crate that calls them: minutes, 100 MB of downloads; a part of .ci/run
 #   example  builds and links `answer`, which ci/gpu/measure.sh measures with: 680 MB of downloads
 #   xtask  builds `xtask`, which answers with `evaluate --device cuda:0`
 # Takes the nvcc in PATH; where there is none, NVIDIA's compiler and libraries come from PyPI into target/deval/cuda. No GPU is needed.
@@ -76,7 +76,8 @@ export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-89}
 nvcc --version | sed -n 4p
 cd "$root"
 case $what in
-    rust | check) cargo build --locked --package deval-llama --lib --features cuda "$@" ;;
+    rust) cargo build --locked --package deval-llama --lib --features cuda "$@" ;;
+    check) cargo check --locked --package deval-llama --lib --features cuda "$@" ;;
     example) cargo build --locked --package deval-llama --example answer --features cuda "$@" ;;
     xtask) cargo build --locked --package xtask --features cuda "$@" ;;
 esac

@@ -7,14 +7,15 @@
 //! [`HubClient::fetch`] is the way back: a verified copy of any repository. [`HubClient::open`] reads parts of its files.
 //!
 //! # What is own code and what is not
-//! hf-hub 1.0.0 tells whom the token belongs to. hf-xet, the engine of Hugging Face's own clients, sends file contents; to a Hub without
-//! Xet they go by Git LFS. The other requests are made here, because hf-hub does not wait as long as a 429 asks, cannot read a remote
-//! sha256, cannot go on with a part of a file, cannot repeat
-//! a Hub commit without hashing all weights again, and sends weights inside the Hub commit when the Hub does not offer Xet.
+//! hf-hub 1.0.0 tells whom the token belongs to. File contents go to the Hub's content store by the crates under hf-xet, the engine of
+//! Hugging Face's own clients: formats, records and requests are theirs, what fills the xorbs is here (`xet::sender`). To a Hub without Xet
+//! they go by Git LFS. The other requests are made here, because hf-hub does not wait as long as a 429 asks, cannot read a remote sha256,
+//! cannot go on with a part of a file, cannot repeat a Hub commit without hashing all weights again, and sends weights inside the Hub
+//! commit when the Hub does not offer Xet.
 //!
 //! # Environment
 //! Nothing needs to be set. Telemetry is switched off and the cache put under the client's `work_dir` by configuration; a token comes
-//! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet honours its tuning variables (`HF_XET_*`).
+//! only from the caller, whatever hf-hub would find in `HF_TOKEN` or its token file. hf-xet's tuning variables (`HF_XET_*`) are honoured.
 
 mod commit;
 mod error;

@@ -50,6 +50,11 @@ impl Kernels for Cpu {
     type Cache = Cache;
     type Plan = ();
 
+    /// Inside the pool: from outside, each of a step's some hundred products would put this thread to sleep and wake it again.
+    fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| work())
+    }
+
     fn matrix(&self, weights: &Weights, inputs: usize, parts: &[(String, usize)]) -> Result<Matrix, LlamaError> {
         let views = parts.iter().map(|(name, outputs)| weights.view(name, &[*outputs, inputs]));
         let views = views.collect::<Result<Vec<_>, _>>()?;

@@ -21,6 +21,11 @@ pub(crate) trait Kernels: Send {
     /// What all layers of a step share.
     type Plan;
 
+    /// Does the work of a step where the device's threads are at hand.
+    fn inside<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// Loads matrices `(outputs, inputs)`, which are multiplied together.
     fn matrix(&self, weights: &Weights, inputs: usize, parts: &[(String, usize)]) -> Result<Self::Matrix, LlamaError>;
 

@@ -45,7 +45,7 @@ pub(crate) trait Compute: Send + Sync {
 }
 
 /// What is told logits.
-pub(crate) type Hear<'a> = dyn FnMut(usize, &[f32]) + 'a;
+pub(crate) type Hear<'a> = dyn FnMut(usize, &[f32]) + Send + 'a;
 
 /// A decoder on a device.
 pub(crate) struct Decoder<K: Kernels> {
@@ -137,14 +137,16 @@ where
     }
 
     fn run(&mut self, step: &Step, wanted: &[usize], hear: &mut Hear<'_>) -> Result<(), LlamaError> {
-        let stream = self.hidden(step)?;
-        let (kernels, epsilon) = (&self.kernels, self.config.rms_norm_eps as f32);
-        let output = self.output.as_ref().unwrap_or(&self.embedding);
-        for (number, rows) in wanted.chunks(LOGIT_ROWS).enumerate() {
-            let picked = kernels.norm(&kernels.pick(&stream, rows)?, &self.norm, epsilon)?;
-            hear(number * LOGIT_ROWS, &kernels.rows(&kernels.multiply(&picked, output)?)?);
-        }
-        Ok(())
+        K::inside(|| {
+            let stream = self.hidden(step)?;
+            let (kernels, epsilon) = (&self.kernels, self.config.rms_norm_eps as f32);
+            let output = self.output.as_ref().unwrap_or(&self.embedding);
+            for (number, rows) in wanted.chunks(LOGIT_ROWS).enumerate() {
+                let picked = kernels.norm(&kernels.pick(&stream, rows)?, &self.norm, epsilon)?;
+                hear(number * LOGIT_ROWS, &kernels.rows(&kernels.multiply(&picked, output)?)?);
+            }
+            Ok(())
+        })
     }
 }
 

@@ -173,11 +173,12 @@ fn risks(plan: &UploadPlan, public: bool) -> Vec<String> {
     }
     let hides = must_hide(plan);
     let deletes = plan.deletes.len();
+    let deleted = if deletes == 1 { "1 file is".to_owned() } else { format!("{deletes} files are") };
     let known = [
         (public && hides, "the repository is public and becomes private, so that nobody copies the weights before their hash stands on chain; validators cannot read it until `cargo xtask commit --execute`".to_owned()),
         (!public, "the repository is private until `cargo xtask commit --execute` has put the hash on chain: nobody can commit your weights before you, and nobody can evaluate them either".to_owned()),
         (public && !hides, "the repository stays public: everybody reads the new files at once, and no chain commitment stands between".to_owned()),
-        (deletes > 0, format!("{deletes} files are deleted from `main`; earlier revisions of a public repository keep showing them")),
+        (deletes > 0, format!("{deleted} deleted from `main`; earlier revisions of a public repository keep showing them")),
     ];
     known.into_iter().filter(|(holds, _)| *holds).map(|(_, risk)| risk).collect()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use xet_client::ClientError;
 use xet_core_structures::CoreError;
 use xet_core_structures::merklehash::{MerkleHash, file_hash, xorb_hash};
@@ -223,7 +223,7 @@ impl Sender {
         let shard = self.shards.last_mut().expect("there is one from the start");
         shard.add_xorb_block(xorb.info(hash))?;
         while let Some(ended) = self.uploads.try_join_next() {
-            self.ended(ended.expect("an upload does not panic"))?;
+            self.ended(ended)?;
         }
         let store = self.store.clone();
         let permit = store.acquire_upload_permit().await?;
@@ -246,8 +246,8 @@ impl Sender {
         Ok(())
     }
 
-    fn ended(&mut self, upload: Result<u64, ClientError>) -> Result<(), Broken> {
-        self.sent += upload?;
+    fn ended(&mut self, upload: Result<Result<u64, ClientError>, JoinError>) -> Result<(), Broken> {
+        self.sent += upload.map_err(DataError::from)??;
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Sender {
     pub(super) async fn finish(mut self) -> Result<u64, Broken> {
         self.cut(None).await?;
         while let Some(ended) = self.uploads.join_next().await {
-            self.ended(ended.expect("an upload does not panic"))?;
+            self.ended(ended)?;
         }
         let last = self.shards.last_mut().expect("there is one from the start");
         for listing in std::mem::take(&mut self.files) {

@@ -144,9 +144,9 @@ impl Rows<'_> {
         let end = limits.iter().map(|limit| limit.1).max().unwrap_or(0);
         let blocks = &self.span.blocks[first..end.div_ceil(BLOCK)];
         let mut scores: Vec<Scores<ROWS>> = vec![[[0.0; LANES]; ROWS]; blocks.len()];
-        for (block, scores) in blocks.iter().zip(&mut scores) {
-            let keys = self.shared.cache.keys(self.shared.layer, *block, self.head);
-            score(lanes, &queries, keys, scores);
+        let keys = |block: u32| self.shared.cache.keys(self.shared.layer, block, self.head);
+        for ((block, next), scores) in with_next(blocks).zip(&mut scores) {
+            score(lanes, &queries, (keys(block), keys(next)), scores);
         }
         let base = first * BLOCK;
         let mut scales = [0.0; ROWS];
@@ -197,9 +197,10 @@ impl Rows<'_> {
             let values = self.shared.cache.values(self.shared.layer, block, self.head);
             std::array::from_fn::<_, CHUNKS, _>(|at| &values[chunk + at])
         };
-        for (scores, block) in whole.iter().zip(blocks) {
-            let values = values(*block);
+        for (scores, (block, next)) in whole.iter().zip(with_next(blocks)) {
+            let (values, next) = (values(block), values(next));
             for position in 0..BLOCK {
+                next.iter().for_each(|next| lanes.prefetch(&next[position]));
                 add_weighted(lanes, scores, &values, position, &mut sums);
             }
         }
@@ -220,11 +221,23 @@ impl Rows<'_> {
     }
 }
 
-/// Products of the queries with the keys of a block.
+/// Each block with the one that follows, whose memory is asked for meanwhile.
+fn with_next(blocks: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+    let next = blocks.iter().skip(1).chain(blocks.last());
+    blocks.iter().copied().zip(next.copied())
+}
+
+/// Products of the queries with the keys of a block; the next block's are on their way meanwhile.
 #[inline(always)]
-fn score<L: Lanes, const ROWS: usize>(lanes: L, queries: &[[f32; ROWS]], keys: &[Numbers], scores: &mut Scores<ROWS>) {
+fn score<L: Lanes, const ROWS: usize>(
+    lanes: L,
+    queries: &[[f32; ROWS]],
+    (keys, next): (&[Numbers], &[Numbers]),
+    scores: &mut Scores<ROWS>,
+) {
     let mut sums = [lanes.splat(0.0); ROWS];
-    for (queries, key) in queries.iter().zip(keys) {
+    for ((queries, key), next) in queries.iter().zip(keys).zip(next) {
+        lanes.prefetch(next);
         let key = lanes.load(key);
         for row in 0..ROWS {
             sums[row] = lanes.mul_add(lanes.splat(queries[row]), key, sums[row]);

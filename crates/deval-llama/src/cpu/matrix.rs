@@ -379,11 +379,22 @@ fn block<L: Lanes, T: Weight, N: Weight, const ROWS: usize, const FROM: usize, c
         if let Some(next) = next.get(at) {
             lanes.prefetch(next);
         }
-        let inputs: [_; COUNT] = std::array::from_fn(|row| lanes.splat(inputs[FROM + row.min(count - 1)]));
-        for vector in 0..VECTORS {
-            let weights = T::load(lanes, &weights[vector]);
+        if L::WIDE {
+            let weights: [_; VECTORS] = std::array::from_fn(|vector| T::load(lanes, &weights[vector]));
             for row in 0..count {
-                sums[row][vector] = lanes.mul_add(inputs[row], weights, sums[row][vector]);
+                let input = lanes.splat(inputs[FROM + row]);
+                for vector in 0..VECTORS {
+                    sums[row][vector] = lanes.mul_add(input, weights[vector], sums[row][vector]);
+                }
+            }
+        } else {
+            // Beside the sums there is room for one vector of weights.
+            let inputs: [_; COUNT] = std::array::from_fn(|row| lanes.splat(inputs[FROM + row.min(count - 1)]));
+            for vector in 0..VECTORS {
+                let weights = T::load(lanes, &weights[vector]);
+                for row in 0..count {
+                    sums[row][vector] = lanes.mul_add(inputs[row], weights, sums[row][vector]);
+                }
             }
         }
     }
