@@ -34,7 +34,7 @@ pub(crate) fn run(ui: Ui) -> anyhow::Result<Verdict> {
     if wheels.exists() {
         tests.env("DEVAL_TEST_WHEELS", wheels);
     }
-    // Those with a time limit need the machine to themselves.
+    // Those with a time limit, or of minutes, need the machine to themselves.
     let mut alone = cargo::command();
     alone.args(["test", "--package", "deval-tests", "--test", "it", "--", "--ignored", "--test-threads", "1"]);
     let tested = run_and_sum([tests, alone], ui)?;

@@ -66,8 +66,8 @@ pub struct HubClient {
 }
 
 impl HubClient {
-    /// A client for the Hub at `endpoint` (`http` or `https`). `work_dir` takes hf-xet's caches, one per endpoint and repository;
-    /// it is created when first needed.
+    /// A client for the Hub at `endpoint` (`http` or `https`). `work_dir` takes the record of what the content store has, one
+    /// folder per endpoint and repository; it is created when first needed.
     ///
     /// # Errors
     /// [`HubError::Endpoint`].

@@ -115,7 +115,7 @@ pub(crate) struct Upload<'a> {
     pub(crate) local: &'a [LocalFile],
     pub(crate) journal: &'a Journal,
     pub(crate) progress: OnProgress<'a>,
-    /// hf-xet's cache for this repository.
+    /// Where the record of what the content store has of this repository lies.
     pub(crate) cache: PathBuf,
 }
 
@@ -158,7 +158,7 @@ impl Upload<'_> {
     async fn create(&self, planned: &UploadPlan) -> Result<(UploadPlan, bool), HubError> {
         (self.progress)(UploadEvent::Creating);
         self.journal.intend(Effect::Create, None)?;
-        // hf-xet's record of an earlier repository of this name may promise contents that are gone with it.
+        // The record of an earlier repository of this name may promise contents that are gone with it.
         self.forget()?;
         let (found, created) = self.create_and_see().await?;
         let plan = self.plan_for_new(found, planned)?;
@@ -198,7 +198,7 @@ impl Upload<'_> {
         Ok(plan)
     }
 
-    /// Drops hf-xet's record of what the content store has.
+    /// Drops the record of what the content store has.
     fn forget(&self) -> Result<(), HubError> {
         match std::fs::remove_dir_all(&self.cache) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(HubError::disk(&self.cache)(e)),

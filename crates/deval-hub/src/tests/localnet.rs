@@ -34,12 +34,16 @@ pub(super) fn start(state: &Path) -> Option<(Localnet, String)> {
     Some((Localnet(process), ready["hub"].as_str().unwrap().to_owned()))
 }
 
+/// A client that may write.
+fn owner(bench: &Bench, url: &str) -> HubClient {
+    HubClient::new(url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn there_and_back_again() {
     let bench = Bench::new().await;
     let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
-    let owner =
-        HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let stranger = HubClient::new(&url, None, &bench.hub.dir.path().join("work")).unwrap();
 
     let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
@@ -84,8 +88,7 @@ async fn files_over_many_xorbs_come_back_whole_and_repetitions_are_sent_once() {
     const MB: usize = 1_000_000;
     let mut bench = Bench::new().await;
     let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
-    let owner =
-        HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let (first, second) = (noise(1, 40 * MB), noise(2, 10 * MB));
     let packable: Vec<u8> = second.iter().flat_map(|byte| [*byte, 0x3c]).collect();
     let scattered: Vec<u8> =
@@ -118,8 +121,7 @@ async fn only_what_changed_in_one_of_four_shards_is_sent() {
     const SHARD: usize = 6_000_000;
     let mut bench = Bench::new().await;
     let Some((_localnet, url)) = start(&bench.hub.dir.path().join("net")) else { return };
-    let owner =
-        HubClient::new(&url, Some(Token::new("hf_localnet").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let noise = |seed: u64| noise(seed, SHARD);
     bench.files.clear();
     let shard = |number: usize| format!("model-{number:05}-of-00004.safetensors");
@@ -183,7 +185,7 @@ async fn contents_go_to_the_store_and_nothing_is_told_of_it() {
     let bench = Bench::new().await;
     let net = bench.hub.dir.path().join("net");
     let Some((_localnet, url)) = start(&net) else { return };
-    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
     owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap();
     let asked = asked(&net);
@@ -197,7 +199,7 @@ async fn a_store_that_forgot_is_filled_again() {
     let bench = Bench::new().await;
     let net = bench.hub.dir.path().join("net");
     let Some((_localnet, url)) = start(&net) else { return };
-    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let upload = async || {
         let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
         let hear = |event| bench.events.lock().unwrap().push(event);
@@ -235,7 +237,7 @@ async fn a_gitignore_in_the_repository_is_told_before_anything_is_sent() {
     let bench = Bench::new().await;
     let net = bench.hub.dir.path().join("net");
     let Some((_localnet, url)) = start(&net) else { return };
-    let owner = HubClient::new(&url, Some(Token::new("hf_x").unwrap()), &bench.hub.dir.path().join("work")).unwrap();
+    let owner = owner(&bench, &url);
     let (ns, name) = bench.repo.as_str().split_once('/').unwrap();
     let http = reqwest::Client::new();
     let post = async |path: &str, body: String| {

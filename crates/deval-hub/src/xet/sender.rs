@@ -91,7 +91,7 @@ struct Xorb {
     /// Bytes of the chunks.
     length: usize,
     /// How the next chunks are packed.
-    scheme: Option<CompressionScheme>,
+    scheme: CompressionScheme,
 }
 
 /// Counts bytes of the files.
@@ -354,9 +354,9 @@ impl Xorb {
             self.packed.reserve_exact(XORB + *MAX_XORB_CHUNKS * CHUNK_HEADER);
         }
         if place.is_multiple_of(ALIKE) {
-            self.scheme = Some(scheme.resolve_for_data(chunk));
+            self.scheme = scheme.resolve_for_data(chunk);
         }
-        serialize_chunk(chunk, &mut self.packed, self.scheme.unwrap_or(scheme))?;
+        serialize_chunk(chunk, &mut self.packed, self.scheme)?;
         self.chunks.push((hash, chunk.len() as u64));
         self.places.insert(hash, place);
         self.length += chunk.len();
