@@ -28,7 +28,7 @@ const SHARDS: usize = 4;
 const SHARD: usize = 500_000_000;
 
 /// Turns of each.
-const TURNS: usize = 2;
+const TURNS: usize = 4;
 
 /// How much faster than the peer, and the most memory.
 const BAR: f64 = 1.5;
