@@ -146,7 +146,7 @@ fn hotkey(context: &Context) -> anyhow::Result<String> {
 fn address(context: &Context) -> anyhow::Result<Option<String>> {
     let settings = &context.manifest.wallet;
     let known = Wallet::addresses(&context.path(&settings.path), &settings.name)?.hotkeys;
-    Ok(known.into_iter().find(|(name, _)| *name == settings.hotkey).and_then(|(_, address)| address))
+    Ok(known.into_iter().find(|(name, _)| *name == settings.hotkey).map_or(Ok(None), |(_, address)| address)?)
 }
 
 /// Whether `main` holds what is staged; nothing when there is nothing staged or the Hub cannot be read.

@@ -49,6 +49,7 @@ pub(crate) fn register(context: &Context, arguments: &RegisterArgs) -> anyhow::R
     let mut receipt = planned(context, &plan, limit);
     (receipt.genesis, receipt.hotkey, receipt.coldkey) = (chain.genesis_hash(), hotkey, coldkey.to_owned());
     let mut diagnostics = wallet::exposed(context);
+    diagnostics.extend(owned(&receipt, &plan));
     if receipt.uid.is_none() {
         diagnostics.extend(refused(&receipt, &plan));
     }
@@ -100,9 +101,18 @@ fn planned(context: &Context, plan: &RegistrationPlan, limit_rao: u64) -> Regist
     }
 }
 
+/// The hotkey is not this wallet's to register, or is registered for somebody else.
+fn owned(receipt: &RegisterReceipt, plan: &RegistrationPlan) -> Option<Diagnostic> {
+    let finding = Diagnostic::error("register.owner", "the hotkey belongs to another coldkey");
+    let finding = finding.found(plan.other_owner.as_ref()?).expected(&receipt.coldkey);
+    Some(finding.help("take the wallet of that coldkey (it earns what the hotkey earns), or another hotkey"))
+}
+
 /// Why the chain would refuse, as far as it is known before.
 fn refused(receipt: &RegisterReceipt, plan: &RegistrationPlan) -> Vec<Diagnostic> {
-    let closed = Diagnostic::error("register.closed", "the subnet takes no registrations now");
+    let closed = Diagnostic::error("register.closed", "the subnet takes no registrations now")
+        .found("its owner has closed it")
+        .expected("`NetworkRegistrationAllowed`");
     let needed = receipt.cost_rao + receipt.fee_rao.unwrap_or(0) + EXISTENTIAL_RAO;
     let poor = Diagnostic::error("register.balance", "the coldkey cannot pay the registration")
         .found(tao(receipt.balance_rao))
@@ -112,17 +122,10 @@ fn refused(receipt: &RegisterReceipt, plan: &RegistrationPlan) -> Vec<Diagnostic
         .found(tao(receipt.cost_rao))
         .expected(format!("at most {}", tao(receipt.limit_rao)))
         .help("wait until it is cheaper, or raise `--limit`");
-    let owned = plan.other_owner.as_ref().map(|owner| {
-        Diagnostic::error("register.owner", "the hotkey belongs to another coldkey")
-            .found(owner)
-            .expected(&receipt.coldkey)
-            .help("register it with the wallet of that coldkey, or take another hotkey")
-    });
     let findings = [
         (!plan.subnet.registration_allowed).then(|| closed.help("ask its owner, or wait")),
         (receipt.balance_rao < needed).then_some(poor),
         (receipt.cost_rao > receipt.limit_rao).then_some(dear),
-        owned,
     ];
     findings.into_iter().flatten().collect()
 }

@@ -36,7 +36,7 @@ impl Secrets {
         }
         // The parser's own error would quote the line, and with it the token.
         let pairs = dotenvy::from_path_iter(&path).ok().and_then(|lines| lines.collect::<Result<_, _>>().ok());
-        let dotenv = pairs.with_context(|| format!("{} is not `NAME=value` on every line", path.display()))?;
+        let dotenv = pairs.with_context(|| format!("{} is not `NAME=value` on every line (a name has letters, digits, `_` and `.`)", path.display()))?;
         Ok(Self { dotenv, typed: Typed::default() })
     }
 

@@ -24,6 +24,7 @@ use crate::{
     cli::{Global, StatusArgs},
     context::Context,
     ui::Ui,
+    wallet,
 };
 
 /// How the submission stands.
@@ -179,7 +180,8 @@ pub(crate) fn run(global: &Global, flags: &StatusArgs, ui: Ui) -> anyhow::Result
 /// Looks once.
 fn take(context: &Context, round_start: Option<DateTime<Utc>>) -> anyhow::Result<Report<Status>> {
     let seen = look::look(context)?;
-    let (status, findings) = judge::judge(&seen, Utc::now(), round_start);
+    let (status, mut findings) = judge::judge(&seen, Utc::now(), round_start);
+    findings.extend(wallet::exposed(context));
     Ok(Report::new("status", Inputs::default(), findings, Some(status)))
 }
 

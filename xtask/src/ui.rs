@@ -45,7 +45,7 @@ impl Ui {
         match self.progress {
             _ if self.quiet => {}
             Progress::Json => self.event(&json!({"event": "remark", "text": text.as_ref()})),
-            _ => write(io::stderr(), &format!("{}\n", text.as_ref())),
+            _ => write(io::stderr(), &format!("{}\n", render::visible(text.as_ref()))),
         }
     }
 

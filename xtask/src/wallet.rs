@@ -84,8 +84,9 @@ pub(crate) struct Addresses {
 #[derive(Debug, Serialize)]
 struct Named {
     name: String,
-    /// Absent for an encrypted hotkey without a public keyfile beside it.
+    /// Absent for an encrypted hotkey without a public keyfile beside it, and for one that cannot be used.
     address: Option<String>,
+    unusable: bool,
 }
 
 /// `cargo xtask wallet show`: addresses, and nothing secret. No password is asked for.
@@ -102,7 +103,17 @@ pub(crate) fn show(context: &Context) -> anyhow::Result<Report<Addresses>> {
             context.place(finding.help("name another under [wallet], or `btcli wallet new-hotkey`"), "wallet.hotkey"),
         );
     }
-    let hotkeys = found.hotkeys.into_iter().map(|(name, address)| Named { name, address }).collect();
+    let mut named = |(name, address): (String, Result<Option<String>, ChainError>)| {
+        let fault = address.as_ref().err().map(ToString::to_string);
+        if let Some(fault) = &fault {
+            let message = format!("the hotkey `{name}` cannot be used");
+            let ours = name == settings.hotkey;
+            let finding = if ours { Diagnostic::error } else { Diagnostic::warning };
+            diagnostics.push(finding("wallet.hotkey", message).found(fault));
+        }
+        Named { name, unusable: fault.is_some(), address: address.ok().flatten() }
+    };
+    let hotkeys = found.hotkeys.into_iter().map(&mut named).collect();
     let (name, hotkey) = (settings.name.clone(), settings.hotkey.clone());
     let result = Addresses { name, hotkey, coldkey: found.coldkey, hotkeys };
     Ok(Report::new("wallet", Inputs::default(), diagnostics, Some(result)))
@@ -112,8 +123,8 @@ impl Addresses {
     pub(crate) fn sections(&self) -> Vec<Section> {
         let shown = |named: &Named| {
             let mark = if named.name == self.hotkey { "used" } else { "" };
-            let address =
-                named.address.clone().unwrap_or_else(|| "encrypted, and no public keyfile beside it".to_owned());
+            let absent = if named.unusable { "cannot be used" } else { "encrypted, and no public keyfile beside it" };
+            let address = named.address.clone().unwrap_or_else(|| absent.to_owned());
             vec![named.name.clone(), address, mark.to_owned()]
         };
         let section = Section::new(format!("Wallet {}", self.name)).row("coldkey", &self.coldkey);

@@ -28,7 +28,7 @@ pub enum ChainError {
         path: PathBuf,
     },
     /// A wallet file could not be read or written.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}; check the path under [wallet], and the disk", path.display())]
     KeyfileIo {
         /// The file.
         path: PathBuf,
@@ -55,14 +55,17 @@ pub enum ChainError {
         /// The environment variable that holds its password.
         variable: String,
     },
-    /// The password variable does not hold base64 of password XOR variable name.
-    #[error("{variable}: not a password as bittensor stores it (base64 of the password XOR the variable's name)")]
+    /// The password variable holds neither the password XOR variable name nor base64 of it.
+    #[error(
+        "{variable}: not a password as bittensor stores it (the password XOR the variable's name, bare or as base64), \
+         or it does not open the keyfile; let btcli save it again, or run this at a terminal"
+    )]
     PasswordUnreadable {
         /// The environment variable.
         variable: String,
     },
     /// The password does not open the keyfile.
-    #[error("{}: {whence} does not open this keyfile, or the file is damaged", path.display())]
+    #[error("{}: {whence} does not open this keyfile, or the file is damaged; try again, or write it again with `{}`", path.display(), remake(path))]
     PasswordWrong {
         /// The file.
         path: PathBuf,
@@ -120,7 +123,7 @@ pub enum ChainError {
         doing: String,
     },
     /// The endpoint serves another chain than the submission is for.
-    #[error("{endpoint}: this is not the chain of network `{expected}`: {found}")]
+    #[error("{endpoint}: this is not the chain of network `{expected}`: {found}; nothing was sent: check `submission.network` and `chain.endpoint`")]
     WrongChain {
         /// The endpoint.
         endpoint: String,

@@ -43,6 +43,11 @@ impl CommitmentPayload {
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+
+    /// Whether a validator reads the same model out of `committed`, however that is written.
+    pub fn is_said_by(&self, committed: &[u8]) -> bool {
+        committed == self.as_bytes() || parse_as_validator(committed) == parse_as_validator(self.as_bytes())
+    }
 }
 
 /// Python's `json.dumps` of a string: everything outside printable ASCII is escaped, in UTF-16 units.

@@ -22,7 +22,7 @@ pub struct Wallet {
 
 /// Where the passwords of encrypted keyfiles come from.
 pub trait Passwords {
-    /// What a `BT_PW_…` variable holds: base64 of the password XOR the variable's name, as btcli saves it.
+    /// What a `BT_PW_…` variable holds: the password XOR the variable's name, bare or as base64, as btcli saves it.
     fn stored(&self, variable: &str) -> Option<Zeroizing<String>>;
 
     /// Asks a person for the password of a keyfile, where one sits at a terminal; nothing else may wait for an answer.
@@ -46,12 +46,13 @@ impl<F: Fn(&str) -> Option<String>> Passwords for Stored<F> {
 }
 
 /// The addresses of a wallet, without any of its secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct WalletAddresses {
     /// The coldkey's, as SS58.
     pub coldkey: String,
-    /// The hotkeys by name with their addresses (SS58); nothing for an encrypted one without a public keyfile beside it.
-    pub hotkeys: Vec<(String, Option<String>)>,
+    /// The hotkeys by name with their addresses (SS58); nothing for an encrypted one without a public keyfile beside it, and an error for
+    /// one that cannot be used.
+    pub hotkeys: Vec<(String, Result<Option<String>, ChainError>)>,
 }
 
 /// A keyfile with a secret that others than its owner may read.
@@ -97,9 +98,9 @@ impl Wallet {
         let dir = root.join(name);
         let hotkeys = hotkey_files(&dir)?.into_iter().map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((name, keyfile::address_of_secret(&path, &keyfile::HOTKEY)?))
+            (name, keyfile::address_of_secret(&path, &keyfile::HOTKEY))
         });
-        Ok(WalletAddresses { coldkey, hotkeys: hotkeys.collect::<Result<_, ChainError>>()? })
+        Ok(WalletAddresses { coldkey, hotkeys: hotkeys.collect() })
     }
 
     /// The coldkey's address of `root/name`, from its public keyfile.
@@ -189,7 +190,7 @@ fn existing(root: &Path, name: &str) -> Result<PathBuf, ChainError> {
     Err(ChainError::KeyfileMissing { path: dir, what: "wallet", remedy: "btcli wallet create" })
 }
 
-/// The secret keyfiles of a wallet's hotkeys, by name; btwallet 4 puts public ones beside them.
+/// The secret keyfiles of a wallet's hotkeys, by name; btwallet 4 puts public ones beside them, and editors hidden ones.
 fn hotkey_files(dir: &Path) -> Result<Vec<PathBuf>, ChainError> {
     let dir = dir.join("hotkeys");
     let entries = match fs::read_dir(&dir) {
@@ -197,7 +198,9 @@ fn hotkey_files(dir: &Path) -> Result<Vec<PathBuf>, ChainError> {
         entries => entries.map_err(|reason| ChainError::KeyfileIo { path: dir, reason })?,
     };
     let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
-    let mut files: Vec<_> = files.filter(|path| !path.to_string_lossy().ends_with("pub.txt")).collect();
+    let hidden = |name: &str| name.starts_with('.') || name.ends_with("pub.txt");
+    let mut files: Vec<_> =
+        files.filter(|path| path.file_name().is_some_and(|name| !hidden(&name.to_string_lossy()))).collect();
     files.sort();
     Ok(files)
 }

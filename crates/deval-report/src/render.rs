@@ -25,7 +25,7 @@ pub fn terminal(sections: &[Section]) -> String {
             push_line(&mut out, &format!("  {note}"));
         }
     }
-    out
+    visible(&out)
 }
 
 /// Markdown, as a job summary shows it.
@@ -48,7 +48,7 @@ pub fn markdown(sections: &[Section]) -> String {
         }
         out.push('\n');
     }
-    out
+    visible(&out)
 }
 
 /// One finding as text: place, severity, code, message, then expected, found and help on lines of their own.
@@ -62,7 +62,16 @@ pub fn diagnostic(finding: &Diagnostic) -> String {
             let _ = writeln!(out, "  {label:8} {}", text.replace('\n', "\n           "));
         }
     }
-    out
+    visible(&out)
+}
+
+/// A text as it may be shown: what strangers wrote may hold characters that a terminal obeys.
+pub fn visible(text: &str) -> String {
+    let shown = |letter: char| match letter.is_control() && letter != '\n' && letter != '\t' {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// One finding as a GitHub workflow annotation.
@@ -81,7 +90,7 @@ pub fn github(finding: &Diagnostic) -> String {
     let details = [("found", &finding.found), ("expected", &finding.expected), ("help", &finding.help)];
     let details = details.iter().filter_map(|(label, text)| text.as_ref().map(|text| format!("\n{label}: {text}")));
     let message = std::iter::once(finding.message.clone()).chain(details).collect::<String>();
-    format!("::{command} {}::{}\n", properties.join(","), escape_data(&message))
+    format!("::{command} {}::{}\n", properties.join(","), escape_data(&visible(&message)))
 }
 
 // The escapes of GitHub's workflow commands.
@@ -140,6 +149,19 @@ mod tests {
         assert!(markdown(&sample()).contains("0.5 \\| <b>"));
         let page = html("Report", &sample(), &[]);
         assert!(page.contains("0.5 | &lt;b&gt;") && !page.contains("<b>"));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        let evil = "\u{1b}[31mEVIL\u{7}\r";
+        let section = Section::new("Axon").row("tells", evil).table(&["who"], vec![vec![evil.into()]]).note(evil);
+        let finding = Diagnostic::error("G22", "other").found(evil);
+        let texts =
+            [terminal(std::slice::from_ref(&section)), markdown(&[section]), diagnostic(&finding), github(&finding)];
+        for text in texts {
+            let free = text.chars().all(|letter| !letter.is_control() || letter == '\n');
+            assert!(free && text.contains("\\u{1b}[31mEVIL\\u{7}\\r"), "{text}");
+        }
     }
 
     #[test]

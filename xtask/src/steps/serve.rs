@@ -32,10 +32,11 @@ pub(crate) fn serve(context: &Context, global: &Global, flags: &ServeArgs) -> an
     let wallet = wallet::open(context)?;
     let (settings, inputs) = settings::read(context, &flags.external, &wallet.hotkey_ss58())?;
     let unreachable = settings::unreachable(settings.external, context);
-    let diagnostics: Vec<_> = unreachable.into_iter().chain(settings::other_weights(context)).collect();
+    let mut diagnostics = wallet::exposed(context);
+    diagnostics.extend(unreachable.into_iter().chain(settings::other_weights(context)));
     let receipt = receipt(&settings);
     let report = finished(inputs, receipt, diagnostics, watch);
-    if !flags.effect.execute {
+    if !flags.effect.execute || !report.is_ok() {
         return Ok(report);
     }
     let endpoint = context.chain_endpoint()?;

@@ -18,7 +18,7 @@ use crate::{ChainError, CommitmentPayload, KeyPair, Wallet, parse_ss58};
 /// What became of a commitment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitOutcome {
-    /// The chain held the same bytes already: nothing was sent, and the commitment kept its block.
+    /// The chain held the same commitment already, in these or other bytes: nothing was sent, and it kept its block.
     pub already_there: bool,
     /// The extrinsic, when one was sent.
     pub submitted: Option<Submitted>,
@@ -71,7 +71,7 @@ pub struct RegistrationPlan {
 
 impl Client {
     /// Commits the payload with the wallet's hotkey. Committing again would move the commitment to a later block, which loses
-    /// against an equal model of another miner, so equal bytes are left alone.
+    /// against an equal model of another miner, so one that a validator reads the same is left alone.
     ///
     /// # Errors
     /// [`ChainError::Refused`] (`AccountNotAllowedCommit` without a transaction when the hotkey is not registered),
@@ -86,7 +86,7 @@ impl Client {
         let call = &calls::set_commitment(netuid, wanted);
         let there = |at: AtBlock| async move {
             let found = self.commitment_at(&at, netuid, hotkey.public()).await?;
-            if found.as_ref().is_some_and(|found| found.payload == wanted) {
+            if found.as_ref().is_some_and(|found| payload.is_said_by(&found.payload)) {
                 return Ok(found);
             }
             self.require_registered(&at, netuid, hotkey, call, "Commitments.AccountNotAllowedCommit")

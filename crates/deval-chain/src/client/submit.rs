@@ -51,7 +51,8 @@ struct Sent<'a> {
 
 impl Client {
     /// Sends a call once, unless `found` sees on the chain what it is for. Waits until it is finalised and known to have succeeded.
-    /// While another extrinsic of the same key is on its way, that one is waited for, and the chain is looked at again.
+    /// While another extrinsic of the same key is on its way, or an upgrade of the runtime is not finalised yet, that is waited for, and
+    /// the chain is looked at again.
     pub(super) async fn once<T, F>(
         &self,
         call: &Call,
@@ -76,7 +77,7 @@ impl Client {
         }
     }
 
-    /// The inner error is the pool's, when another extrinsic of the same key came first and this one was not taken.
+    /// The inner error is the pool's, when something else came first and this extrinsic was not taken.
     async fn attempt(
         &self,
         call: &Call,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,9 +17,6 @@ use crate::{ChainError, KeyPair, parse_ss58};
 
 /// Bytes that no keyfile has.
 const LARGEST: u64 = 64 * 1024;
-
-/// Whence a password is that nobody had stored.
-const TYPED: &str = "this password";
 
 /// Which of a wallet's files a message is about, and the command that makes it.
 pub(super) struct Kind {
@@ -54,7 +51,12 @@ impl Drop for Content {
 
 /// Reads a secret keyfile.
 pub(super) fn read_key(path: &Path, kind: &Kind, passwords: &impl Passwords) -> Result<KeyPair, ChainError> {
-    let content = parse(path, &decrypt(path, read(path, kind)?, passwords)?)?;
+    key_in(path, &decrypt(path, read(path, kind)?, passwords)?)
+}
+
+/// The key in a keyfile's JSON.
+fn key_in(path: &Path, content: &[u8]) -> Result<KeyPair, ChainError> {
+    let content = parse(path, content)?;
     let key = secret_of(&content).map_err(|reason| malformed(path, reason))?;
     match &content.address {
         Some(address) if *address != key.ss58() => {
@@ -77,16 +79,11 @@ pub(super) fn read_address(path: &Path) -> Result<String, ChainError> {
     }
 }
 
-/// The address that a secret keyfile names, or that its secret gives; of an encrypted one, what the public keyfile beside it names.
-/// Nothing where neither tells.
+/// The address of a secret keyfile's key; of an encrypted one, what the public keyfile beside it names, if there is one.
 pub(super) fn address_of_secret(path: &Path, kind: &Kind) -> Result<Option<String>, ChainError> {
     let content = read(path, kind)?;
     if Form::of(&content).is_none() {
-        let content = parse(path, &content)?;
-        let Some(address) = &content.address else {
-            return secret_of(&content).map(|key| Some(key.ss58())).map_err(|reason| malformed(path, reason));
-        };
-        return parse_ss58(address).map(|_| Some(address.clone()));
+        return key_in(path, &content).map(|key| Some(key.ss58()));
     }
     let mut public = path.file_name().unwrap_or_default().to_owned();
     public.push("pub.txt");
@@ -159,35 +156,46 @@ fn decrypt(
 ) -> Result<Zeroizing<Vec<u8>>, ChainError> {
     let Some(form) = Form::of(&content) else { return Ok(content) };
     let variable = password_variable(path);
-    let (password, whence) = match passwords.stored(&variable) {
-        Some(stored) => {
-            let password = read_password(&stored, &variable);
-            let password = password.ok_or(ChainError::PasswordUnreadable { variable: variable.clone() })?;
-            (password, format!("the password in {variable}"))
-        }
-        None => match passwords.ask(path) {
-            Some(typed) => (Zeroizing::new(typed.as_bytes().to_vec()), TYPED.to_owned()),
-            None => return Err(ChainError::PasswordMissing { path: path.to_owned(), variable }),
-        },
+    let Some(stored) = passwords.stored(&variable).or_else(|| passwords.stored(&shell_name(&variable))) else {
+        let missing = || ChainError::PasswordMissing { path: path.to_owned(), variable: variable.clone() };
+        let typed = passwords.ask(path).ok_or_else(missing)?;
+        let opened = form.open(&content, typed.as_bytes()).ok_or_else(|| wrong(path, "this password".to_owned()))?;
+        passwords.opened(&variable, stored_password(typed.as_bytes(), &variable));
+        return Ok(opened);
     };
-    let opened = form.open(&content, &password);
-    if opened.is_some() && whence == TYPED {
-        passwords.opened(&variable, stored_password(&password, &variable));
-    }
-    opened.ok_or_else(|| ChainError::PasswordWrong { path: path.to_owned(), whence })
+    let coded = STANDARD.decode(stored.trim()).map(Zeroizing::new).ok();
+    let bare = Zeroizing::new(stored.as_bytes().to_vec());
+    let opened = coded.iter().chain([&bare]).find_map(|bytes| form.open(&content, &masked(bytes, &variable)));
+    opened.ok_or_else(|| match coded {
+        Some(_) => wrong(path, format!("the password in {variable}")),
+        None => ChainError::PasswordUnreadable { variable: variable.clone() },
+    })
+}
+
+fn wrong(path: &Path, whence: String) -> ChainError {
+    ChainError::PasswordWrong { path: path.to_owned(), whence }
 }
 
 /// btwallet's name for the variable that holds a keyfile's password: its absolute path, upper-cased.
 fn password_variable(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
-    format!("BT_PW_{}", absolute.to_string_lossy().replace(['/', '.'], "_").to_uppercase())
+    // A path beside the manifest begins with the manifest's folder; bittensor is given the wallet's own.
+    let plain = absolute.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+        plain
+    });
+    format!("BT_PW_{}", plain.to_string_lossy().replace(['/', '.'], "_").to_uppercase())
 }
 
-/// btwallet stores base64(password XOR variable name), the name repeated as often as needed.
-fn read_password(stored: &str, variable: &str) -> Option<Zeroizing<Vec<u8>>> {
-    Some(masked(&STANDARD.decode(stored.trim()).map(Zeroizing::new).ok()?, variable))
+/// The name under which a shell or `.env` can hold the variable: bittensor's has whatever the path has, such as `-`.
+fn shell_name(variable: &str) -> String {
+    variable.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect()
 }
 
+/// btwallet 4 stores base64(password XOR variable name), the name repeated as often as needed; the older ones store it without base64.
 fn stored_password(password: &[u8], variable: &str) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(masked(password, variable)))
 }

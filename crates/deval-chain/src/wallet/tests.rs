@@ -117,6 +117,9 @@ fn a_nacl_keyfile_opens_with_its_password_only() {
     let wrong = with("battery staple").unwrap_err();
     assert!(matches!(wrong, ChainError::PasswordWrong { .. }));
     assert!(!wrong.to_string().contains("staple"));
+    // bittensor 9.0.1's own btwallet stores it without base64.
+    let bare = |name: &str| PASSWORD.bytes().zip(name.bytes().cycle()).map(|(a, b)| char::from(a ^ b)).collect();
+    assert!(open(&|name: &str| Some(bare(name))).is_ok());
     let garbled = open(&|_: &str| Some("***".to_owned())).unwrap_err();
     assert!(matches!(garbled, ChainError::PasswordUnreadable { .. }));
 }
@@ -238,17 +241,45 @@ fn addresses_need_no_password() {
     let mut seed_only = hotkey_file();
     ["ss58Address", "secretPhrase", "accountId", "publicKey"].iter().for_each(|key| seed_only[key] = Value::Null);
     fs::write(hotkeys.join("seed"), seed_only.to_string()).unwrap();
+    fs::write(hotkeys.join(".plain.swp"), "an editor's").unwrap();
     let shown = Wallet::addresses(root.path(), "w").unwrap();
     let cold = "5DfhGyQdFobKM8NsWvEeAKk5EQQgYe9AydgJ7rMB6E1EqRzV";
     let hot = "5EPCUjPxiHAcNooYipQFWr9NmmXJKpNG5RhcntXwbtUySrgH";
     assert_eq!(shown.coldkey, cold);
     let address = |name: &str, address: Option<&str>| (name.to_owned(), address.map(str::to_owned));
+    let found = shown.hotkeys.iter().map(|(name, of)| (name.clone(), of.as_ref().unwrap().clone()));
     assert_eq!(
-        shown.hotkeys,
+        found.collect::<Vec<_>>(),
         [("h", None), ("plain", Some(hot)), ("sealed", Some(cold)), ("seed", Some(hot))]
             .map(|(name, of)| address(name, of))
     );
     assert!(matches!(Wallet::addresses(root.path(), "nobody"), Err(ChainError::KeyfileMissing { .. })));
+
+    // One that cannot be used does not hide the others.
+    let mut other = hotkey_file();
+    other["ss58Address"] = json!(cold);
+    fs::write(hotkeys.join("other"), other.to_string()).unwrap();
+    let hotkeys = Wallet::addresses(root.path(), "w").unwrap().hotkeys;
+    let broken: Vec<_> = hotkeys.iter().filter_map(|(name, of)| Some((name.as_str(), of.as_ref().err()?))).collect();
+    assert!(matches!(broken[..], [("other", ChainError::KeyfileMalformed { .. })]), "{broken:?}");
+    assert_eq!(hotkeys.len(), 5);
+}
+
+#[test]
+fn the_password_is_named_for_the_wallets_own_path() {
+    let root = with_hotkey(fs::read(fixture("wallet/keyfile_fernet.txt")).unwrap());
+    let beside = root.path().join("work/../w/..");
+    fs::create_dir(root.path().join("work")).unwrap();
+    let Err(ChainError::PasswordMissing { variable, .. }) = Wallet::open(&beside, "w", "h", no_env) else { panic!() };
+    assert!(!variable.contains("WORK"), "{variable}");
+
+    // A shell takes no `-` in a name.
+    let dir = root.path().join("a-b");
+    fs::create_dir(&dir).unwrap();
+    fs::rename(root.path().join("w"), dir.join("w")).unwrap();
+    let Err(ChainError::PasswordMissing { variable, .. }) = Wallet::open(&dir, "w", "h", no_env) else { panic!() };
+    let stored = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then(|| saved(&variable, PASSWORD));
+    assert!(variable.contains('-') && Wallet::open(&dir, "w", "h", stored).is_ok());
 }
 
 #[cfg(unix)]

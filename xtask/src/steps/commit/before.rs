@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Before {
     /// Absent when the hotkey is not registered.
     pub(crate) uid: Option<u16>,
-    /// Block of an equal commitment, which then is left alone.
+    /// Block of a commitment that says the same, which then is left alone.
     pub(crate) block: Option<u64>,
+    /// Text and block of a commitment that says something else, which this one takes the place of.
+    #[serde(default)]
+    pub(crate) replaces: Option<(String, u64)>,
     /// The fee in rao; absent when the runtime does not tell.
     pub(crate) fee_rao: Option<u64>,
     /// The quota in words.
@@ -29,11 +32,16 @@ impl Before {
         hotkey: &str,
         payload: &CommitmentPayload,
     ) -> Result<Self, ChainError> {
-        let found = chain.commitment(netuid, hotkey).await?.filter(|found| found.payload == payload.as_bytes());
+        let found = chain.commitment(netuid, hotkey).await?;
+        let (same, other) = match found {
+            Some(found) if payload.is_said_by(&found.payload) => (Some(found.block.into()), None),
+            found => (None, found.map(|found| (text(&found.payload), found.block.into()))),
+        };
         let allowance = chain.allowance(netuid, hotkey).await?;
         Ok(Self {
             uid: chain.uid(netuid, hotkey).await?,
-            block: found.map(|found| found.block.into()),
+            block: same,
+            replaces: other,
             fee_rao: chain.commitment_fee(netuid, hotkey, payload).await?,
             quota: quota(&allowance, payload.as_bytes().len()),
             takes: allowance.takes(payload.as_bytes().len()),
@@ -70,11 +78,19 @@ impl Before {
             Some(fee) => format!("{}, which newer runtimes take from the coldkey", tao(fee)),
             None => "the chain does not tell".to_owned(),
         };
+        let section = match &self.replaces {
+            Some((text, block)) => section.row("replaces", format!("{text}, which counts from block {block}")),
+            None => section,
+        };
         section
             .row("uid", self.uid.map_or("not registered".to_owned(), |uid| uid.to_string()))
             .row("fee", fee)
             .row("quota", &self.quota)
     }
+}
+
+fn text(payload: &[u8]) -> String {
+    if payload.is_empty() { "a commitment without text".to_owned() } else { String::from_utf8_lossy(payload).into_owned() }
 }
 
 fn quota(allowance: &Allowance, bytes: usize) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use deval_axon::{
@@ -96,8 +96,15 @@ pub(super) fn other_weights(context: &Context) -> Option<Diagnostic> {
     (here != committed).then(|| context.place(finding, "submission.model_dir"))
 }
 
-/// A finding when validators on the Internet cannot reach the address that is announced to them.
+/// A finding when the chain takes no such address, or validators on the Internet cannot reach what is announced to them.
 pub(super) fn unreachable(address: IpAddr, context: &Context) -> Option<Diagnostic> {
+    if address.is_loopback() || address.is_unspecified() || address == Ipv4Addr::BROADCAST {
+        let finding = Diagnostic::error("serve.no-address", "nobody can reach the announced address")
+            .found(address.to_string())
+            .expected("an address that this machine has for others; the chain refuses this one with InvalidIpAddress")
+            .help("name it with `--external-ip` or `axon.external_ip`");
+        return Some(context.place(finding, "axon"));
+    }
     if !context.network().is_real() || is_public(address) {
         return None;
     }
