@@ -75,8 +75,13 @@ impl Backend for Native {
 
     fn finish(&mut self) -> Result<Finish, BackendError> {
         let reading = self.reader.options.reading;
-        let findings = notes::findings(&self.engine, reading);
-        let run = if reading == Reading::Generate { notes::measured(&mut self.engine)? } else { Value::Null };
+        let mut findings = notes::findings(&self.engine, reading);
+        let measured = (reading == Reading::Generate).then(|| notes::measured(&mut self.engine));
+        // The answers are there, whatever becomes of this.
+        let run = measured.unwrap_or(Ok(Value::Null)).unwrap_or_else(|error| {
+            findings.push(notes::unmeasured(&error));
+            Value::Null
+        });
         Ok(Finish { findings, run, ..Finish::default() })
     }
 

@@ -7,7 +7,7 @@ pub type BackendError = Box<dyn std::error::Error + Send + Sync + 'static>;
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// The backend gave up.
-    #[error("backend `{backend}` could not answer example `{example}`: {source}")]
+    #[error("backend `{backend}` could not answer example `{example}`")]
     Backend {
         /// Name of the backend.
         backend: String,
@@ -17,7 +17,7 @@ pub enum EvalError {
         source: BackendError,
     },
     /// The backend could not tell what it saw.
-    #[error("backend `{backend}` answered everything but could not end the run: {source}")]
+    #[error("backend `{backend}` answered everything but could not end the run")]
     Finish {
         /// Name of the backend.
         backend: String,

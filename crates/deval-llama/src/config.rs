@@ -143,34 +143,43 @@ fn refuse_partial_rotation(keys: &Keys) -> Result<(), String> {
 fn rope(keys: &Keys, context: usize, head_dim: usize) -> Result<Rope, String> {
     let (newer, older) = (keys.below("rope_parameters")?, keys.below("rope_scaling")?);
     let top: Option<f64> = keys.get("rope_theta")?;
-    let theta = match (&newer, &older) {
-        (Some(newer), _) => newer.get("rope_theta")?.or(top),
-        (None, Some(older)) if older.get::<f64>("rope_theta")?.is_some_and(|theta| Some(theta) != top) => {
+    let of = |theta: Option<f64>, raw: Option<&Keys>| {
+        let scaling = raw.map_or(Ok(RopeScaling::Default), |raw| scaling(raw, context))?;
+        Ok::<_, String>(Rope { theta: positive("rope_theta", theta.unwrap_or(10_000.0))?, scaling })
+    };
+    let classic = || {
+        let inner = older.as_ref().map_or(Ok(None), |older| older.get::<f64>("rope_theta"))?;
+        if inner.is_some() && inner != top {
             return Err(
                 "rope_scaling.rope_theta is not read by transformers 4.47, expected rope_theta at the top".into()
             );
         }
-        _ => top,
+        of(top, older.as_ref())
     };
-    let theta = theta.unwrap_or(10_000.0);
-    let scaling = newer.as_ref().or(older.as_ref()).map_or(Ok(RopeScaling::Default), |raw| scaling(raw, context))?;
-    match scaling {
+    let rope = match &newer {
+        None => classic()?,
+        Some(newer) => {
+            let modern = of(newer.get("rope_theta")?.or(top), Some(newer))?;
+            // transformers 4.47 reads the old keys, 5 the new one.
+            if (top.is_some() || older.is_some()) && classic()? != modern {
+                return Err("rope_parameters says something else than rope_theta and rope_scaling, which a validator's \
+                            transformers reads; expected the same in both, or rope_parameters removed"
+                    .into());
+            }
+            modern
+        }
+    };
+    match rope.scaling {
         // transformers 5 computes both otherwise than 4.47, and only its spelling tells which is meant.
         RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } if newer.is_some() => {
-            return Err(
-                "rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling"
-                    .into(),
-            );
+            Err("rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling".into())
         }
         RopeScaling::Dynamic { .. } if head_dim <= 2 => {
-            return Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"));
+            Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"))
         }
-        RopeScaling::Yarn { .. } if theta == 1.0 => {
-            return Err("rope type \"yarn\" needs another rope_theta than 1".into());
-        }
-        _ => {}
+        RopeScaling::Yarn { .. } if rope.theta == 1.0 => Err("rope type \"yarn\" needs another rope_theta than 1".into()),
+        _ => Ok(rope),
     }
-    Ok(Rope { theta: positive("rope_theta", theta)?, scaling })
 }
 
 fn scaling(raw: &Keys, context: usize) -> Result<RopeScaling, String> {
@@ -306,6 +315,10 @@ mod tests {
         inline["rope_theta"] = json!(500000.0);
         let modern = with(json!({"rope_parameters": inline})).unwrap();
         assert_eq!(classic, modern);
+        let both = json!({"rope_theta": 500000.0, "rope_scaling": numbers, "rope_parameters": inline});
+        assert_eq!(with(both).unwrap(), classic);
+        let apart = json!({"rope_theta": 10000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}});
+        assert!(with(apart).unwrap_err().to_string().contains("expected the same in both"));
         assert!(matches!(modern.rope.scaling, RopeScaling::Llama3 { original_context: 8192, .. }));
         let linear = with(json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
         assert_eq!(linear.rope.scaling, RopeScaling::Linear { factor: 2.0 });

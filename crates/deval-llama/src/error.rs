@@ -160,8 +160,11 @@ pub enum LlamaError {
         /// Which one, found and expected.
         message: String,
     },
-    /// The model computed NaN or only infinities, as weights with NaN do.
-    #[error("the model's logits are not numbers: the weights hold NaN or infinity; `cargo xtask hash` counts them")]
+    /// The model computed NaN or only infinities, as weights with NaN do, and weights so large that f32 cannot hold the sums.
+    #[error(
+        "the model's logits are not numbers: its weights hold NaN or infinity (`cargo xtask hash` counts them), or are so large that \
+         sums overflow; train again with a lower learning rate, or save an earlier checkpoint"
+    )]
     NotANumber,
     /// A GGUF file that cannot be converted.
     #[error("{path}: {message}")]

@@ -151,17 +151,18 @@ fn by_probability(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 /// The `top_k` most probable tokens with their logits, and those equal to the last of them; all for 0.
 pub(crate) fn most_probable(logits: &[f32], top_k: usize) -> Vec<(u32, f32)> {
     let mut order: Vec<(u32, f32)> = Vec::new();
-    let mut least = f32::NEG_INFINITY;
+    let (mut least, mut most) = (f32::NEG_INFINITY, 4 * top_k + 64);
     for (token, logit) in logits.iter().enumerate() {
         if *logit < least {
             continue;
         }
         order.push((token as u32, *logit));
-        // What can no longer be among them is thrown out now and then.
-        if top_k > 0 && order.len() >= 4 * top_k + 64 {
+        // What can no longer be among them is thrown out now and then; equals stay, and each time there may be twice as many.
+        if top_k > 0 && order.len() >= most {
             order.sort_by(by_probability);
             keep_most_probable(&mut order, top_k);
             least = order.get(top_k - 1).map_or(least, |(_, logit)| *logit);
+            most = most.max(2 * order.len());
         }
     }
     order.sort_by(by_probability);

@@ -1,7 +1,7 @@
 //! What the engine has to tell beside its answers.
 
-use deval_eval::{BackendError, Lengths};
-use deval_llama::{Engine, Generation, generation::Unsupported};
+use deval_eval::Lengths;
+use deval_llama::{Engine, Generation, LlamaError, generation::Unsupported};
 use deval_manifest::Reading;
 use deval_report::Diagnostic;
 use serde_json::{Value, json};
@@ -60,11 +60,16 @@ fn left_out(Unsupported { file, key, value }: &Unsupported) -> Diagnostic {
 }
 
 /// Times one text alone: how fast this machine is where one question is asked at a time.
-pub(super) fn measured(engine: &mut Engine) -> Result<Value, BackendError> {
+pub(super) fn measured(engine: &mut Engine) -> Result<Value, LlamaError> {
     let (prompt, answer) = TIMED;
     let Generation { prompt_tokens, new_tokens, prefill_seconds, decode_seconds, .. } =
         engine.measure(prompt, answer)?;
     // The first token of the answer comes with the prompt.
     let answer = (new_tokens.saturating_sub(1), decode_seconds);
     Ok(json!({"prompt": (prompt_tokens, prefill_seconds), "answer": answer}))
+}
+
+pub(super) fn unmeasured(error: &LlamaError) -> Diagnostic {
+    Diagnostic::note("evaluate.speed", "how fast this machine is was not measured, so nothing is forecast for other ones")
+        .found(error.to_string())
 }

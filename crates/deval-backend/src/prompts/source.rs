@@ -1,18 +1,20 @@
 //! What a Python module binds to names, as far as that can be told without running it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deval_eval::python;
 use ruff_python_ast::{
-    Expr, ExprBinOp, ExprCall, ModModule, Number, Operator, Stmt, StmtImportFrom,
-    statement_visitor::{StatementVisitor, walk_stmt},
-    visitor::{Visitor, walk_expr},
+    ExceptHandler, Expr, ExprBinOp, ExprCall, ModModule, Number, Operator, Pattern, Stmt, StmtImportFrom, WithItem,
+    visitor::{Visitor, walk_except_handler, walk_expr, walk_pattern, walk_stmt, walk_with_item},
 };
 use ruff_python_parser::parse_module;
 use ruff_text_size::{Ranged, TextRange};
 
 /// Modules that import from one another are followed this far.
 const DEEPEST_IMPORT: usize = 4;
+
+/// Functions that may bind any name.
+const BIND_ANY: [&str; 6] = ["exec", "eval", "globals", "locals", "vars", "setattr"];
 
 /// Repeated texts stay below this length.
 const LONGEST_TEXT: usize = 1 << 20;
@@ -44,6 +46,8 @@ pub(super) struct Module {
     names: BTreeMap<String, Value>,
     /// What methods assign to attributes of `self`, at the top of their bodies.
     attributes: BTreeMap<String, Value>,
+    /// What `from … import *` gives where the module says it in `__all__`.
+    all: Option<BTreeSet<String>>,
     /// Whether texts are filled by `str.format(…, llm_response=…)`.
     pub(super) formats: bool,
 }
@@ -63,7 +67,8 @@ impl Module {
             .into_syntax();
         let mut reader = Reader { source, load, depth, names: BTreeMap::new(), attributes: BTreeMap::new() };
         module.body.iter().for_each(|statement| reader.statement(statement));
-        Ok(Self { names: reader.names, attributes: reader.attributes, formats: formats(&module) })
+        let (names, attributes) = (reader.names, reader.attributes);
+        Ok(Self { names, attributes, all: all(&module), formats: formats(&module) })
     }
 
     /// What `NAME`, or `TABLE.key.key`, stands for.
@@ -129,14 +134,33 @@ impl Reader<'_> {
             }
             Stmt::ClassDef(class) => self.class(&class.name, &class.body),
             // What runs only as a script binds nothing on import.
-            Stmt::If(branch) if is_main_guard(&branch.test) => {}
-            other => {
-                let mut bound = Bound::default();
-                bound.visit_stmt(other);
-                for name in bound.0 {
-                    self.unknown(&name, other.range(), "it is set where it depends on how the source runs");
-                }
+            Stmt::If(branch) if is_main_guard(&branch.test) => return,
+            _ => {}
+        }
+        self.bound_elsewhere(statement);
+    }
+
+    /// Names that a statement binds in other ways than those that are read.
+    fn bound_elsewhere(&mut self, statement: &Stmt) {
+        let mut bound = Bound::default();
+        match statement {
+            // These were read; within them names may be bound too.
+            Stmt::Assign(_) | Stmt::AnnAssign(_) | Stmt::AugAssign(_) | Stmt::ImportFrom(_) | Stmt::Import(_) => {
+                walk_stmt(&mut bound, statement);
             }
+            Stmt::FunctionDef(_) | Stmt::ClassDef(_) => bound.globals(statement),
+            other => bound.visit_stmt(other),
+        }
+        if let Some(function) = bound.any {
+            bound.names = self.names.keys().cloned().collect();
+            bound.names.iter().for_each(|name| self.unknown(name, statement.range(), &format!("`{function}(…)` may set it")));
+            return;
+        }
+        // A method of a table may change it.
+        let tables = bound.receivers.into_iter().filter(|name| matches!(self.names.get(name), Some(Value::Table(_))));
+        bound.names.extend(tables.collect::<Vec<_>>());
+        for name in bound.names {
+            self.unknown(&name, statement.range(), "it is set where it depends on how the source runs");
         }
     }
 
@@ -173,7 +197,11 @@ impl Reader<'_> {
             let found = read.as_ref().zip(module);
             match (alias.name.as_str(), found) {
                 ("*", Some((read, module))) => {
-                    let public = read.names.iter().filter(|(name, _)| !name.starts_with('_'));
+                    let is_public = |name: &String| match &read.all {
+                        Some(all) => all.contains(name),
+                        None => !name.starts_with('_'),
+                    };
+                    let public = read.names.iter().filter(|(name, _)| is_public(name));
                     self.names.extend(public.map(|(name, value)| (name.clone(), from(module, value))));
                 }
                 (wanted, Some((read, module))) if read.names.contains_key(wanted) => {
@@ -378,26 +406,101 @@ fn names_in(expression: &Expr) -> Vec<String> {
 
 /// Names that a statement may bind, blocks within it included.
 #[derive(Default)]
-struct Bound(Vec<String>);
+struct Bound {
+    names: Vec<String>,
+    /// A function that may bind any name.
+    any: Option<&'static str>,
+    /// Names whose methods are called.
+    receivers: Vec<String>,
+}
 
-impl<'a> StatementVisitor<'a> for Bound {
+impl Bound {
+    /// What a function or class binds outside of itself: what it names in `global`.
+    fn globals(&mut self, statement: &Stmt) {
+        struct Globals<'b>(&'b mut Vec<String>);
+        impl<'a> Visitor<'a> for Globals<'_> {
+            fn visit_stmt(&mut self, statement: &'a Stmt) {
+                if let Stmt::Global(global) = statement {
+                    self.0.extend(global.names.iter().map(ToString::to_string));
+                }
+                walk_stmt(self, statement);
+            }
+        }
+        Globals(&mut self.names).visit_stmt(statement);
+    }
+}
+
+impl<'a> Visitor<'a> for Bound {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
         match statement {
-            Stmt::Assign(assign) => self.0.extend(assign.targets.iter().flat_map(names_in)),
-            Stmt::AnnAssign(assign) => self.0.extend(names_in(&assign.target)),
-            Stmt::AugAssign(assign) => self.0.extend(names_in(&assign.target)),
-            Stmt::For(each) => self.0.extend(names_in(&each.target)),
-            Stmt::Delete(delete) => self.0.extend(delete.targets.iter().flat_map(names_in)),
-            Stmt::Import(import) => self.0.extend(import.names.iter().map(bound_name)),
-            Stmt::ImportFrom(import) => self.0.extend(import.names.iter().map(bound_name)),
-            Stmt::FunctionDef(function) => self.0.push(function.name.to_string()),
-            Stmt::ClassDef(class) => self.0.push(class.name.to_string()),
+            Stmt::Assign(assign) => self.names.extend(assign.targets.iter().flat_map(names_in)),
+            Stmt::AnnAssign(assign) => self.names.extend(names_in(&assign.target)),
+            Stmt::AugAssign(assign) => self.names.extend(names_in(&assign.target)),
+            Stmt::For(each) => self.names.extend(names_in(&each.target)),
+            Stmt::Delete(delete) => self.names.extend(delete.targets.iter().flat_map(names_in)),
+            Stmt::Import(import) => self.names.extend(import.names.iter().map(bound_name)),
+            Stmt::ImportFrom(import) => self.names.extend(import.names.iter().map(bound_name)),
+            Stmt::FunctionDef(function) => self.names.push(function.name.to_string()),
+            Stmt::ClassDef(class) => self.names.push(class.name.to_string()),
             _ => {}
         }
-        if !matches!(statement, Stmt::FunctionDef(_) | Stmt::ClassDef(_)) {
-            walk_stmt(self, statement);
+        match statement {
+            Stmt::FunctionDef(_) | Stmt::ClassDef(_) => self.globals(statement),
+            other => walk_stmt(self, other),
         }
     }
+
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        match expression {
+            Expr::Named(named) => self.names.extend(names_in(&named.target)),
+            Expr::Call(call) => match &*call.func {
+                Expr::Name(name) => self.any = self.any.or(BIND_ANY.into_iter().find(|any| *any == name.id.as_str())),
+                Expr::Attribute(method) => self.receivers.extend(names_in(&method.value)),
+                _ => {}
+            },
+            _ => {}
+        }
+        walk_expr(self, expression);
+    }
+
+    fn visit_with_item(&mut self, item: &'a WithItem) {
+        self.names.extend(item.optional_vars.iter().flat_map(|target| names_in(target)));
+        walk_with_item(self, item);
+    }
+
+    fn visit_except_handler(&mut self, handler: &'a ExceptHandler) {
+        let ExceptHandler::ExceptHandler(handled) = handler;
+        self.names.extend(handled.name.iter().map(ToString::to_string));
+        walk_except_handler(self, handler);
+    }
+
+    fn visit_pattern(&mut self, pattern: &'a Pattern) {
+        let name = match pattern {
+            Pattern::MatchAs(capture) => capture.name.as_ref(),
+            Pattern::MatchStar(capture) => capture.name.as_ref(),
+            Pattern::MatchMapping(capture) => capture.rest.as_ref(),
+            _ => None,
+        };
+        self.names.extend(name.map(ToString::to_string));
+        walk_pattern(self, pattern);
+    }
+}
+
+/// The names in the last `__all__ = […]` of a module.
+fn all(module: &ModModule) -> Option<BTreeSet<String>> {
+    let names = |items: &[Expr]| {
+        let names = items.iter().filter_map(|item| item.as_string_literal_expr());
+        names.map(|name| name.value.to_str().to_owned()).collect()
+    };
+    module.body.iter().rev().find_map(|statement| {
+        let assign = statement.as_assign_stmt()?;
+        let is_all = |target: &Expr| matches!(target, Expr::Name(name) if name.id.as_str() == "__all__");
+        match &*assign.value {
+            Expr::List(list) if assign.targets.iter().any(is_all) => Some(names(&list.elts)),
+            Expr::Tuple(tuple) if assign.targets.iter().any(is_all) => Some(names(&tuple.elts)),
+            _ => None,
+        }
+    })
 }
 
 fn bound_name(alias: &ruff_python_ast::Alias) -> String {
@@ -430,7 +533,11 @@ mod tests {
     use super::*;
 
     fn read(source: &str) -> Module {
-        let other = |name: &str| (name == "texts").then(|| "A = 'a'\nB = f'{A}'\n_C = 'c'".to_owned());
+        let other = |name: &str| match name {
+            "texts" => Some("A = 'a'\nB = f'{A}'\n_C = 'c'".to_owned()),
+            "some" => Some("__all__ = ['Y']\nX = 'not imported'\nY = 'y'".to_owned()),
+            _ => None,
+        };
         Module::read(source, &other).unwrap()
     }
 
@@ -458,6 +565,9 @@ mod tests {
             ("X = 'a {q}'.replace('{q}', '{query}')", "a {query}"),
             ("from .texts import A as X", "a"),
             ("from .texts import *\nX = A", "a"),
+            ("X = 'own'\nfrom .some import *", "own"),
+            ("from .some import *\nX = Y", "y"),
+            ("X = 'a'\nlog.info(X.strip())\ndef f():\n    Y = globals()", "a"),
             ("P = {'x': {'y': 'deep'}}\nX = P['x']['y']", "deep"),
             ("class P:\n    A = 'in class'\nX = P.A", "in class"),
             ("X = 'imported'\nif __name__ == '__main__':\n    X = 'script'", "imported"),
@@ -487,6 +597,17 @@ mod tests {
             ("X = 'a'.format(b='c')", 1, "`format(…)`"),
             ("X = 'a' * 10000000", 1, "computed"),
             ("del X", 1, "depends"),
+            ("X = 'a'\n(X := 'b')", 2, "depends"),
+            ("X = 'a'\nif (X := 'b'):\n    pass", 2, "depends"),
+            ("X = 'a'\nY = (X := 'b')", 2, "depends"),
+            ("X = 'a'\nwith c('b') as X:\n    pass", 2, "depends"),
+            ("X = 'a'\nmatch 'b':\n    case X:\n        pass", 2, "depends"),
+            ("X = 'a'\ntry:\n    f()\nexcept E as X:\n    pass", 2, "depends"),
+            ("X = 'a'\ndef f():\n    global X\n    X = 'b'\nf()", 2, "depends"),
+            ("D = {'A': 'a'}\nD.update(A='b')\nX = D['A']", 2, "depends"),
+            ("X = 'a'\nglobals()['X'] = 'b'", 2, "`globals(…)`"),
+            ("X = 'a'\nexec('X = 1')", 2, "`exec(…)`"),
+            ("X = 'a'\nsetattr(sys.modules[__name__], 'X', 'b')", 2, "`setattr(…)`"),
         ] {
             let found = text(source).unwrap_err();
             assert!(found.starts_with(&format!("{line}:")) && found.contains(reason), "{source}: {found}");
