@@ -135,7 +135,7 @@ fn model_hash(context: &Context) -> Option<String> {
 }
 
 /// The hotkey's address, without its secret where the keyfile tells it.
-fn hotkey(context: &Context) -> anyhow::Result<String> {
+pub(crate) fn hotkey(context: &Context) -> anyhow::Result<String> {
     Ok(match address(context)? {
         Some(address) => address,
         None => wallet::open(context)?.hotkey_ss58(),

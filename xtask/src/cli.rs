@@ -484,7 +484,7 @@ pub(crate) struct ForecastArgs {
     /// Evaluation report to take our reward from; the submission's own by default.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Our uid on the leaderboard; without it we join as a new miner.
+    /// Our uid on the leaderboard; without it we are the miner that `chain` knows by our hotkey, or join as a new one.
     #[arg(long, value_name = "N")]
     pub(crate) uid: Option<u32>,
     /// The miner whose seat we take when we register.

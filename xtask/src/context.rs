@@ -60,7 +60,7 @@ impl Context {
         let root = path.parent().context("a manifest has a folder")?.to_owned();
         Ok(Self {
             store: Store::new(root.join("target/deval")),
-            secrets: Secrets::beside(&root)?,
+            secrets: Secrets::beside(&root, ui)?,
             runtime: tokio::runtime::Runtime::new().context("cannot start the async runtime")?,
             rerun: global.rerun,
             flags: EvaluateArgs::default(),

@@ -57,7 +57,7 @@ impl<T: Serialize> Outcome<T> {
 
 fn generate(arguments: &Generate, ui: Ui) -> anyhow::Result<Verdict> {
     let tasks = wanted(&arguments.tasks);
-    let secrets = Secrets::beside(&std::env::current_dir().context("there is no current folder")?)?;
+    let secrets = Secrets::beside(&std::env::current_dir().context("there is no current folder")?, ui)?;
     let (articles, mut findings) = articles::read(arguments, ui)?;
     let mut sections = Vec::new();
     let set = match arguments.llm {

@@ -12,6 +12,8 @@ use anyhow::Context as _;
 use deval_hub::Token;
 use zeroize::Zeroizing;
 
+use crate::ui::Ui;
+
 /// Names of the Hub's token, the first with a value counts: the one that upstream reads, and the one of Hugging Face's own tools.
 const HUB_TOKEN: [&str; 2] = ["HUGGINGFACE_TOKEN", "HF_TOKEN"];
 
@@ -21,6 +23,37 @@ const LONGEST_TOKEN: u64 = 10_000;
 /// What was typed in this run, by name. Clones are the same.
 pub(crate) type Typed = Rc<RefCell<BTreeMap<String, Zeroizing<String>>>>;
 
+/// What could be read of a `.env`, and the lines that could not.
+#[derive(Debug, Default)]
+struct DotEnv {
+    pairs: HashMap<String, String>,
+    left_out: Vec<usize>,
+}
+
+impl DotEnv {
+    /// Line by line where one cannot be read, so that it does not take the others with it. Such a line is not shown: it may hold a token.
+    fn read(text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let parsed = |text: &str| dotenvy::from_read_iter(text.as_bytes()).collect::<Result<HashMap<_, _>, _>>();
+        if let Ok(pairs) = parsed(text) {
+            return Self { pairs, left_out: Vec::new() };
+        }
+        text.lines().enumerate().fold(Self::default(), |mut read, (number, line)| {
+            match parsed(line).or_else(|_| parsed(&quoted(line))) {
+                Ok(pairs) => read.pairs.extend(pairs),
+                Err(_) => read.left_out.push(number + 1),
+            }
+            read
+        })
+    }
+}
+
+/// A value with spaces needs quotes for some readers of `.env`, and none for others.
+fn quoted(line: &str) -> String {
+    let (name, value) = line.split_once('=').unwrap_or((line, ""));
+    if value.contains(['\'', '"', '\\']) { line.to_owned() } else { format!("{name}='{}'", value.trim()) }
+}
+
 /// Looks a name up in the environment, then in `.env`, then among what was typed.
 pub(crate) struct Secrets {
     dotenv: HashMap<String, String>,
@@ -28,15 +61,17 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads `.env` in the manifest's folder, if there is one.
-    pub(crate) fn beside(manifest_dir: &Path) -> anyhow::Result<Self> {
+    /// Reads `.env` in the manifest's folder, if there is one; `ui` hears which lines were left out.
+    pub(crate) fn beside(manifest_dir: &Path, ui: Ui) -> anyhow::Result<Self> {
         let path = manifest_dir.join(".env");
         if !path.exists() {
             return Ok(Self { dotenv: HashMap::new(), typed: Typed::default() });
         }
-        // The parser's own error would quote the line, and with it the token.
-        let pairs = dotenvy::from_path_iter(&path).ok().and_then(|lines| lines.collect::<Result<_, _>>().ok());
-        let dotenv = pairs.with_context(|| format!("{} is not `NAME=value` on every line (a name has letters, digits, `_` and `.`)", path.display()))?;
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let DotEnv { pairs: dotenv, left_out } = DotEnv::read(&String::from_utf8_lossy(&text));
+        for line in left_out {
+            ui.say(format!("{}:{line} is not `NAME=value` and was left out", path.display()));
+        }
         Ok(Self { dotenv, typed: Typed::default() })
     }
 
@@ -116,6 +151,15 @@ mod tests {
         let value =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         token_file(value).unwrap().display().to_string()
+    }
+
+    #[test]
+    fn one_line_that_cannot_be_read_does_not_hide_the_others() {
+        let read =
+            DotEnv::read("\u{feff}# a miner's\nNOTE=my run name\r\nMY-KEY=3\nexport HF_TOKEN='hf_a'\nBROKEN='x\n");
+        let mut pairs: Vec<_> = read.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        pairs.sort_unstable();
+        assert_eq!((pairs, read.left_out), (vec![("HF_TOKEN", "hf_a"), ("NOTE", "my run name")], vec![3, 5]));
     }
 
     #[test]

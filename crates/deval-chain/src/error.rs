@@ -123,7 +123,9 @@ pub enum ChainError {
         doing: String,
     },
     /// The endpoint serves another chain than the submission is for.
-    #[error("{endpoint}: this is not the chain of network `{expected}`: {found}; nothing was sent: check `submission.network` and `chain.endpoint`")]
+    #[error(
+        "{endpoint}: this is not the chain of network `{expected}`: {found}; nothing was sent: check `submission.network` and `chain.endpoint`"
+    )]
     WrongChain {
         /// The endpoint.
         endpoint: String,

@@ -14,14 +14,12 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 use crate::HubError;
-use crate::http::{Answer, Tries, build, copy};
+use crate::http::{Answer, LOCK_TRIES, Tries, build, copy};
 use crate::journal::Effect;
 use crate::plan::{LocalFile, UploadPlan, differences, listing_digest, plan};
 use crate::remote::{self, model_url};
 use crate::upload::{Upload, UploadEvent};
 
-/// Tries while another Hub commit holds the repository's lock (409).
-pub(crate) const LOCK_TRIES: u32 = 12;
 /// Tries while the Hub says the head moved (412) but still shows the old one: its caches lag.
 const LAG_TRIES: u32 = 5;
 /// Times that a plan is moved on to a head with the same files.

@@ -58,7 +58,7 @@ pub enum HubError {
     },
 
     /// The Hub refused a request.
-    #[error("{url} answered {status}: {message}{}", remedy(*.status))]
+    #[error("{url} answered {status}: {message}{}", remedy(*.status, .message))]
     Status {
         /// The request's URL, without query.
         url: String,
@@ -294,6 +294,12 @@ impl HubError {
         *status == StatusCode::BAD_REQUEST && message.contains("pointed to a file that does not exist")
     }
 
+    /// Whether another Hub commit holds the repository, and nothing was done.
+    pub(crate) fn is_locked(&self) -> bool {
+        let Self::Status { status, message, .. } = self else { return false };
+        *status == StatusCode::CONFLICT && message.contains("in progress")
+    }
+
     /// Whether the effect of the request is unknown or none, and asking again may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -305,13 +311,19 @@ impl HubError {
 }
 
 /// What a miner can do about a status; starts with a separator when there is something to say.
-fn remedy(status: StatusCode) -> &'static str {
+fn remedy(status: StatusCode, message: &str) -> &'static str {
     match status.as_u16() {
+        403 if message.contains("disabled") => {
+            "; the Hub took the repository down: ask its support, or use another name"
+        }
+        403 if message.contains("storage") => "; free storage on the Hub, or take a larger plan there",
         301 | 302 | 307 | 308 => "; the repository was renamed or is spelled differently, use its exact id",
         401 => "; set HUGGINGFACE_TOKEN to a valid token",
         403 => "; the token needs write access to this repository",
         404 => "; check the repository id, and that the token may see it",
         409 => "; another Hub commit to this repository is in progress, try again",
+        413 => "; the Hub takes no such large request: take files out of the submission, or track them with LFS",
+        408 | 500 | 502 | 503 | 504 => "; the Hub is in trouble: run the step again, it goes on where it stopped",
         _ => "",
     }
 }

@@ -13,6 +13,9 @@ use crate::{HubError, Token};
 /// What this crate calls itself, also when hf-hub speaks for it.
 pub(crate) const USER_AGENT: &str = concat!("deval/", env!("CARGO_PKG_VERSION"));
 
+/// Tries while another Hub commit holds the repository's lock (409).
+pub(crate) const LOCK_TRIES: u32 = 12;
+
 /// Silence after which a connection counts as broken.
 pub(crate) const STALL: Duration = Duration::from_secs(120);
 
@@ -55,6 +58,7 @@ impl Tries {
             }
             // Nobody listens: two more tries bridge a restart, and the miner is told within seconds.
             HubError::Down { .. } => self.backoff(self.policy.tries.min(3)),
+            error if error.is_locked() => self.backoff(LOCK_TRIES),
             error if error.is_transient() => self.backoff(self.policy.tries),
             _ => None,
         }

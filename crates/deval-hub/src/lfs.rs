@@ -165,8 +165,13 @@ async fn multipart(
     });
     let parts: Vec<Value> = sending.buffered(parallel).try_collect().await?;
     let body = json!({"oid": file.sha256, "parts": parts});
-    upload.send(lfs_json(bare(upload, Method::POST, &action.href)?, &body)).await?;
-    Ok(())
+    let Err(error) = upload.send(lfs_json(bare(upload, Method::POST, &action.href)?, &body)).await else {
+        return Ok(());
+    };
+    // A completion whose answer was lost cannot be repeated: its parts are gone. Whether the file is there, the batch call tells.
+    let (_, batch) = ask_batch(upload, &[file]).await?;
+    let is_stored = |object: &Object| object.oid == file.sha256 && object.error.is_none() && object.actions.is_none();
+    if batch.objects.iter().any(is_stored) { Ok(()) } else { Err(error) }
 }
 
 async fn read(file: &LocalFile, offset: u64, length: u64) -> Result<Vec<u8>, HubError> {

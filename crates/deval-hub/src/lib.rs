@@ -55,7 +55,7 @@ pub use crate::repo_id::RepoId;
 pub use crate::token::Token;
 use crate::upload::Upload;
 pub use crate::upload::{UploadEvent, UploadOutcome};
-pub use crate::verify::{Expected, Verified};
+pub use crate::verify::{Expected, Verified, closed};
 pub use crate::xet::Transferred;
 
 /// A client of one Hub. Cheap to clone; needs a tokio runtime.

@@ -11,8 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
-use crate::commit::LOCK_TRIES;
-use crate::http::{Answer, Api, Tries, shown};
+use crate::http::{Answer, Api, LOCK_TRIES, Tries, shown};
 use crate::journal::{Effect, Journal};
 use crate::lfs;
 use crate::plan::{LocalFile, UploadPlan, plan};

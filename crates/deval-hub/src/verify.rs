@@ -94,12 +94,16 @@ fn unreadable(repo: &RepoId, anonymous: bool, why: &str) -> Diagnostic {
 
 /// GATES 10, 24.
 fn check_visibility(repo: &RepoId, found: &RemoteRepo) -> Vec<Diagnostic> {
+    let private = found.private.then(|| unreadable(repo, true, "it is private"));
+    private.into_iter().chain(closed(repo, found)).collect()
+}
+
+/// What keeps validators out of a repository even when it is public (gates 10, 24).
+pub fn closed(repo: &RepoId, found: &RemoteRepo) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    if found.private {
-        findings.push(unreadable(repo, true, "it is private"));
-    }
     if found.disabled {
-        findings.push(Diagnostic::error("G10", format!("{repo} was disabled by the Hub")));
+        let finding = Diagnostic::error("G10", format!("{repo} was disabled by the Hub"));
+        findings.push(finding.help("ask the Hub's support, or publish under another repository name"));
     }
     if found.gated {
         findings.push(
@@ -232,11 +236,17 @@ async fn located(api: &Api, url: Url) -> Result<Url, HubError> {
 async fn fetch_byte(api: &Api, file: &RemoteFile, target: &Url) -> Result<Option<Diagnostic>, HubError> {
     let answer = api.peek(api.request(Method::GET, target.clone()).header(RANGE, FIRST_BYTE)).await?;
     let status = answer.status();
+    let help = match status.as_u16() {
+        401 | 403 => "readers are refused: see to it that the repository is public and not gated",
+        _ => {
+            "the Hub's store took the Hub commit without the content, as after a repository was deleted and made again: publish under another repository name, or ask the Hub's support"
+        }
+    };
     Ok((!status.is_success()).then(|| {
         Diagnostic::error("hub.unreadable", "the Hub lists the file, but its content cannot be fetched")
             .in_file(&file.path)
             .found(format!("{status} from {}", shown(target)))
-            .help("the Hub's store took the Hub commit without the content, as after a repository was deleted and made again: publish under another repository name, or ask the Hub's support")
+            .help(help)
     }))
 }
 

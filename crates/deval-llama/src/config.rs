@@ -162,9 +162,11 @@ fn rope(keys: &Keys, context: usize, head_dim: usize) -> Result<Rope, String> {
             let modern = of(newer.get("rope_theta")?.or(top), Some(newer))?;
             // transformers 4.47 reads the old keys, 5 the new one.
             if (top.is_some() || older.is_some()) && classic()? != modern {
-                return Err("rope_parameters says something else than rope_theta and rope_scaling, which a validator's \
+                return Err(
+                    "rope_parameters says something else than rope_theta and rope_scaling, which a validator's \
                             transformers reads; expected the same in both, or rope_parameters removed"
-                    .into());
+                        .into(),
+                );
             }
             modern
         }
@@ -172,12 +174,15 @@ fn rope(keys: &Keys, context: usize, head_dim: usize) -> Result<Rope, String> {
     match rope.scaling {
         // transformers 5 computes both otherwise than 4.47, and only its spelling tells which is meant.
         RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } if newer.is_some() => {
-            Err("rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling".into())
+            Err("rope_parameters: this type is computed otherwise by transformers 4.47 and 5, expected rope_scaling"
+                .into())
         }
         RopeScaling::Dynamic { .. } if head_dim <= 2 => {
             Err(format!("rope type \"dynamic\" needs a head_dim over 2, found {head_dim}"))
         }
-        RopeScaling::Yarn { .. } if rope.theta == 1.0 => Err("rope type \"yarn\" needs another rope_theta than 1".into()),
+        RopeScaling::Yarn { .. } if rope.theta == 1.0 => {
+            Err("rope type \"yarn\" needs another rope_theta than 1".into())
+        }
         _ => Ok(rope),
     }
 }

@@ -4,7 +4,7 @@ mod before;
 
 use anyhow::Context as _;
 use deval_chain::{Client, CommitOutcome, CommitmentPayload, Wallet, parse_as_validator};
-use deval_hub::{Effect, Expected, Half, Journal, RemoteRepo};
+use deval_hub::{Effect, Expected, Half, Journal, RemoteRepo, closed};
 use deval_model::WeightsDigest;
 use deval_report::{
     Diagnostic, Inputs, Network, Report, Section, Step,
@@ -166,7 +166,11 @@ fn still_there(transaction: &Transaction<'_>, expected: Expected<'_>) -> anyhow:
     let verified = transaction.verify(expected, false)?;
     let ok = verified.is_ok();
     match verified.found {
-        Some(found) if ok => Ok(found),
+        // Nothing is spent on what validators cannot read.
+        Some(found) if ok => {
+            let closed = closed(&transaction.repo, &found);
+            if closed.is_empty() { Ok(found) } else { Err(Findings(closed).into()) }
+        }
         _ => {
             let message = "the repository is not what was published; nothing was committed on chain";
             let finding =

@@ -1,6 +1,6 @@
 //! `publish`: private, one Hub commit, read back.
 
-use deval_hub::{Effect, Expected, Half, HubClient, RemoteFile, RemoteState, UploadPlan, Verified};
+use deval_hub::{Effect, Expected, Half, HubClient, RemoteFile, RemoteState, UploadPlan, Verified, closed};
 use deval_model::WeightsDigest;
 use deval_report::{Diagnostic, Inputs, Network, Report, Section, Step, gates::GateVerdict};
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,12 @@ pub(crate) fn publish(context: &Context, arguments: &PublishArgs) -> anyhow::Res
     if !plan.is_empty() && context.network() != Network::Local {
         receipt.risks.extend(stranger(context, &transaction)?);
     }
-    let mut diagnostics = Vec::new();
-    if arguments.effect.execute {
+    // Known before the weights are sent; `commit` refuses it.
+    let mut diagnostics = match &remote {
+        RemoteState::Present(found) => closed(&transaction.repo, found),
+        RemoteState::Missing => Vec::new(),
+    };
+    if arguments.effect.execute && diagnostics.is_empty() {
         if !plan.is_empty() {
             confirm(context, &arguments.effect, &receipt.sections(), transaction.repo.as_str())?;
         }
@@ -87,7 +91,7 @@ pub(crate) fn publish(context: &Context, arguments: &PublishArgs) -> anyhow::Res
     }
     let mut report = Report::new(Step::Publish.name(), inputs, diagnostics, Some(receipt));
     report.run = watch.stop(Vec::new(), serde_json::Value::Null);
-    if arguments.effect.execute {
+    if report.result.as_ref().is_some_and(|receipt| receipt.executed) {
         context.store.write(&report)?;
     }
     Ok(report)
@@ -230,7 +234,7 @@ impl PublishReceipt {
     pub(crate) fn sections(&self) -> Vec<Section> {
         let mut section = Section::new(if self.executed { "Published" } else { "Plan of publish" })
             .row("repository", &self.model_url)
-            .row("model hash", &self.model_hash)
+            .row("model hash", self.hash())
             .row("add", list(&self.add))
             .row("delete", list(&self.delete))
             .row("unchanged", format!("{} files", self.unchanged));
@@ -254,12 +258,23 @@ impl PublishReceipt {
         vec![section.note(self.next())]
     }
 
+    fn hash(&self) -> String {
+        let other = if self.weights { "" } else { ", of the weights here; those on the Hub are others" };
+        format!("{}{other}", self.model_hash)
+    }
+
     fn amount(&self) -> String {
         let most = bytes(self.bytes);
         match self.sent {
             None if self.bytes == 0 => "0, nothing to send".to_owned(),
             None => format!("{} ({most}) at most; what the Hub knows is not sent", self.bytes),
-            Some(sent) => format!("{sent} ({}) sent of {} ({most})", bytes(sent), self.bytes),
+            Some(sent) => {
+                format!(
+                    "{sent} ({}) of contents sent, of {} ({most}); small files go with the Hub commit",
+                    bytes(sent),
+                    self.bytes
+                )
+            }
         }
     }
 

@@ -70,6 +70,9 @@ pub(super) fn measured(engine: &mut Engine) -> Result<Value, LlamaError> {
 }
 
 pub(super) fn unmeasured(error: &LlamaError) -> Diagnostic {
-    Diagnostic::note("evaluate.speed", "how fast this machine is was not measured, so nothing is forecast for other ones")
-        .found(error.to_string())
+    Diagnostic::note(
+        "evaluate.speed",
+        "how fast this machine is was not measured, so nothing is forecast for other ones",
+    )
+    .found(error.to_string())
 }

@@ -153,7 +153,10 @@ impl Reader<'_> {
         }
         if let Some(function) = bound.any {
             bound.names = self.names.keys().cloned().collect();
-            bound.names.iter().for_each(|name| self.unknown(name, statement.range(), &format!("`{function}(…)` may set it")));
+            bound
+                .names
+                .iter()
+                .for_each(|name| self.unknown(name, statement.range(), &format!("`{function}(…)` may set it")));
             return;
         }
         // A method of a table may change it.

@@ -278,7 +278,8 @@ fn the_password_is_named_for_the_wallets_own_path() {
     fs::create_dir(&dir).unwrap();
     fs::rename(root.path().join("w"), dir.join("w")).unwrap();
     let Err(ChainError::PasswordMissing { variable, .. }) = Wallet::open(&dir, "w", "h", no_env) else { panic!() };
-    let stored = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then(|| saved(&variable, PASSWORD));
+    let stored =
+        |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then(|| saved(&variable, PASSWORD));
     assert!(variable.contains('-') && Wallet::open(&dir, "w", "h", stored).is_ok());
 }
 

@@ -17,6 +17,10 @@ impl Drop for Localnet {
 
 /// The Hub's address; `None`, with a message, when the binary was not built beside this test.
 pub(super) fn start(state: &Path) -> Option<(Localnet, String)> {
+    start_with(state, &[])
+}
+
+fn start_with(state: &Path, flags: &[&str]) -> Option<(Localnet, String)> {
     let own = std::env::current_exe().unwrap();
     let binary = own.parent().unwrap().parent().unwrap().join("deval-localnet");
     if !binary.is_file() {
@@ -26,7 +30,7 @@ pub(super) fn start(state: &Path) -> Option<(Localnet, String)> {
         return None;
     }
     let mut command = Command::new(binary);
-    command.arg("--state-dir").arg(state).arg("--exit-with-stdin");
+    command.arg("--state-dir").arg(state).arg("--exit-with-stdin").args(flags);
     let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -113,6 +117,27 @@ async fn files_over_many_xorbs_come_back_whole_and_repetitions_are_sent_once() {
     let mut copy = contents(&bench.copy());
     copy.remove(".gitattributes");
     assert!(bench.files.iter().all(|file| copy[&file.path] == std::fs::read(&file.source).unwrap()));
+}
+
+/// The parts of a completed upload are gone: it cannot be completed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_multipart_upload_whose_last_answer_is_lost_is_found_complete() {
+    let mut bench = Bench::new().await;
+    let state = bench.hub.dir.path().join("net");
+    let Some((_localnet, url)) = start_with(&state, &["--hub-transfer", "multipart"]) else { return };
+    let owner = owner(&bench, &url);
+    for (number, action) in
+        [json!("apply_then_drop"), json!({"apply_then_status": 502}), json!({"status": 500})].into_iter().enumerate()
+    {
+        let faults = json!([{"method": "POST", "path_contains": "/complete", "times": 1, "action": action}]);
+        let set = reqwest::Client::new().put(format!("{url}/_localnet/faults")).json(&faults).send().await.unwrap();
+        assert!(set.status().is_success());
+        bench.put("model.safetensors", &noise(number as u64, 11_000_000));
+        let plan = HubClient::plan(&bench.files, &owner.remote_state(&bench.repo).await.unwrap(), None);
+        let outcome = owner.upload(&bench.repo, &plan, &bench.files, &bench.journal, &|_| {}).await.unwrap();
+        let expected = Expected { revision: &outcome.revision, local: &bench.files, kept: &[] };
+        assert_eq!(owner.verify(&bench.repo, expected, false).await.unwrap().findings, [], "{action}");
+    }
 }
 
 /// Three of four shards stay as they are, and a part of the fourth.

@@ -48,7 +48,8 @@ fn faults() -> Vec<(String, serde_json::Value, bool)> {
         ("slow", json!({"slow": {"bytes": 400, "every_ms": 5}})),
     ];
     let others = others.map(|(name, action)| (name.to_owned(), action, true));
-    refusals.into_iter().chain(failures).chain(others).collect()
+    let lock = ("lock".to_owned(), json!("lock"), false);
+    refusals.into_iter().chain([lock]).chain(failures).chain(others).collect()
 }
 
 /// Refusals that are no end: what they say is looked at.
@@ -58,6 +59,8 @@ fn is_looked_at(phase: &str, fault: &str) -> bool {
         "404" => phase == "look",
         "409" => ["create", "commit"].contains(&phase),
         "412" => phase == "commit",
+        // No content store has that lock, nor has a download.
+        "lock" => !["grant", "xorb", "xorb there", "shard", "resolve", "content", "stranger"].contains(&phase),
         _ => false,
     }
 }

@@ -136,14 +136,20 @@ pub(super) async fn put_part(
     let path = hub.part(&oid, part)?;
     let staged = receive(&hub, body, |_| ()).await?;
     let etag = blocking(move || {
-        let (sha256, _) = digest(staged.path())?;
+        let etag = etag_of(staged.path())?;
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(HubError::io(parent))?;
         }
         staged.persist(&path).map_err(|error| HubError::Io { path, source: error.error })?;
-        Ok(sha256)
+        Ok(etag)
     });
-    Ok(([(ETAG, format!("\"{}\"", &etag.await?[..32]))], StatusCode::OK).into_response())
+    Ok(([(ETAG, format!("\"{}\"", etag.await?))], StatusCode::OK).into_response())
+}
+
+/// What tells a part from others; S3 has an MD5 here.
+fn etag_of(part: &std::path::Path) -> Result<String, Refusal> {
+    let (sha256, _) = digest(part)?;
+    Ok(sha256[..32].to_owned())
 }
 
 #[derive(Deserialize)]
@@ -167,12 +173,22 @@ pub(super) async fn complete(
     let Completion { parts } =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let paths = parts.iter().map(|part| hub.part(&oid, part.part_number)).collect::<Result<Vec<_>, _>>()?;
-    if parts.iter().any(|part| part.etag.is_empty()) || paths.is_empty() {
-        return Err(Refusal::bad_request("every part has its ETag, and there is at least one"));
+    if paths.is_empty() {
+        return Err(Refusal::bad_request("there is at least one part"));
     }
     blocking(move || {
         let mut whole = hub.store.stage()?;
-        for path in &paths {
+        for (path, CompletedPart { etag, .. }) in paths.iter().zip(&parts) {
+            // The parts of what is complete are gone, as S3 has it.
+            if !path.is_file() {
+                return Err(Refusal::new(
+                    StatusCode::NOT_FOUND,
+                    "NoSuchUpload: the upload does not exist, or is complete",
+                ));
+            }
+            if etag.trim_matches('"') != etag_of(path)? {
+                return Err(Refusal::bad_request("InvalidPart: a part has another ETag"));
+            }
             let mut part = std::fs::File::open(path).map_err(HubError::io(path))?;
             io::copy(&mut part, &mut whole).map_err(HubError::io(path))?;
         }

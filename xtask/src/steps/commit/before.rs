@@ -90,7 +90,11 @@ impl Before {
 }
 
 fn text(payload: &[u8]) -> String {
-    if payload.is_empty() { "a commitment without text".to_owned() } else { String::from_utf8_lossy(payload).into_owned() }
+    if payload.is_empty() {
+        "a commitment without text".to_owned()
+    } else {
+        String::from_utf8_lossy(payload).into_owned()
+    }
 }
 
 fn quota(allowance: &Allowance, bytes: usize) -> String {

@@ -121,6 +121,10 @@ pub(crate) fn summary(evaluation: &Evaluation) -> Section {
         )
         .row("embedder", &evaluation.embedder)
         .row("lane", lane);
+    let section = match backend.evidence.get("prompts") {
+        Some(origin) => section.row("prompts", origin),
+        None => section,
+    };
     let noise = evaluation.rewards.overall.label_noise.as_ref();
     let section = noise.into_iter().fold(section, |section, noise| {
         let band = format!("{:.3} to {:.3}", noise.band.low, noise.band.high);
