@@ -49,7 +49,7 @@ pub(crate) enum Progress {
     Auto,
     /// A line every ten seconds.
     Plain,
-    /// One JSON object per line and second; remarks too.
+    /// One JSON object per line and second; remarks and findings too.
     Json,
     /// Nothing.
     None,

@@ -104,14 +104,20 @@ impl Look<'_> {
         let network = self.network;
         let gb = repo::size_gb(found.files.iter().map(|file| file.size));
         self.findings.extend(repo::check_size(gb, network));
-        if let Some(head) = &found.head {
-            let files = reader.open(&self.id, head).await?;
+        let files = match &found.head {
+            Some(head) => self.open(&reader, head).await?,
+            None => None,
+        };
+        if let Some(files) = files {
             match self.contents(&reader, &files, &mut inspection).await {
                 Err(error) if is_refusal(&error) => self.findings.push(gates::closed(&self.id, &error)),
                 looked_at => looked_at?,
             }
             if hash && inspection.model.is_some() {
                 inspection.hash = Some(hash::stream(self.context, &files, self.findings).await?);
+            } else if hash {
+                let message = "`--hash` was not computed: there are no weights that can be read";
+                self.findings.push(Diagnostic::warning("inspect.hash", message));
             }
             let read = &mut inspection.read;
             read.weights = inspection.hash.as_ref().map_or(0, |hash| hash.bytes);
@@ -120,6 +126,20 @@ impl Look<'_> {
         let seen = gates::Seen { found: &found, anonymous, hosts: &inspection.hosts, gb };
         inspection.gates = gates::verdicts(std::mem::take(&mut inspection.gates), &seen, self.findings);
         Ok(Some(inspection))
+    }
+
+    /// The files, unless one of them has a name that no copy could have.
+    async fn open(&mut self, reader: &HubClient, head: &str) -> Result<Option<RemoteFiles>, HubError> {
+        match reader.open(&self.id, head).await {
+            Ok(files) => Ok(Some(files)),
+            Err(error @ HubError::Answer { .. }) => {
+                let finding = Diagnostic::error("inspect.contents", "the files cannot be looked at");
+                let help = "what was read without them is told; delete or rename that file in the repository";
+                self.findings.push(finding.found(error.to_string()).help(help));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The repository, what reads it, and whether that has no token. A validator has none, so that comes first.

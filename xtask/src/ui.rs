@@ -79,8 +79,11 @@ impl Ui {
         }
     }
 
-    /// Findings as text, on standard error.
+    /// Findings on standard error: as text, or among the lines of JSON.
     pub(crate) fn findings(self, findings: &[Diagnostic]) {
+        if self.progress == Progress::Json {
+            return findings.iter().for_each(|finding| self.event(&json!({"event": "finding", "finding": finding})));
+        }
         write(io::stderr(), &findings.iter().map(render::diagnostic).collect::<String>());
     }
 

@@ -3,7 +3,11 @@
 //! serde stops at the first error. So the document is parsed into a table with positions; when a key is refused, the finding is kept,
 //! the key is taken out, and the rest is read again, until nothing is refused.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Component, Path},
+};
 
 use deval_report::{Diagnostic, Place};
 use serde::Deserialize as _;
@@ -201,6 +205,13 @@ fn out_of_range(manifest: &Manifest, places: &BTreeMap<String, Place>) -> Vec<Di
         let finding =
             value_finding("evaluate.embedder_repo", places, "and `evaluate.embedder_dir` name an encoder each");
         findings.push(finding.expected("one of the two").help("delete one of them"));
+    }
+    for (key, name) in [("wallet.name", &manifest.wallet.name), ("wallet.hotkey", &manifest.wallet.hotkey)] {
+        let mut parts = Path::new(name).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name.as_str()) {
+            let finding = value_finding(key, places, "is no name").found(name).expected("a name without `/`");
+            findings.push(finding.help("`wallet.path` is the folder of the wallets"));
+        }
     }
     if manifest.axon.external_ip.is_some() && manifest.axon.external_interface.is_some() {
         let finding = value_finding("axon.external_interface", places, "and `axon.external_ip` name an address each");

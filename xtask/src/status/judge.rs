@@ -123,7 +123,10 @@ fn committed(seen: &Seen, chain: &ChainSeen, found: &mut Vec<Diagnostic>) -> Opt
     let parsed = parse_as_validator(&commitment.payload);
     let view = parsed.as_ref().ok().filter(|view| view.model_hash.is_some()).cloned();
     let Some(ValidatorView { model_url, model_hash }) = view else {
-        let text = String::from_utf8_lossy(&commitment.payload).into_owned();
+        let text = match &commitment.payload[..] {
+            [] => "nothing that validators read: it holds no raw bytes".to_owned(),
+            payload => String::from_utf8_lossy(payload).into_owned(),
+        };
         let finding = reason("commitment.unreadable", "validators cannot take a model from the commitment");
         let expected = "a JSON object with `model_url` and `model_hash`";
         found.push(finding.found(text).expected(expected).help(again));

@@ -70,6 +70,14 @@ fn values_out_of_range_are_found_with_their_place() {
 }
 
 #[test]
+fn a_wallet_is_named_and_not_its_path() {
+    for name in ["../coldkey", "a/b", "/etc/passwd", "..", ""] {
+        let text = findings(&format!("{GOOD}[wallet]\nhotkey = \"{name}\"\n"));
+        assert!(text.contains("deval.toml:6:10") && text.contains("a name without `/`"), "{text}");
+    }
+}
+
+#[test]
 fn an_external_address_has_one_source_and_the_monitor_follows_the_port() {
     let text = findings(&format!("{GOOD}[axon]\nexternal_ip = \"192.0.2.1\"\nexternal_interface = \"eth0\"\n"));
     assert!(text.contains("deval.toml:7:") && text.contains("one of the two"), "{text}");
@@ -100,7 +108,8 @@ fn submission() -> impl Strategy<Value = (Submission, Wallet, Package)> {
     let submission = (text(), text(), text(), network).prop_map(|(model_url, model_dir, pipeline_dir, network)| {
         Submission { model_url, model_dir, pipeline_dir, network }
     });
-    let wallet = (text(), text(), text()).prop_map(|(path, name, hotkey)| Wallet { path, name, hotkey });
+    let name = || text().prop_map(|text| format!("w{}", text.replace('/', "")));
+    let wallet = (text(), name(), name()).prop_map(|(path, name, hotkey)| Wallet { path, name, hotkey });
     let package = (prop::collection::vec(text(), 0..4), any::<bool>())
         .prop_map(|(ignore, obfuscate)| Package { ignore, obfuscate });
     (submission, wallet, package)
