@@ -273,7 +273,7 @@ pub fn beyond_context(results: &[ExampleResult], context: usize) -> Option<Diagn
     let finding = Diagnostic::warning("evaluate.context", "questions are longer than the model's context")
         .found(format!("{} of up to {most} tokens with their answers: {}", long.len(), named.join(", ")))
         .expected(format!("at most {context} tokens (`max_position_embeddings`)"));
-    let help = "they were computed beyond it, as transformers does (one that memory does not hold scores -1); a model is not made for \
+    let help = "they were computed beyond it, as transformers does (one of more than four contexts and 4096 tokens, or than memory holds, scores -1); a model is not made for \
                 that, so shorten the prompts or train with a longer context";
     Some(finding.help(help))
 }

@@ -31,8 +31,8 @@ use crate::work::{
 /// Memory for the key/value cache where the system does not tell how much it has.
 const USUAL_CACHE_BYTES: usize = 1 << 30;
 
-/// Tokens of each text that there is memory for at least, where it suffices: transformers computes texts beyond a short context.
-const ROOM: usize = 4096;
+/// Texts may be this many times longer than the context, or so long at least; transformers has no such limit but memory and patience.
+const LONGEST_TEXT: (usize, usize) = (4, 4096);
 
 /// A loaded model with its tokenizer and chat template.
 pub struct Engine {
@@ -428,10 +428,10 @@ fn limits(config: &LlamaConfig, options: EngineOptions) -> Limits {
     let bytes_per_token = (2 * config.layers * config.kv_heads * config.head_dim).saturating_mul(size_of::<f32>());
     let usual = || {
         let bytes = memory::free().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4);
-        (bytes / bytes_per_token).min(texts.saturating_mul(config.max_positions.max(ROOM)))
+        (bytes / bytes_per_token).min(texts.saturating_mul(config.max_positions.max(LONGEST_TEXT.1)))
     };
     let cache = options.cache_tokens.unwrap_or_else(usual).max(1);
-    Limits { texts, cache, text: cache }
+    Limits { texts, cache, text: config.max_positions.saturating_mul(LONGEST_TEXT.0).max(LONGEST_TEXT.1).min(cache) }
 }
 
 fn model_info(dir: &Path, model: &dyn Compute, weights: &Weights) -> ModelInfo {

@@ -220,7 +220,11 @@ fn backend(
             let mut engine = engine(context)?;
             let size = model_size(engine.info());
             if let Some(names) = &settings.prompts.stop_tokens {
-                engine.stop_at(names)?;
+                engine.stop_at(names).map_err(|error| {
+                    let finding = Diagnostic::error("evaluate.prompts.stop_tokens", "a stop token cannot be used");
+                    let help = "name tokens as `tokenizer.json` has them";
+                    placed(context, vec![finding.found(error.to_string()).help(help)])
+                })?;
             }
             if let Some(date) = &settings.prompts.date {
                 engine.set_template_variable("date_string", date);
@@ -242,7 +246,12 @@ fn engine(context: &Context) -> anyhow::Result<Engine> {
                 finding.found(format!("{:?}", context.manifest.evaluate.device)).help("\"cpu\" works everywhere");
             Findings::from(context.place(finding, "evaluate.device")).into()
         }
-        error => error.into(),
+        error => {
+            let finding = Diagnostic::error("evaluate.model", "the built-in engine cannot run the model");
+            let help =
+                "mend what it names; where the validator's transformers takes it as it is, use `--backend container`";
+            Findings::from(finding.found(format!("{:#}", anyhow::Error::from(error))).help(help)).into()
+        }
     })
 }
 

@@ -29,13 +29,17 @@ struct Localnet {
 impl Localnet {
     /// `None`, with a message, when the binary was not built.
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Option<Self> {
         let Some(binary) = binary() else {
             skip("localnet", "deval-localnet is not built");
             return None;
         };
         let state = TempDir::new().unwrap();
         let mut command = Command::new(binary);
-        command.arg("--state-dir").arg(state.path().join("net")).arg("--exit-with-stdin");
+        command.arg("--state-dir").arg(state.path().join("net")).arg("--exit-with-stdin").args(flags);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -123,6 +127,8 @@ async fn a_miner_registers_commits_and_announces_once() {
     assert!(second.already_there && second.submitted.is_none());
     assert_eq!(second.block_number, first.block_number);
     assert_eq!(client.block_number().await.unwrap(), sent.block_number, "nothing was sent the second time");
+    let spelled = CommitmentPayload::encode("me/model", HASH).unwrap().as_str().replace(' ', "");
+    assert!(payload("me/model").is_said_by(spelled.as_bytes()) && !payload("me/other").is_said_by(spelled.as_bytes()));
     let other = client.commit(NETUID, &wallet, &payload("me/other")).await.unwrap();
     assert!(!other.already_there && other.block_number > first.block_number);
 
@@ -131,6 +137,20 @@ async fn a_miner_registers_commits_and_announces_once() {
     assert_eq!((served.already_there, served.axon.ip, served.axon.port), (false, ip, 8091));
     assert!(client.serve_axon(NETUID, &wallet, ip, 8091).await.unwrap().already_there);
     assert_eq!(client.axon(NETUID, &hotkey).await.unwrap().unwrap(), served.axon);
+}
+
+/// The pool checks signatures with the new runtime at once, while the finalised block still has the old one.
+#[tokio::test]
+async fn a_runtime_upgrade_right_before_a_commitment_is_waited_for() {
+    for flags in [&["--block-time", "500"][..], &[]] {
+        let Some(net) = Localnet::start_with(flags) else { return };
+        let (client, wallet) = (net.client().await, net.wallet("miner"));
+        register(&client, &wallet).await;
+        let rpc = subxt::rpcs::RpcClient::from_insecure_url(&net.endpoint).await.unwrap();
+        let version: u32 = rpc.request("dev_upgradeRuntime", subxt::rpcs::rpc_params![]).await.unwrap();
+        let outcome = client.commit(NETUID, &wallet, &payload("me/model")).await.unwrap();
+        assert!(version == 2 && !outcome.already_there, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -302,6 +302,7 @@ fn upgrade_runtime(node: &Node) -> Answer {
         upgrade();
         Ok(())
     })?;
+    node.chain().finish_instantly().map_err(internal)?;
     status(node).map(|status| status["specVersion"].clone())
 }
 

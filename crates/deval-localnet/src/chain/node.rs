@@ -256,9 +256,16 @@ impl Chain {
     /// Where blocks are made at once: one for what waits, and those that make it final.
     fn seal_instantly(&mut self) -> Result<(), ChainError> {
         if self.sealing.instant && self.pool.any_ready() {
-            for _ in 0..=self.sealing.lag {
-                self.produce()?;
-            }
+            self.produce()?;
+            self.finish_instantly()?;
+        }
+        Ok(())
+    }
+
+    /// Where blocks are made at once: those that make the head final.
+    pub(crate) fn finish_instantly(&mut self) -> Result<(), ChainError> {
+        for _ in 0..if self.sealing.instant { self.sealing.lag } else { 0 } {
+            self.produce()?;
         }
         Ok(())
     }
