@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_shown_instead() {
-        let evil = "\u{1b}[31mEVIL\u{7}\r";
+        let evil = "\u{1b}[31m\rEVIL\u{7}";
         let section = Section::new("Axon").row("tells", evil).table(&["who"], vec![vec![evil.into()]]).note(evil);
         let finding = Diagnostic::error("G22", "other").found(evil);
         let texts =
             [terminal(std::slice::from_ref(&section)), markdown(&[section]), diagnostic(&finding), github(&finding)];
         for text in texts {
             let free = text.chars().all(|letter| !letter.is_control() || letter == '\n');
-            assert!(free && text.contains("\\u{1b}[31mEVIL\\u{7}\\r"), "{text}");
+            assert!(free && text.contains("\\u{1b}[31m\\rEVIL\\u{7}"), "{text}");
         }
     }
 

@@ -155,6 +155,11 @@ impl Backend for Backwards {
     }
 }
 
+/// An error with what is behind it.
+fn whole(error: &EvalError) -> String {
+    format!("{error}: {}", std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
+}
+
 #[test]
 fn answers_may_come_in_any_order_and_are_told_in_that_of_the_set() {
     let examples = examples(2);
@@ -172,7 +177,7 @@ fn answers_may_come_in_any_order_and_are_told_in_that_of_the_set() {
         assert_eq!((&result.id, Some(result.answer.score)), (&example.id, expected));
     }
     assert_eq!((made.timing.total, made.timing.latency), (32.0, None));
-    let error = ask(Some(5), &mut Vec::new()).unwrap_err().to_string();
+    let error = whole(&ask(Some(5), &mut Vec::new()).unwrap_err());
     assert!(error.contains("out of memory") && error.contains(&examples.examples[2].id), "{error}");
 }
 
@@ -197,7 +202,7 @@ fn a_broken_backend_or_embedder_is_an_error_with_its_place() {
         }
     }
     let examples = examples(1);
-    let error = evaluate(&mut Broken, &examples, &HashedWords, &OPTIONS, &mut |_, _| {}).unwrap_err().to_string();
+    let error = whole(&evaluate(&mut Broken, &examples, &HashedWords, &OPTIONS, &mut |_, _| {}).unwrap_err());
     assert!(error.contains("out of memory") && error.contains(&examples.examples[0].id), "{error}");
     let mut fine = Scripted(|_: &Request| Answer::new(0.5, vec![]), 0.0);
     let error = evaluate(&mut fine, &examples, &NoVector, &OPTIONS, &mut |_, _| {}).unwrap_err().to_string();

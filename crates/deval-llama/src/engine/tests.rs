@@ -13,6 +13,13 @@ fn engine(options: &TinyLlama) -> Engine {
     with_model(options).0
 }
 
+/// An engine with memory for so many tokens, of a model with a context of a quarter of that.
+fn with_room(tokens: usize) -> Engine {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama { context: tokens / 4, ..Default::default() }).unwrap();
+    Engine::load_with(dir.path(), EngineOptions { cache_tokens: Some(tokens), ..Default::default() }).unwrap()
+}
+
 fn with_model(options: &TinyLlama) -> (Engine, Llama) {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), options).unwrap();
@@ -84,7 +91,7 @@ fn answers_end_at_stop_tokens_limits_and_a_full_cache() {
     let beyond = engine.generate(PROMPT, &greedy(100)).unwrap();
     assert_eq!((beyond.stop, beyond.new_tokens), (StopReason::MaxNewTokens, 100));
     assert_eq!(beyond.beyond_context, beyond.prompt_tokens + 100 - 64);
-    let whole = engine.generate(PROMPT, &greedy(500)).unwrap();
+    let whole = with_room(256).generate(PROMPT, &greedy(500)).unwrap();
     assert_eq!(whole.stop, StopReason::ContextFull);
     assert_eq!(whole.prompt_tokens + whole.new_tokens, 4 * 64 + 1, "the last token needs no position");
     assert_eq!(engine.generate(PROMPT, &greedy(3)).unwrap().stop, StopReason::MaxNewTokens);
@@ -132,7 +139,7 @@ fn choose_sums_over_single_token_candidates_to_a_distribution() {
 
 #[test]
 fn empty_and_oversized_texts_are_errors() {
-    let mut engine = engine(&TinyLlama { context: 32, ..Default::default() });
+    let mut engine = with_room(128);
     assert!(matches!(engine.generate("", &greedy(1)), Err(LlamaError::Empty { what: "prompt" })));
     assert!(matches!(engine.log_likelihood("", "x"), Err(LlamaError::Empty { what: "prefix" })));
     assert!(matches!(engine.log_likelihood("x", ""), Err(LlamaError::Empty { what: "continuation" })));
@@ -143,6 +150,12 @@ fn empty_and_oversized_texts_are_errors() {
     let edge = "x".repeat(128);
     assert_eq!(engine.generate(&edge, &greedy(9)).unwrap().new_tokens, 1);
     assert!(engine.log_likelihood(&edge[..127], "y").is_ok());
+
+    // A short context is no limit where there is memory, as in transformers.
+    let mut engine = self::engine(&TinyLlama { context: 32, ..Default::default() });
+    assert_eq!(engine.generate(&"x".repeat(2000), &greedy(2)).unwrap().beyond_context, 1970);
+    let limit = engine.generate(&"x".repeat(5000), &greedy(1));
+    assert!(matches!(limit, Err(LlamaError::ContextOverflow { tokens: 5000, limit: 4096 })));
 }
 
 #[test]
@@ -244,7 +257,7 @@ fn an_answer_does_not_depend_on_what_else_is_in_the_batch() {
 
 #[test]
 fn one_bad_question_spoils_no_other() {
-    let mut engine = engine(&TinyLlama { context: 32, ..Default::default() });
+    let mut engine = with_room(128);
     let write = |prompt: &str| Work::Generate(Generate { prompt: prompt.into(), options: greedy(4), grammar: None });
     let score = Work::Score(Score { prefix: "x".into(), continuations: vec!["y".into(), "z".repeat(200), "w".into()] });
     let work = vec![write("the"), write(""), score, write(&"x".repeat(300)), write("the list")];
