@@ -24,7 +24,7 @@ const LONGEST_TOKEN: u64 = 10_000;
 pub(crate) type Typed = Rc<RefCell<BTreeMap<String, Zeroizing<String>>>>;
 
 /// What could be read of a `.env`, and the lines that could not.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct DotEnv {
     pairs: HashMap<String, String>,
     left_out: Vec<usize>,

@@ -181,7 +181,8 @@ pub(crate) fn run(global: &Global, flags: &StatusArgs, ui: Ui) -> anyhow::Result
 fn take(context: &Context, round_start: Option<DateTime<Utc>>) -> anyhow::Result<Report<Status>> {
     let seen = look::look(context)?;
     let (status, mut findings) = judge::judge(&seen, Utc::now(), round_start);
-    findings.extend(wallet::exposed(context));
+    // It is no reason of a validator's.
+    findings.extend(wallet::exposed(context).into_iter().map(|found| Diagnostic { severity: Severity::Note, ..found }));
     Ok(Report::new("status", Inputs::default(), findings, Some(status)))
 }
 

@@ -151,7 +151,7 @@ fn by_probability(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 /// The `top_k` most probable tokens with their logits, and those equal to the last of them; all for 0.
 pub(crate) fn most_probable(logits: &[f32], top_k: usize) -> Vec<(u32, f32)> {
     let mut order: Vec<(u32, f32)> = Vec::new();
-    let (mut least, mut most) = (f32::NEG_INFINITY, 4 * top_k + 64);
+    let (mut least, mut most) = (f32::NEG_INFINITY, top_k.saturating_mul(4).saturating_add(64));
     for (token, logit) in logits.iter().enumerate() {
         if *logit < least {
             continue;
