@@ -36,7 +36,7 @@ pub(crate) fn serve(context: &Context, global: &Global, flags: &ServeArgs) -> an
     diagnostics.extend(unreachable.into_iter().chain(settings::other_weights(context)));
     let receipt = receipt(&settings);
     let report = finished(inputs, receipt, diagnostics, watch);
-    if !flags.effect.execute || !report.is_ok() {
+    if !flags.effect.execute {
         return Ok(report);
     }
     let endpoint = context.chain_endpoint()?;

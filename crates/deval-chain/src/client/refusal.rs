@@ -11,11 +11,15 @@ pub(super) fn refused(call: &str, error: String) -> ChainError {
     ChainError::Refused { call: call.to_owned(), error, remedy }
 }
 
-/// Whether this extrinsic was not taken, but one signed a moment later may be: another of the same key came first, or the runtime was
-/// upgraded after the finalised block that it was signed at.
+/// Whether another extrinsic of the same key came first, and this one was not taken.
 pub(super) fn is_overtaken(error: &ChainError) -> bool {
     let ChainError::Refused { error, .. } = error else { return false };
-    ["Transaction is outdated", "Priority is too low", "bad signature"].iter().any(|words| error.contains(words))
+    ["Transaction is outdated", "Priority is too low"].iter().any(|words| error.contains(words))
+}
+
+/// Whether the pool took the signature for another's: it is, or was made for another version of the runtime.
+pub(super) fn is_unsigned(error: &ChainError) -> bool {
+    matches!(error, ChainError::Refused { error, .. } if error.contains("bad signature"))
 }
 
 /// The pool's words, with subtensor's own numbers named.

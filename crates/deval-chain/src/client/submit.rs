@@ -12,7 +12,7 @@ use subxt::rpcs::UserError;
 use subxt::tx::Signer;
 
 use super::calls::Call;
-use super::refusal::{ALREADY_IMPORTED, is_overtaken, pool_error, refused};
+use super::refusal::{ALREADY_IMPORTED, is_overtaken, is_unsigned, pool_error, refused};
 use super::{AtBlock, Client, within};
 use crate::ChainError;
 
@@ -110,7 +110,8 @@ impl Client {
                     Some(pool) if pool.code != ALREADY_IMPORTED => {
                         let data = pool.data.as_ref().map(|data| data.get().trim_matches('"').to_owned());
                         let error = refused(&name(call), pool_error(pool.code, &pool.message, data.as_deref()));
-                        if is_overtaken(&error) { Ok(Err(error)) } else { Err(error) }
+                        let again = is_overtaken(&error) || (is_unsigned(&error) && self.was_upgraded(at).await?);
+                        if again { Ok(Err(error)) } else { Err(error) }
                     }
                     _ => self.look_for(&sent, &error.to_string()).await.map(Ok),
                 },
@@ -118,6 +119,16 @@ impl Client {
         };
         let unsure = |_| Err(self.unsure(&sent, "it was not finalised in time"));
         tokio::time::timeout(self.limits.finality, watching).await.unwrap_or_else(unsure)
+    }
+
+    /// Whether the newest block, by which the pool judges, has another runtime than a finalised one.
+    async fn was_upgraded(&self, at: &AtBlock) -> Result<bool, ChainError> {
+        let doing = "reading the newest runtime's version";
+        let reading = async {
+            let version = self.methods.state_get_runtime_version(None).await;
+            version.map(|version| version.spec_version).map_err(|e| self.rpc(doing, e))
+        };
+        Ok(within(self.limits.read, &self.endpoint, doing, reading).await? != at.spec_version())
     }
 
     /// Looks through the finalised blocks for an extrinsic that was handed over, until it is found or can no longer come.

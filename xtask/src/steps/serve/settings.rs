@@ -99,7 +99,7 @@ pub(super) fn other_weights(context: &Context) -> Option<Diagnostic> {
 /// A finding when the chain takes no such address, or validators on the Internet cannot reach what is announced to them.
 pub(super) fn unreachable(address: IpAddr, context: &Context) -> Option<Diagnostic> {
     if address.is_loopback() || address.is_unspecified() || address == Ipv4Addr::BROADCAST {
-        let finding = Diagnostic::error("serve.no-address", "nobody can reach the announced address")
+        let finding = Diagnostic::warning("serve.no-address", "nobody can reach the announced address")
             .found(address.to_string())
             .expected("an address that this machine has for others; the chain refuses this one with InvalidIpAddress")
             .help("name it with `--external-ip` or `axon.external_ip`");
