@@ -229,6 +229,7 @@ impl State {
                 json!([{"block": hash(self.block), "changes": changes}])
             }
             "state_call" => json!(hexed(&self.call(params[0].as_str().unwrap())?)),
+            "state_getRuntimeVersion" => json!({"specVersion": self.spec, "transactionVersion": 1}),
             other => panic!("the fake node does not know {other}"),
         })
     }
