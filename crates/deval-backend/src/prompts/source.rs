@@ -16,6 +16,9 @@ const DEEPEST_IMPORT: usize = 4;
 /// Functions that may bind any name.
 const BIND_ANY: [&str; 6] = ["exec", "eval", "globals", "locals", "vars", "setattr"];
 
+/// Methods that change a table.
+const CHANGING: [&str; 6] = ["update", "pop", "popitem", "clear", "setdefault", "__setitem__"];
+
 /// Repeated texts stay below this length.
 const LONGEST_TEXT: usize = 1 << 20;
 
@@ -413,7 +416,7 @@ struct Bound {
     names: Vec<String>,
     /// A function that may bind any name.
     any: Option<&'static str>,
-    /// Names whose methods are called.
+    /// Names of what methods may change.
     receivers: Vec<String>,
 }
 
@@ -458,7 +461,9 @@ impl<'a> Visitor<'a> for Bound {
             Expr::Named(named) => self.names.extend(names_in(&named.target)),
             Expr::Call(call) => match &*call.func {
                 Expr::Name(name) => self.any = self.any.or(BIND_ANY.into_iter().find(|any| *any == name.id.as_str())),
-                Expr::Attribute(method) => self.receivers.extend(names_in(&method.value)),
+                Expr::Attribute(method) if CHANGING.contains(&method.attr.as_str()) => {
+                    self.receivers.extend(names_in(&method.value));
+                }
                 _ => {}
             },
             _ => {}

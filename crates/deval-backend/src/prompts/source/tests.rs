@@ -36,6 +36,7 @@ fn what_is_plain_to_see_is_read() {
         ("X = 'own'\nfrom .some import *", "own"),
         ("from .some import *\nX = Y", "y"),
         ("X = 'a'\nlog.info(X.strip())\ndef f():\n    Y = globals()", "a"),
+        ("P = {'a': ' a ', 'b': ' b '}\nA = P['a'].strip()\nlog(P.items())\nX = P['b'].strip()", "b"),
         ("P = {'x': {'y': 'deep'}}\nX = P['x']['y']", "deep"),
         ("class P:\n    A = 'in class'\nX = P.A", "in class"),
         ("X = 'imported'\nif __name__ == '__main__':\n    X = 'script'", "imported"),
