@@ -6,6 +6,7 @@
 mod attention;
 mod cache;
 mod matrix;
+mod pool;
 mod simd;
 
 use rayon::prelude::*;
@@ -17,10 +18,14 @@ use crate::weights::{WeightType, Weights};
 use attention::Attention;
 pub(crate) use cache::Cache;
 pub(crate) use matrix::{Matrix, Product, Tiles};
+use pool::Pool;
 use simd::{Job, LANES, Lanes, Numbers};
 
 /// The CPU.
-pub(crate) struct Cpu;
+#[derive(Default)]
+pub(crate) struct Cpu {
+    pool: Pool,
+}
 
 /// The residual stream, row by row.
 pub(crate) struct Stream {
@@ -108,11 +113,11 @@ impl Kernels for Cpu {
 
     fn norm(&self, stream: &Stream, weight: &Vector, epsilon: f32) -> Result<Tiles, LlamaError> {
         let norm = |row: usize, out: &mut [f32]| simd::run(Norm { numbers: stream.row(row), weight, epsilon, out });
-        Ok(Tiles::build(stream.count(), stream.width, norm))
+        Ok(Tiles::build(&self.pool, (stream.count(), stream.width), norm))
     }
 
     fn multiply(&self, input: &Tiles, matrix: &Matrix) -> Result<Product, LlamaError> {
-        Ok(matrix.multiply(input))
+        Ok(matrix.multiply(&self.pool, input))
     }
 
     fn attend(
@@ -124,9 +129,9 @@ impl Kernels for Cpu {
     ) -> Result<Tiles, LlamaError> {
         cache.store(layer, step, product);
         let heads = cache.heads();
-        let mixed = Attention { cache, layer, heads, product, step }.run();
+        let mixed = Attention { cache, layer, heads, product, step }.run(&self.pool);
         let (rows, group) = (product.rows(), heads.group() * heads.dim);
-        Ok(Tiles::build(rows, heads.keys * group, |row, out| {
+        Ok(Tiles::build(&self.pool, (rows, heads.keys * group), |row, out| {
             for (head, out) in out.chunks_exact_mut(group).enumerate() {
                 out.copy_from_slice(&mixed[(head * rows + row) * group..][..group]);
             }
@@ -135,7 +140,7 @@ impl Kernels for Cpu {
 
     fn gate(&self, product: &Product) -> Result<Tiles, LlamaError> {
         let gate = |row: usize, out: &mut [f32]| simd::run(Gate { product, row, out });
-        Ok(Tiles::build(product.rows(), product.outputs(0), gate))
+        Ok(Tiles::build(&self.pool, (product.rows(), product.outputs(0)), gate))
     }
 
     fn add(&self, stream: &mut Stream, product: &Product) -> Result<(), LlamaError> {

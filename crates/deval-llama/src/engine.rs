@@ -400,7 +400,7 @@ pub(crate) fn decoder(
 ) -> Result<Box<dyn Compute>, LlamaError> {
     let Some(number) = choice.gpu() else {
         memory::check(&config, weights)?;
-        return Ok(Box::new(Decoder::load(Cpu, config, weights)?));
+        return Ok(Box::new(Decoder::load(Cpu::default(), config, weights)?));
     };
     let dtype = match weights.dtype("model.embed_tokens.weight").as_deref() {
         Some("BF16") => DType::BF16,

@@ -6,15 +6,13 @@
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::matrix::{Product, TILE};
+use super::matrix::{Product, TILE, WIDE_TILE};
+use super::pool::{Lent, Pool};
 use super::simd::{self, Job, LANES, Lanes, Numbers};
 use crate::step::{BLOCK, Heads, Span, Step};
 
 /// Tokens that one task takes.
 const TOKENS: usize = 16;
-
-/// Rows whose sums, a vector each, fill the registers where those are few.
-const FEW_ROWS: usize = 4;
 
 /// Scores of a tile's rows with the positions of a block.
 type Scores<const ROWS: usize> = [Numbers; ROWS];
@@ -42,9 +40,9 @@ struct Task<'a> {
 
 impl Attention<'_> {
     /// Mixed values, for each key head and each row `group * dim` numbers.
-    pub(super) fn run(&self) -> Vec<f32> {
+    pub(super) fn run(&self, pool: &Pool) -> Lent {
         let (rows, width) = (self.product.rows(), self.heads.group() * self.heads.dim);
-        let mut mixed = vec![0.0; self.heads.keys * rows * width];
+        let mut mixed = pool.take(self.heads.keys * rows * width);
         let tasks: Vec<Task<'_>> = mixed
             .chunks_exact_mut(rows * width)
             .enumerate()
@@ -99,7 +97,7 @@ impl Job for Run<'_> {
         let Self { shared, task } = self;
         let Heads { dim, .. } = shared.heads;
         let group = shared.heads.group();
-        let most = if L::WIDE { TILE } else { FEW_ROWS };
+        let most = if L::WIDE { WIDE_TILE } else { TILE };
         for (tile, out) in task.out.chunks_mut(most * dim).enumerate() {
             let rows = Rows {
                 shared,
@@ -117,13 +115,13 @@ impl Job for Run<'_> {
                 5 => rows.attend::<L, 5>(lanes, out),
                 6 => rows.attend::<L, 6>(lanes, out),
                 7 => rows.attend::<L, 7>(lanes, out),
-                _ => rows.attend::<L, TILE>(lanes, out),
+                _ => rows.attend::<L, WIDE_TILE>(lanes, out),
             }
         }
     }
 }
 
-/// Up to [`TILE`] rows of a task: token by token, for each token the queries of the key head.
+/// Up to [`WIDE_TILE`] rows of a task: token by token, for each token the queries of the key head.
 struct Rows<'a> {
     shared: &'a Attention<'a>,
     span: &'a Span,

@@ -3,51 +3,47 @@
 //! Each number of a product is one chain of fused multiplications and additions over the inputs, in their order. So a
 //! row's product does not depend on the rows beside it, nor on the number of threads.
 
+use std::ops::Range;
+use std::slice::Chunks;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::pool::{Lent, Pool};
 use super::simd::{self, Job, LANES, Lanes, widen_brain, widen_half};
 use crate::weights::WeightType;
 
-/// Vectors side by side in a panel: with [`TILE`] rows they fill the registers.
+/// Vectors side by side in a panel: with [`WIDE_TILE`] rows they fill the registers where those are many.
 const VECTORS: usize = 3;
 /// Outputs of a panel.
 pub(super) const PANEL: usize = VECTORS * LANES;
-/// Rows that go through a panel together.
-pub(super) const TILE: usize = 8;
-/// As many of them fill the registers where those are few.
+/// Rows that go through a panel together where registers are many.
+pub(super) const WIDE_TILE: usize = 8;
+/// The same where they are few: it fills them with one vector of a panel at a time.
+pub(super) const TILE: usize = 6;
+/// As many rows fill few registers with all vectors of a panel.
 const PAIR: usize = 2;
-/// Rows that one task takes through a panel.
-const GROUP: usize = 16 * TILE;
+/// About as many rows one task takes through a panel.
+const GROUP: usize = 128;
 /// Multiplications that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
-/// Strips that all pairs of rows go through before the next ones, out of the cache and widened only once.
-const WIDENED: usize = 64;
+/// Strips that all rows go through before the next ones, out of the first cache.
+const CHUNK: usize = 96;
+/// Bytes that come from memory together.
+const LINE: usize = 64;
 
 /// One input's weights for all outputs of a panel.
 type Strip<T> = [[T; LANES]; VECTORS];
-
-/// Where strips are widened.
-type Space = [Strip<f32>; WIDENED];
 
 /// Products of one row with a panel.
 type Products = Strip<f32>;
 
 /// A weight as it lies in memory.
-pub(super) trait Weight: Copy + Send + Sync + 'static {
+trait Weight: Copy + Send + Sync + 'static {
     const ZERO: Self;
     fn from_bytes(bytes: &[u8]) -> Self;
     fn widen(self) -> f32;
     fn load<L: Lanes>(lanes: L, from: &[Self; LANES]) -> L::Vector;
-    /// The same weights in f32; `space` takes them where they are not.
-    #[inline(always)]
-    fn widened<'a, L: Lanes>(lanes: L, strips: &'a [Strip<Self>], space: &'a mut Space) -> &'a [Strip<f32>] {
-        let space = &mut space[..strips.len()];
-        for (wide, weights) in space.as_flattened_mut().iter_mut().zip(strips.as_flattened()) {
-            lanes.store(Self::load(lanes, weights), wide);
-        }
-        space
-    }
 }
 
 impl Weight for f32 {
@@ -64,11 +60,6 @@ impl Weight for f32 {
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, from: &[Self; LANES]) -> L::Vector {
         lanes.load(from)
-    }
-
-    #[inline(always)]
-    fn widened<'a, L: Lanes>(_: L, strips: &'a [Strip<Self>], _: &'a mut Space) -> &'a [Strip<f32>] {
-        strips
     }
 }
 
@@ -111,6 +102,17 @@ enum Panels {
     F32(Vec<Strip<f32>>),
     F16(Vec<Strip<f16>>),
     Bf16(Vec<Strip<bf16>>),
+}
+
+impl Panels {
+    /// Number of strips.
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(strips) => strips.len(),
+            Self::F16(strips) => strips.len(),
+            Self::Bf16(strips) => strips.len(),
+        }
+    }
 }
 
 /// One or more weight matrices `(outputs, inputs)` of the same inputs, as one. Each starts at a panel of its own.
@@ -159,12 +161,14 @@ impl Matrix {
     }
 
     /// Products of all rows with all outputs.
-    pub(super) fn multiply(&self, rows: &Tiles) -> Product {
-        let data = match &self.panels {
-            Panels::F32(strips) => multiply(rows, strips),
-            Panels::F16(strips) => multiply(rows, strips),
-            Panels::Bf16(strips) => multiply(rows, strips),
-        };
+    pub(super) fn multiply(&self, pool: &Pool, rows: &Tiles) -> Product {
+        let mut data = pool.take(self.panels.len() / self.inputs * rows.count * PANEL);
+        let products = data.as_chunks_mut().0.as_chunks_mut().0;
+        match &self.panels {
+            Panels::F32(strips) => multiply(rows, strips, products),
+            Panels::F16(strips) => multiply(rows, strips, products),
+            Panels::Bf16(strips) => multiply(rows, strips, products),
+        }
         Product { data, rows: rows.count, parts: self.parts.clone() }
     }
 }
@@ -189,44 +193,57 @@ fn strips<T: Weight>(inputs: usize, parts: &[(&[u8], usize)]) -> Vec<Strip<T>> {
     strips
 }
 
-/// Rows of activations, up to [`TILE`] of them interleaved: within a tile input by input, for each input row by row.
+/// Rows of activations in tiles of about the same size, interleaved: within a tile input by input, for each input row by row.
 pub(crate) struct Tiles {
-    data: Vec<f32>,
+    data: Lent,
     count: usize,
     width: usize,
 }
 
 impl Tiles {
     /// `count` rows of `width` numbers, each written by `fill`, which is given its number.
-    pub(super) fn build(count: usize, width: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
-        let mut data = vec![0.0; count * width];
-        let tile = |(tile, data): (usize, &mut [f32])| {
+    pub(super) fn build(pool: &Pool, (count, width): (usize, usize), fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        let mut data = pool.take(count * width);
+        let mut rest = &mut data[..];
+        let tiles = tiles(count).map(|rows| (rows.start, rest.split_off_mut(..rows.len() * width).unwrap_or_default()));
+        let tiles: Vec<(usize, &mut [f32])> = tiles.collect();
+        let tile = |(first, data): (usize, &mut [f32])| {
             let rows = data.len() / width;
             if rows == 1 {
-                return fill(tile * TILE, data);
+                return fill(first, data);
             }
             let mut plain = vec![0.0; data.len()];
             for (row, numbers) in plain.chunks_exact_mut(width).enumerate() {
-                fill(tile * TILE + row, numbers);
+                fill(first + row, numbers);
                 for (number, column) in numbers.iter().zip(data.chunks_exact_mut(rows)) {
                     column[row] = *number;
                 }
             }
         };
-        let tiles = data.par_chunks_mut(TILE * width).enumerate();
-        tiles.with_min_len(GRAIN.div_ceil(8 * TILE * width)).for_each(tile);
+        tiles.into_par_iter().with_min_len(GRAIN.div_ceil(8 * TILE * width)).for_each(tile);
         Self { data, count, width }
     }
 }
 
+/// Which of `count` rows go through a panel together.
+fn tiles(count: usize) -> impl Iterator<Item = Range<usize>> {
+    let number = count.div_ceil(if simd::wide() { WIDE_TILE } else { TILE });
+    (0..number).map(move |tile| count * tile / number..count * (tile + 1) / number)
+}
+
 /// Products of rows with the parts of a matrix, panel by panel, within a panel row by row.
 pub(crate) struct Product {
-    data: Vec<Products>,
+    data: Lent,
     rows: usize,
     parts: Vec<(usize, usize)>,
 }
 
 impl Product {
+    /// Of one row, those with one panel.
+    fn products(&self, panel: usize, row: usize) -> &Products {
+        &self.data.as_chunks().0.as_chunks().0[panel * self.rows + row]
+    }
+
     /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         self.rows
@@ -240,7 +257,7 @@ impl Product {
     /// One row of one part, in pieces of [`PANEL`]; what the last has too much is 0.
     pub(super) fn pieces(&self, part: usize, row: usize) -> impl Iterator<Item = &Products> {
         let (first, outputs) = self.parts[part];
-        (first..first + outputs.div_ceil(PANEL)).map(move |panel| &self.data[panel * self.rows + row])
+        (first..first + outputs.div_ceil(PANEL)).map(move |panel| self.products(panel, row))
     }
 
     /// Numbers of one row of one part from column `from` on.
@@ -249,7 +266,7 @@ impl Product {
         let mut done = 0;
         while done < into.len() {
             let (panel, lane) = ((from + done) / PANEL, (from + done) % PANEL);
-            let piece = &self.data[(first + panel) * self.rows + row].as_flattened()[lane..];
+            let piece = &self.products(first + panel, row).as_flattened()[lane..];
             let count = piece.len().min(into.len() - done);
             into[done..done + count].copy_from_slice(&piece[..count]);
             done += count;
@@ -257,35 +274,34 @@ impl Product {
     }
 }
 
-fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>]) -> Vec<Products> {
-    let Tiles { data, count, width } = rows;
-    let panels = strips.len() / width;
-    let mut products = vec![[[0.0; LANES]; VECTORS]; panels * count];
-    let empty = || -> Space { [[[0.0; LANES]; VECTORS]; WIDENED] };
-    let panel = |space: &mut Space, (number, products): (usize, &mut [Products])| {
+fn multiply<T: Weight>(rows: &Tiles, strips: &[Strip<T>], products: &mut [Products]) {
+    let (count, width) = (rows.count, rows.width);
+    let tiles: Vec<_> = tiles(count).collect();
+    let groups: Vec<_> = tiles.chunk_by(|tile, next| tile.start / GROUP == next.start / GROUP).collect();
+    let panel = |(number, mut products): (usize, &mut [Products])| {
         let ahead = &strips[number * width..];
-        let strips = &ahead[..*width];
-        if *count <= GROUP {
-            return simd::run(Through { rows: data, strips, ahead, products, space });
+        let through = |(tiles, products)| simd::run(Through { rows, tiles, ahead, products });
+        if let [tiles] = groups[..] {
+            return through((tiles, products));
         }
-        let groups = products.par_chunks_mut(GROUP).zip(data.par_chunks(GROUP * width));
-        let through = |space: &mut Space, (products, rows)| simd::run(Through { rows, strips, ahead, products, space });
-        groups.for_each_init(empty, through);
+        let groups = groups.iter().map(|tiles| {
+            let count = tiles.iter().map(ExactSizeIterator::len).sum();
+            (*tiles, products.split_off_mut(..count).unwrap_or_default())
+        });
+        groups.collect::<Vec<_>>().into_par_iter().for_each(through);
     };
-    let tasks = products.par_chunks_mut(*count).enumerate();
-    tasks.with_min_len(GRAIN.div_ceil(count * width * PANEL)).for_each_init(empty, panel);
-    products
+    let tasks = products.par_chunks_mut(count).enumerate();
+    tasks.with_min_len(GRAIN.div_ceil(count * width * PANEL)).for_each(panel);
 }
 
-/// Rows through one panel.
+/// Some tiles of rows through one panel.
 struct Through<'a, T> {
-    rows: &'a [f32],
-    strips: &'a [Strip<T>],
+    rows: &'a Tiles,
+    tiles: &'a [Range<usize>],
     /// The panel and all that follow.
     ahead: &'a [Strip<T>],
-    /// Zeros.
+    /// Are written.
     products: &'a mut [Products],
-    space: &'a mut Space,
 }
 
 impl<T: Weight> Job for Through<'_, T> {
@@ -293,114 +309,115 @@ impl<T: Weight> Job for Through<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { rows, strips, ahead, products, space } = self;
-        if L::WIDE || products.len() <= PAIR {
-            return tiles::<L, T, T>(lanes, rows, (strips, 0, strips.len()), products, &[]);
-        }
-        for (number, some) in strips.chunks(WIDENED).enumerate() {
-            let next = &ahead[((number + 1) * WIDENED).min(ahead.len())..];
-            let next = next[..WIDENED.min(next.len())].as_flattened();
-            let some = T::widened(lanes, some, space);
-            tiles(lanes, rows, (some, number * WIDENED, strips.len()), products, next);
-        }
-    }
-}
-
-/// Adds products of rows with some strips of a panel, given with the number of the first and of all; meanwhile the weights that come next
-/// are on their way.
-#[inline(always)]
-fn tiles<L: Lanes, T: Weight, N: Weight>(
-    lanes: L,
-    rows: &[f32],
-    (strips, first, all): (&[Strip<T>], usize, usize),
-    products: &mut [Products],
-    next: &[[N; LANES]],
-) {
-    let share = next.len().div_ceil(products.len().div_ceil(TILE)).max(1);
-    let mut next = next.chunks(share);
-    for (rows, products) in rows.chunks(TILE * all).zip(products.chunks_mut(TILE)) {
-        let rows = &rows[first * products.len()..][..strips.len() * products.len()];
-        let next = next.next().unwrap_or(&[]);
-        match products.len() {
-            1 => tile::<L, T, N, 1>(lanes, rows, strips, products, next),
-            2 => tile::<L, T, N, 2>(lanes, rows, strips, products, next),
-            3 => tile::<L, T, N, 3>(lanes, rows, strips, products, next),
-            4 => tile::<L, T, N, 4>(lanes, rows, strips, products, next),
-            5 => tile::<L, T, N, 5>(lanes, rows, strips, products, next),
-            6 => tile::<L, T, N, 6>(lanes, rows, strips, products, next),
-            7 => tile::<L, T, N, 7>(lanes, rows, strips, products, next),
-            _ => tile::<L, T, N, TILE>(lanes, rows, strips, products, next),
+        let Self { rows: Tiles { data, width, .. }, tiles, ahead, products } = self;
+        let width = *width;
+        products.fill([[0.0; LANES]; VECTORS]);
+        let blocks: usize = tiles.iter().map(|tile| blocks::<L>(tile.len())).sum();
+        let chunk = if L::WIDE || blocks == 1 { width } else { CHUNK };
+        for first in (0..width).step_by(chunk) {
+            let strips = &ahead[first..width.min(first + chunk)];
+            let next = if chunk == CHUNK { &ahead[ahead.len().min(first + chunk)..] } else { &[] };
+            let next = next[..next.len().min(chunk)].as_flattened();
+            let mut next = next.chunks(next.len().div_ceil(blocks).max(1));
+            let mut products = &mut *products;
+            for tile in tiles {
+                let (rows, first) = (&data[tile.start * width..tile.end * width], first * tile.len());
+                let rows = &rows[first..first + strips.len() * tile.len()];
+                let products = products.split_off_mut(..tile.len()).unwrap_or_default();
+                match tile.len() {
+                    1 => self::tile::<L, T, 1>(lanes, rows, strips, products, &mut next),
+                    2 => self::tile::<L, T, 2>(lanes, rows, strips, products, &mut next),
+                    3 => self::tile::<L, T, 3>(lanes, rows, strips, products, &mut next),
+                    4 => self::tile::<L, T, 4>(lanes, rows, strips, products, &mut next),
+                    5 => self::tile::<L, T, 5>(lanes, rows, strips, products, &mut next),
+                    6 => self::tile::<L, T, 6>(lanes, rows, strips, products, &mut next),
+                    7 => self::tile::<L, T, 7>(lanes, rows, strips, products, &mut next),
+                    _ => self::tile::<L, T, WIDE_TILE>(lanes, rows, strips, products, &mut next),
+                }
+            }
         }
     }
 }
 
-/// As many numbers at once as there are registers for.
+/// In how many blocks a tile of so many rows is computed.
+fn blocks<L: Lanes>(rows: usize) -> usize {
+    match rows {
+        _ if L::WIDE => 1,
+        ..=4 => rows.div_ceil(PAIR),
+        _ => VECTORS,
+    }
+}
+
+/// Adds products of a tile's rows with some strips of a panel, as many at once as there are registers for; meanwhile the weights that come
+/// next are on their way.
 #[inline(always)]
-fn tile<L: Lanes, T: Weight, N: Weight, const ROWS: usize>(
+fn tile<L: Lanes, T: Weight, const ROWS: usize>(
     lanes: L,
     rows: &[f32],
     strips: &[Strip<T>],
     products: &mut [Products],
-    next: &[[N; LANES]],
+    next: &mut Chunks<'_, [T; LANES]>,
 ) {
     let rows = rows.as_chunks::<ROWS>().0;
-    if L::WIDE || ROWS <= PAIR {
-        return block::<L, T, N, ROWS, 0, TILE>(lanes, rows, strips, products, next);
-    }
-    let mut next = next.chunks(next.len().div_ceil(ROWS.div_ceil(PAIR)).max(1));
-    let mut next = || next.next().unwrap_or(&[]);
-    block::<L, T, N, ROWS, 0, PAIR>(lanes, rows, strips, products, next());
-    block::<L, T, N, ROWS, 2, PAIR>(lanes, rows, strips, products, next());
-    if ROWS > 4 {
-        block::<L, T, N, ROWS, 4, PAIR>(lanes, rows, strips, products, next());
-    }
-    if ROWS > 6 {
-        block::<L, T, N, ROWS, 6, PAIR>(lanes, rows, strips, products, next());
+    let mut next = || next.next().unwrap_or_default();
+    if L::WIDE {
+        block::<L, T, ROWS, ROWS, VECTORS>(lanes, (rows, 0), (strips, 0), products, next());
+    } else if ROWS > 4 {
+        for vector in 0..VECTORS {
+            block::<L, T, ROWS, ROWS, 1>(lanes, (rows, 0), (strips, vector), products, next());
+        }
+    } else {
+        block::<L, T, ROWS, PAIR, VECTORS>(lanes, (rows, 0), (strips, 0), products, next());
+        if ROWS > PAIR {
+            block::<L, T, ROWS, PAIR, VECTORS>(lanes, (rows, PAIR), (strips, 0), products, next());
+        }
     }
 }
 
-/// Adds to the products of rows from `FROM` on, at most `COUNT` of them.
+/// Adds to the products of at most `COUNT` rows with `SOME` vectors of a panel, given with the first of each.
 #[inline(always)]
-fn block<L: Lanes, T: Weight, N: Weight, const ROWS: usize, const FROM: usize, const COUNT: usize>(
+fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME: usize>(
     lanes: L,
-    rows: &[[f32; ROWS]],
-    strips: &[Strip<T>],
+    (rows, row): (&[[f32; ROWS]], usize),
+    (strips, vector): (&[Strip<T>], usize),
     products: &mut [Products],
-    next: &[[N; LANES]],
+    next: &[[T; LANES]],
 ) {
-    let count = COUNT.min(ROWS - FROM);
-    let mut sums = [[lanes.splat(0.0); VECTORS]; COUNT];
-    for row in 0..count {
-        for vector in 0..VECTORS {
-            sums[row][vector] = lanes.load(&products[FROM + row][vector]);
+    let products = &mut products[row..ROWS.min(row + COUNT)];
+    let mut sums = [[lanes.splat(0.0); SOME]; COUNT];
+    for (sums, products) in sums.iter_mut().zip(&*products) {
+        for at in 0..SOME {
+            sums[at] = lanes.load(&products[vector + at]);
         }
     }
-    for (at, (inputs, weights)) in rows.iter().zip(strips).enumerate() {
-        if let Some(next) = next.get(at) {
+    let mut next = next.iter().step_by(LINE.div_ceil(size_of::<[T; LANES]>()));
+    for (inputs, weights) in rows.iter().zip(strips) {
+        if let Some(next) = next.next() {
             lanes.prefetch(next);
         }
-        if L::WIDE {
-            let weights: [_; VECTORS] = std::array::from_fn(|vector| T::load(lanes, &weights[vector]));
-            for row in 0..count {
-                let input = lanes.splat(inputs[FROM + row]);
-                for vector in 0..VECTORS {
-                    sums[row][vector] = lanes.mul_add(input, weights[vector], sums[row][vector]);
+        let input = |at: usize| lanes.splat(inputs[(row + at).min(ROWS - 1)]);
+        if COUNT == PAIR {
+            // Beside the sums there is room for one vector of weights.
+            let inputs: [_; COUNT] = std::array::from_fn(input);
+            for at in 0..SOME {
+                let weights = T::load(lanes, &weights[vector + at]);
+                for row in 0..COUNT {
+                    sums[row][at] = lanes.mul_add(inputs[row], weights, sums[row][at]);
                 }
             }
         } else {
-            // Beside the sums there is room for one vector of weights.
-            let inputs: [_; COUNT] = std::array::from_fn(|row| lanes.splat(inputs[FROM + row.min(count - 1)]));
-            for vector in 0..VECTORS {
-                let weights = T::load(lanes, &weights[vector]);
-                for row in 0..count {
-                    sums[row][vector] = lanes.mul_add(inputs[row], weights, sums[row][vector]);
+            let weights: [_; SOME] = std::array::from_fn(|at| T::load(lanes, &weights[vector + at]));
+            for row in 0..COUNT {
+                let input = input(row);
+                for at in 0..SOME {
+                    sums[row][at] = lanes.mul_add(input, weights[at], sums[row][at]);
                 }
             }
         }
     }
-    for row in 0..count {
-        for vector in 0..VECTORS {
-            lanes.store(sums[row][vector], &mut products[FROM + row][vector]);
+    for (sums, products) in sums.iter().zip(products) {
+        for at in 0..SOME {
+            lanes.store(sums[at], &mut products[vector + at]);
         }
     }
 }

@@ -53,6 +53,14 @@ pub(super) fn run<J: Job>(job: J) -> J::Output {
     job.run(Portable)
 }
 
+/// Whether [`run`] has registers for 24 sums; see [`Lanes::WIDE`].
+pub(super) fn wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return pulp::x86::V4::try_new().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// `e^x`, within two units in the last place; not below `e^-87` and not above `e^88`. NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(lanes: L, x: L::Vector) -> L::Vector {

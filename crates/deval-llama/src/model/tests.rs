@@ -103,7 +103,7 @@ fn a_window_hides_what_is_further_back() {
         let config = LlamaConfig::load(dir.path()).unwrap();
         let heads = Heads { window: Some(window), ..heads(&config) };
         let weights = Weights::open(dir.path()).unwrap();
-        let mut decoder = Decoder::load(Cpu, config, &weights).unwrap();
+        let mut decoder = Decoder::load(Cpu::default(), config, &weights).unwrap();
         decoder.cache = decoder.kernels.cache(decoder.config.layers, heads);
         let texts = texts();
         let steps = [vec![(0, 40), (1, 1)], vec![(2, 33), (3, 17)]];
