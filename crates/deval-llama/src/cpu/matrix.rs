@@ -367,14 +367,16 @@ fn tile<L: Lanes, T: Weight, const ROWS: usize>(
             block::<L, T, ROWS, ROWS, 1>(lanes, (rows, 0), (strips, vector), products, next());
         }
     } else {
-        block::<L, T, ROWS, PAIR, VECTORS>(lanes, (rows, 0), (strips, 0), products, next());
-        if ROWS > PAIR {
-            block::<L, T, ROWS, PAIR, VECTORS>(lanes, (rows, PAIR), (strips, 0), products, next());
+        for row in (1..ROWS).step_by(PAIR) {
+            block::<L, T, ROWS, PAIR, VECTORS>(lanes, (rows, row - 1), (strips, 0), products, next());
+        }
+        if ROWS % PAIR == 1 {
+            block::<L, T, ROWS, 1, VECTORS>(lanes, (rows, ROWS - 1), (strips, 0), products, next());
         }
     }
 }
 
-/// Adds to the products of at most `COUNT` rows with `SOME` vectors of a panel, given with the first of each.
+/// Adds to the products of `COUNT` rows with `SOME` vectors of a panel, given with the first of each.
 #[inline(always)]
 fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME: usize>(
     lanes: L,
@@ -383,7 +385,7 @@ fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME:
     products: &mut [Products],
     next: &[[T; LANES]],
 ) {
-    let products = &mut products[row..ROWS.min(row + COUNT)];
+    let products = &mut products[row..row + COUNT];
     let mut sums = [[lanes.splat(0.0); SOME]; COUNT];
     for (sums, products) in sums.iter_mut().zip(&*products) {
         for at in 0..SOME {
@@ -395,7 +397,7 @@ fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME:
         if let Some(next) = next.next() {
             lanes.prefetch(next);
         }
-        let input = |at: usize| lanes.splat(inputs[(row + at).min(ROWS - 1)]);
+        let input = |at: usize| lanes.splat(inputs[row + at]);
         if COUNT == PAIR {
             // Beside the sums there is room for one vector of weights.
             let inputs: [_; COUNT] = std::array::from_fn(input);
@@ -407,10 +409,10 @@ fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME:
             }
         } else {
             let weights: [_; SOME] = std::array::from_fn(|at| T::load(lanes, &weights[vector + at]));
-            for row in 0..COUNT {
+            for (row, sums) in sums.iter_mut().enumerate() {
                 let input = input(row);
                 for at in 0..SOME {
-                    sums[row][at] = lanes.mul_add(input, weights[at], sums[row][at]);
+                    sums[at] = lanes.mul_add(input, weights[at], sums[at]);
                 }
             }
         }
