@@ -73,6 +73,8 @@ elif ! command -v nvcc >/dev/null; then
     [ "$what" = check ] || stand_in_for_the_driver "$toolkit"
 fi
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-89}
+# Kernels at a time; left alone, half as many.
+export CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)}
 nvcc --version | sed -n 4p
 cd "$root"
 case $what in

@@ -28,6 +28,8 @@ use crate::{Verdict, cargo, demo::model::convert_smollm2, findings::Findings, py
 /// Length of the prompts that rates are measured with, and of the answers.
 const PROMPT: usize = 512;
 const ANSWER: usize = 64;
+/// Behind so few tokens it is the weights that a step reads, and hardly keys and values, which texts do not share.
+const SHORT_PROMPT: usize = 64;
 
 /// How much is measured.
 #[derive(Debug, Clone, Args)]
@@ -147,13 +149,19 @@ fn questions(extent: &Extent, ui: Ui) -> anyhow::Result<Questions> {
     Ok(Questions { asks, readings: readings.filter(|reading| !reading.texts.is_empty()).collect() })
 }
 
+/// Tokens a second of some texts together, each behind `prompt` tokens.
+struct Decoded {
+    texts: usize,
+    prompt: usize,
+    rate: f64,
+}
+
 /// What ours takes.
 struct Ours {
     generate_seconds: f64,
     answers: Vec<Generation>,
     prefill: f64,
-    /// Tokens a second by number of texts.
-    decode: Vec<(usize, f64)>,
+    decode: Vec<Decoded>,
     likelihood_seconds: f64,
     gains: Vec<Vec<f64>>,
     /// Examples, seconds an example, peak memory in MiB.
@@ -161,8 +169,9 @@ struct Ours {
 }
 
 impl Ours {
-    fn decode(&self, texts: usize) -> f64 {
-        self.decode.iter().find(|(n, _)| *n == texts).map_or(f64::NAN, |(_, rate)| *rate)
+    fn decode(&self, texts: usize, prompt: usize) -> f64 {
+        let found = self.decode.iter().find(|decoded| (decoded.texts, decoded.prompt) == (texts, prompt));
+        found.map_or(f64::NAN, |decoded| decoded.rate)
     }
 }
 
@@ -207,16 +216,16 @@ fn generations(engine: &mut Engine, work: Vec<Work>) -> anyhow::Result<Vec<Gener
 }
 
 /// Prefill of one text, and decoding of some; the best of three.
-fn rates(model: &Path) -> anyhow::Result<(f64, Vec<(usize, f64)>)> {
+fn rates(model: &Path) -> anyhow::Result<(f64, Vec<Decoded>)> {
     let (mut prefill, mut decode) = (0.0, Vec::new());
-    for texts in [1, 8, 16] {
+    for (texts, prompt) in [(1, PROMPT), (8, PROMPT), (16, PROMPT), (1, SHORT_PROMPT), (16, SHORT_PROMPT)] {
         let mut best = 0.0;
         for _ in 0..3 {
             let mut engine = Engine::load_with(model, EngineOptions { texts, ..EngineOptions::default() })?;
-            let ask = |new| (0..texts).map(|number| text(number, new)).collect::<Vec<_>>();
+            let ask = |new| (0..texts).map(|number| text(number, prompt, new)).collect::<Vec<_>>();
             // The prompts are remembered, so that the second time there is little but decoding.
             let first = generations(&mut engine, ask(1))?;
-            if texts == 1 {
+            if (texts, prompt) == (1, PROMPT) {
                 prefill = f64::max(prefill, first[0].prompt_tokens as f64 / first[0].prefill_seconds);
             }
             let short = timed(|| generations(&mut engine, ask(1)))?.0;
@@ -224,16 +233,16 @@ fn rates(model: &Path) -> anyhow::Result<(f64, Vec<(usize, f64)>)> {
             let tokens: usize = answers.iter().map(|answer| answer.new_tokens.saturating_sub(1)).sum();
             best = f64::max(best, tokens as f64 / (long - short));
         }
-        decode.push((texts, best));
+        decode.push(Decoded { texts, prompt, rate: best });
     }
     Ok((prefill, decode))
 }
 
-/// A text of about [`PROMPT`] tokens to continue.
-fn text(number: usize, new: usize) -> Work {
+/// A text of about `length` tokens to continue.
+fn text(number: usize, length: usize, new: usize) -> Work {
     let sentence = "The committee met on Tuesday, heard what the others had to say, and agreed to publish the report. ";
     // One token a word in these sentences, nearly.
-    let prompt = format!("Minutes number {number}. {}", sentence.repeat(PROMPT / 21));
+    let prompt = format!("Minutes number {number}. {}", sentence.repeat(length / 21));
     Work::Generate(Generate { prompt, options: greedy(new), grammar: None })
 }
 
@@ -357,19 +366,22 @@ fn rows(ours: &Ours, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     ensure!(peers.serial.tokens.len() == ours.answers.len(), "the peer answered another number of questions");
     let (f32_prefill, f32_decode) = (Part::best(&peers.f32_rates.prefill), Part::best(&peers.f32_rates.decode));
     let bf16_prefill = Part::best(&peers.bf16_rates.prefill);
+    let (one, sixteen) = (ours.decode(1, PROMPT), ours.decode(16, PROMPT));
+    let short = |texts| ours.decode(texts, SHORT_PROMPT);
     let mut rows = vec![
         Row::seconds("generate, end to end", ours.generate_seconds, ("transformers f32", peers.serial.seconds), 4.0),
         Row::rates("prefill", ours.prefill, ("transformers f32", f32_prefill), 1.0),
         Row { hoped: true, ..Row::rates("prefill", ours.prefill, ("transformers bf16", bf16_prefill), 1.0) },
-        Row::rates("decode, 1 text", ours.decode(1), ("transformers f32", f32_decode), 3.0),
-        Row::rates("decode, 16 texts", ours.decode(16), ("ours, 1 text", ours.decode(1)), 5.0),
+        Row::rates("decode, 1 text", one, ("transformers f32", f32_decode), 3.0),
+        Row::rates("decode, 16 texts", sixteen, ("ours, 1 text", one), 5.0),
         // What the two bars before come to: a fast single text leaves the processor less to gain.
-        Row::rates("decode, 16 texts", ours.decode(16), ("transformers f32", f32_decode), 15.0),
+        Row::rates("decode, 16 texts", sixteen, ("transformers f32", f32_decode), 15.0),
+        Row::rates("decode, 16 short texts", short(16), ("ours, 1 short text", short(1)), 5.0),
         Row::seconds("likelihood", ours.likelihood_seconds, ("transformers f32", peers.likelihood.seconds), 3.0),
     ];
     if let Some(peer) = &peers.llama_cpp {
         let decode = Part::best(&peer.decode);
-        rows.push(Row::rates("decode, 8 texts", ours.decode(8), ("llama.cpp Q4_1, 1 text", decode), 1.5));
+        rows.push(Row::rates("decode, 8 texts", ours.decode(8, PROMPT), ("llama.cpp Q4_1, 1 text", decode), 1.5));
     }
     Ok(rows)
 }
@@ -383,7 +395,7 @@ fn note(ours: &Ours, peers: &Peers) -> String {
     let profile = if cfg!(debug_assertions) { "dev (its kernels are optimised)" } else { "release" };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     format!(
-        "Profile {profile}, {cores} cores. {equal} of {} answers are equal token for token; likelihoods lie at most {apart:.4} nats a \
+        "Profile {profile}, {cores} cores. Rates are of texts behind {PROMPT} tokens, short ones behind {SHORT_PROMPT}. {equal} of {} answers are equal token for token; likelihoods lie at most {apart:.4} nats a \
          token apart.{missing}",
         ours.answers.len()
     )
