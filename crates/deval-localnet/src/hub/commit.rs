@@ -172,10 +172,7 @@ fn link(hub: &Hub, path: &str, sha256: String, size: Option<u64>) -> Result<Cont
     if !is_sha256(&sha256) {
         return Err(missing());
     }
-    let (stored, xet_hash) = match hub.cas.find(&sha256)? {
-        Some(file) => (file.size, Some(file.hash.clone())),
-        None => (std::fs::metadata(hub.store.lfs_path(&sha256)).map_err(|_| missing())?.len(), None),
-    };
+    let (stored, xet_hash) = hub.stored(&sha256)?.ok_or_else(missing)?;
     match size {
         Some(size) if size != stored => {
             Err(Refusal::bad_request(format!("{path}: {size} bytes announced, {stored} stored")))

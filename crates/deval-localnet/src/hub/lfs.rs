@@ -71,9 +71,13 @@ impl Hub {
         known.into_iter().find(fits).unwrap_or(Transfer::Basic)
     }
 
-    /// Whether an LFS file with this SHA-256 is stored, by whatever way it came.
-    fn has(&self, sha256: &str) -> Result<bool, HubError> {
-        Ok(self.store.lfs_path(sha256).is_file() || self.cas.find(sha256)?.is_some())
+    /// Size and, where it came over Xet, Xet hash of the LFS file with this SHA-256, if it is stored.
+    pub(super) fn stored(&self, sha256: &str) -> Result<Option<(u64, Option<String>)>, HubError> {
+        if let Some(file) = self.cas.find(sha256)? {
+            return Ok(Some((file.size, Some(file.hash.clone()))));
+        }
+        let file = std::fs::metadata(self.store.lfs_path(sha256)).ok().filter(std::fs::Metadata::is_file);
+        Ok(file.map(|file| (file.len(), None)))
     }
 }
 
@@ -94,7 +98,7 @@ pub(super) async fn batch(
         let mut answer = json!({ "oid": oid, "size": size });
         if !is_sha256(oid) || *size == 0 {
             answer["error"] = json!({ "code": 422, "message": "not the SHA-256 and size of a file that has bytes" });
-        } else if transfer != Transfer::Xet && !hub.has(oid)? {
+        } else if transfer != Transfer::Xet && hub.stored(oid)?.is_none() {
             answer["actions"] =
                 json!({ "upload": upload_action(transfer, &base, oid, *size), "verify": { "href": verify } });
         }
@@ -210,12 +214,14 @@ pub(super) async fn verify(
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
     hub.writable(&headers, &ns, name.strip_suffix(".git").unwrap_or(&name))?;
-    let LfsObject { oid, .. } =
+    let LfsObject { oid, size } =
         serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    if is_sha256(&oid) && hub.has(&oid)? {
-        return Ok(Json(json!({})));
+    let stored = if is_sha256(&oid) { hub.stored(&oid)? } else { None };
+    match stored {
+        Some((found, _)) if found == size => Ok(Json(json!({}))),
+        Some((found, _)) => Err(Refusal::bad_request(format!("{size} bytes announced, {found} stored"))),
+        None => Err(Refusal::new(StatusCode::NOT_FOUND, "no such LFS object")),
     }
-    Err(Refusal::new(StatusCode::NOT_FOUND, "no such LFS object"))
 }
 
 impl Hub {

@@ -128,6 +128,12 @@ async fn lfs_files_come_whole_or_in_parts() {
     assert_eq!(put(&href, &small).await.unwrap().status(), StatusCode::OK);
     let again = batch(&hub, json!(["basic"]), &small).await;
     assert_eq!(again["objects"][0]["actions"], Value::Null, "it is there");
+    let verify = whole["objects"][0]["actions"]["verify"]["href"].as_str().unwrap();
+    for (bytes, size, status) in [(&small, 1000, 200), (&small, 999, 400), (&large, large.len(), 404)] {
+        let object = json!({ "oid": sha256(bytes), "size": size });
+        let answer = hub.client.post(verify).bearer_auth(TOKEN).json(&object).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{size}");
+    }
 
     let parts = batch(&hub, json!(["basic", "multipart"]), &large).await;
     let upload = &parts["objects"][0]["actions"]["upload"];
