@@ -423,3 +423,56 @@ fn block<L: Lanes, T: Weight, const ROWS: usize, const COUNT: usize, const SOME:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::simd::Portable;
+    use super::*;
+
+    /// More than a chunk, and no multiple of one.
+    const WIDTH: usize = CHUNK + 37;
+
+    /// Products of `count` rows, as one tile, with a panel of f16 weights.
+    fn products<L: Lanes>(lanes: L, count: usize) -> Vec<Products> {
+        let mut data = Pool::default().take(count * WIDTH);
+        (0_u16..).zip(data.iter_mut()).for_each(|(at, number)| *number = (f32::from(at) * 0.37).sin());
+        let rows = Tiles { data, count, width: WIDTH };
+        let weight = |input: usize, output: usize| f16::from_f32(((input * PANEL + output) as f32 * 0.11).cos());
+        let strip =
+            |input| std::array::from_fn(|vector| std::array::from_fn(|lane| weight(input, vector * LANES + lane)));
+        let strips: Vec<Strip<f16>> = (0..WIDTH).map(strip).collect();
+        // What was there before is of no account.
+        let mut products = vec![[[f32::NAN; LANES]; VECTORS]; count];
+        let tile = 0..count;
+        let tiles = std::slice::from_ref(&tile);
+        Through { rows: &rows, tiles, ahead: &strips, products: &mut products }.run(lanes);
+        for (row, products) in products.iter().enumerate() {
+            for (output, product) in products.as_flattened().iter().enumerate() {
+                let term = |input: usize| f64::from(rows.data[input * count + row]) * weight(input, output).to_f64();
+                let expected: f64 = (0..WIDTH).map(term).sum();
+                assert!((f64::from(*product) - expected).abs() < 1e-4, "row {row} of {count}, output {output}");
+            }
+        }
+        products
+    }
+
+    #[test]
+    fn a_tile_of_any_size_gives_the_same_with_few_registers_and_with_many() {
+        for count in 1..=WIDE_TILE {
+            let many = products(Portable::<true>, count);
+            if count <= TILE {
+                assert_eq!(products(Portable::<false>, count), many, "{count} rows");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_are_whole_and_hold_as_many_rows_as_there_are_registers_for() {
+        let most = if simd::wide() { WIDE_TILE } else { TILE };
+        for count in 0..200 {
+            let tiles: Vec<_> = tiles(count).collect();
+            assert!(tiles.iter().all(|tile| (1..=most).contains(&tile.len())), "{count}");
+            assert!(tiles.iter().cloned().flatten().eq(0..count), "{count}");
+        }
+    }
+}
