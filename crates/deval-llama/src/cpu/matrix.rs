@@ -313,11 +313,10 @@ impl<T: Weight> Job for Through<'_, T> {
         let width = *width;
         products.fill([[0.0; LANES]; VECTORS]);
         let blocks: usize = tiles.iter().map(|tile| blocks::<L>(tile.len())).sum();
-        let chunk = if L::WIDE || blocks == 1 { width } else { CHUNK };
-        for first in (0..width).step_by(chunk) {
-            let strips = &ahead[first..width.min(first + chunk)];
-            let next = if chunk == CHUNK { &ahead[ahead.len().min(first + chunk)..] } else { &[] };
-            let next = next[..next.len().min(chunk)].as_flattened();
+        for first in (0..width).step_by(CHUNK) {
+            let strips = &ahead[first..width.min(first + CHUNK)];
+            let next = &ahead[ahead.len().min(first + CHUNK)..];
+            let next = next[..next.len().min(CHUNK)].as_flattened();
             let mut next = next.chunks(next.len().div_ceil(blocks).max(1));
             let mut products = &mut *products;
             for tile in tiles {

@@ -15,7 +15,18 @@ pub(super) trait Lanes: Copy {
     const WIDE: bool;
     type Vector: Copy;
     /// Asks for memory that is read soon.
-    fn prefetch<T>(self, _: &T) {}
+    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a hint to the processor"))]
+    fn prefetch<T>(self, numbers: &T) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: nothing is read.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(numbers).cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = numbers;
+    }
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, from: &Numbers) -> Self::Vector;
     fn store(self, vector: Self::Vector, into: &mut Numbers);
@@ -188,7 +199,7 @@ pub(super) fn widen_brain(number: bf16) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_cvtph_ps};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, _mm256_cvtph_ps};
 
     use bytemuck::cast;
     use pulp::NullaryFnOnce;
@@ -320,13 +331,6 @@ mod x86 {
     impl Lanes for Avx2 {
         const WIDE: bool = false;
         type Vector = [__m256; 2];
-
-        #[inline(always)]
-        #[expect(unsafe_code, reason = "a hint to the processor")]
-        fn prefetch<T>(self, numbers: &T) {
-            // SAFETY: nothing is read.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(numbers).cast()) }
-        }
 
         #[inline(always)]
         fn splat(self, value: f32) -> [__m256; 2] {
