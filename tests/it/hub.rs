@@ -263,12 +263,17 @@ fn what_is_wrong_in_a_repository_is_told_by_its_headers() {
         fs::rename(model.join("model.safetensors"), model.join("model-00001-of-00002.safetensors")).expect("writable");
         write(model.join("model.safetensors.index.json"), index.as_bytes());
     };
-    let cases: [(&str, Spoil<'_>, &str, &str); 6] = [
+    let folder = |model: &Path| {
+        fs::create_dir(model.join("old.safetensors")).expect("writable");
+        write(model.join("old.safetensors/notes.txt"), b"old");
+    };
+    let cases: [(&str, Spoil<'_>, &str, &str); 7] = [
         ("gpt2", &no_llama, "model.architecture", "takes LLaMA models only"),
         ("cut", &|model| write(model.join("model.safetensors"), &weights[..weights.len() - 9]), "G38", "9 B of its"),
         ("header", &|model| write(model.join("model.safetensors"), &[255; 64]), "G38", "longer than loaders accept"),
         ("empty", &|model| write(model.join("model.safetensors"), b""), "G38", "too short for a safetensors header"),
         ("shard", &one_shard, "G38", "names `model-00002-of-00002.safetensors`, which is not there"),
+        ("folder", &folder, "G27", "not a file"),
         ("owner", &|_| (), "G31", "nobody owns the model"),
     ];
     for (name, spoil, code, said) in cases {
@@ -286,6 +291,13 @@ fn what_is_wrong_in_a_repository_is_told_by_its_headers() {
             assert_eq!(gate("G13")["detail"], "0 sound weight file(s) at the root");
         }
     }
+
+    // A validator has no hash of it, so none is computed.
+    let report = project.json(&["inspect", "me/folder", "--hash", "--hub", &hub.hub]);
+    assert_eq!((&report["result"]["hash"], &report["result"]["read"]["weights"]), (&Value::Null, &json!(0)));
+    let told =
+        report["diagnostics"].as_array().expect("findings").iter().any(|finding| finding["code"] == "inspect.hash");
+    assert!(told, "{report:#}");
 
     // Renamed: the Hub redirects, and the validator's digest of the name would be another.
     let faults = json!([{"path_contains": "/api/models/me/owner", "times": 9,

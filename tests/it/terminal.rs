@@ -179,6 +179,18 @@ fn a_password_is_asked_for_once_without_being_shown() {
 }
 
 #[test]
+fn an_interrupted_password_leaves_the_terminal_as_it_was() {
+    let project = sealed_hotkey();
+    let mut terminal = Terminal::start(project.command(&["commit", "--execute"]));
+    terminal.until("no password is asked for", || terminal.seen().contains("password of "));
+    terminal.until("what is typed is shown", || !terminal.echoes());
+    terminal.types("battery\u{3}");
+    let (code, seen) = terminal.end();
+    assert!(code == 2 && seen.contains("is not set") && !seen.contains("battery"), "{seen}");
+    assert_eq!(committed(&project), None);
+}
+
+#[test]
 fn a_typed_password_opens_the_hotkey_for_the_server_too() {
     let project = sealed_hotkey();
     let mut terminal = Terminal::start(project.command(&["commit", "--execute"]));

@@ -30,7 +30,7 @@ fn answers(dir: &Path, sampling: &Sampling) -> Vec<(String, StopReason)> {
     let options = GenerateOptions { max_new_tokens: 60, sampling: *sampling, extra_stop_tokens: Vec::new() };
     let asked = QUESTIONS.map(|question| {
         let prompt = engine.chat_prompt(Some("You judge."), question).expect("a template");
-        let answer = engine.generate(&prompt, &options).expect("an answer");
+        let answer = engine.generate(prompt, &options).expect("an answer");
         (answer.text, answer.stop)
     });
     asked.to_vec()

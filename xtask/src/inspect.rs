@@ -113,11 +113,8 @@ impl Look<'_> {
                 Err(error) if is_refusal(&error) => self.findings.push(gates::closed(&self.id, &error)),
                 looked_at => looked_at?,
             }
-            if hash && inspection.model.is_some() {
-                inspection.hash = Some(hash::stream(self.context, &files, self.findings).await?);
-            } else if hash {
-                let message = "`--hash` was not computed: there are no weights that can be read";
-                self.findings.push(Diagnostic::warning("inspect.hash", message));
+            if hash {
+                inspection.hash = self.hash(&files, inspection.model.is_some()).await?;
             }
             let read = &mut inspection.read;
             read.weights = inspection.hash.as_ref().map_or(0, |hash| hash.bytes);
@@ -126,6 +123,21 @@ impl Look<'_> {
         let seen = gates::Seen { found: &found, anonymous, hosts: &inspection.hosts, gb };
         inspection.gates = gates::verdicts(std::mem::take(&mut inspection.gates), &seen, self.findings);
         Ok(Some(inspection))
+    }
+
+    /// The validator's digest, where a validator has one.
+    async fn hash(&mut self, files: &RemoteFiles, weights: bool) -> anyhow::Result<Option<Hashed>> {
+        let raises = self.findings.iter().any(|finding| finding.code == "G27" && finding.is_error());
+        if weights && !raises {
+            return Ok(Some(hash::stream(self.context, files, self.findings).await?));
+        }
+        let finding = |why| Diagnostic::warning("inspect.hash", format!("`--hash` was not computed: {why}"));
+        self.findings.push(if raises {
+            finding("a validator has no hash of this repository").help("mend what G27 names, then ask again")
+        } else {
+            finding("there are no weights that can be read")
+        });
+        Ok(None)
     }
 
     /// The files, unless one of them has a name that no copy could have.

@@ -9,6 +9,10 @@ use std::{
 use deval_chain::{ChainError, KeyPair, Passwords, Wallet};
 use deval_model::coldkey::account;
 use deval_report::{Diagnostic, Inputs, Report, Section};
+use nix::{
+    sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices as Key, tcgetattr, tcsetattr},
+    unistd,
+};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -28,12 +32,33 @@ impl Passwords for AtTerminal<'_> {
             return None;
         }
         terminal.write_line(&format!("password of {} (nothing is shown while you type):", path.display())).ok()?;
-        terminal.read_secure_line().ok().map(Zeroizing::new)
+        let typed = hidden_line();
+        terminal.write_line("").ok()?;
+        typed
     }
 
     fn opened(&self, variable: &str, stored: Zeroizing<String>) {
         self.0.typed.borrow_mut().insert(variable.to_owned(), stored);
     }
+}
+
+/// One line of the terminal at standard input, which does not show it; nothing where Enter did not end it. No key ends the program meanwhile,
+/// or what is typed afterwards would not be shown either: the one that interrupts (Ctrl-C) ends the line.
+fn hidden_line() -> Option<Zeroizing<String>> {
+    /// Longest line that a terminal gives.
+    const LONGEST: usize = 4096;
+    let stdin = io::stdin();
+    let usual = tcgetattr(&stdin).ok()?;
+    let mut hidden = usual.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+    hidden.local_flags.insert(LocalFlags::ICANON);
+    hidden.control_chars[Key::VEOL as usize] = usual.control_chars[Key::VINTR as usize];
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden).ok()?;
+    let mut line = Zeroizing::new([0_u8; LONGEST]);
+    let read = unistd::read(&stdin, &mut line[..]);
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &usual).ok()?;
+    let typed = str::from_utf8(&line[..read.ok()?]).ok()?.strip_suffix('\n')?;
+    Some(Zeroizing::new(typed.trim_end_matches('\r').to_owned()))
 }
 
 /// Opens the wallet that the manifest names. The password of an encrypted hotkey is asked for where somebody sits at a terminal, once.

@@ -193,6 +193,9 @@ impl<'a> Reader<'a> {
     }
 
     fn constant(&mut self, key: PromptKey, module: &Module, pipeline: Option<&Module>, label: &dyn Fn(&str) -> String) {
+        if key == PromptKey::System && self.settings.system.is_some() {
+            return;
+        }
         let names = self.settings.names.get(&key).map_or_else(|| usual_names(key), |name| vec![name.clone()]);
         let own = names.iter().find_map(|name| Some((name.as_str(), module.get(name)?, self.settings.source.as_str())));
         let attribute = || Some((SYSTEM_ATTRIBUTE, pipeline?.attribute(SYSTEM_ATTRIBUTE)?, "pipeline.py"));
@@ -230,6 +233,11 @@ impl<'a> Reader<'a> {
             return;
         }
         match Template::parse(&text, self.fill) {
+            Ok(template) if template.asks(Field::Claim) && !OPTIONAL.contains(&key) => {
+                let fault = Diagnostic::error(CODE, format!("the prompt `{}` asks for a claim", key.name()));
+                let fault = fault.found("a field {claim}").expected("{claim} in prompts that judge one claim only");
+                self.faults.push(place(fault.help("take {llm_response}")));
+            }
             Ok(template) if !template.asks(Field::LlmResponse) && !template.asks(Field::Claim) => {
                 let fault = Diagnostic::error(CODE, format!("the prompt `{}` does not show the response", key.name()));
                 self.faults.push(place(fault.expected("a field {llm_response}")));
@@ -240,9 +248,11 @@ impl<'a> Reader<'a> {
             Err(why) => {
                 let fault =
                     Diagnostic::error(CODE, format!("`str.format` fails on the prompt `{}`", key.name())).found(why);
-                self.faults.push(place(
-                    fault.expected("the fields {rag_context}, {query} and {llm_response}, other braces doubled"),
-                ));
+                let fault =
+                    fault.expected("the fields {rag_context}, {query} and {llm_response}, other braces doubled");
+                let help =
+                    "mend it; or, where the pipeline fills it by `replace`: [evaluate.prompts] fill = \"fields\"";
+                self.faults.push(place(fault.help(help)));
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use deval_llama::model::Llama;
 use deval_llama::{
-    DeviceChoice, Engine, EngineOptions, Generate, GenerateOptions, Generation, Outcome, Sampling, Work,
+    DeviceChoice, Engine, EngineOptions, Generate, GenerateOptions, Generation, Outcome, Prompt, Sampling, Work,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn batched(engine: &mut Engine, asks: &[Value], max_new_tokens: usize) -> Result
 /// Tokens a second of prompts, then of answers behind prompts that are known.
 fn rates(engine: &mut Engine, texts: usize, length: usize, new: usize) -> Result<Value> {
     let prompts =
-        || (0..texts).map(|number| format!("{number} {}", "and so on ".repeat(length / 3))).collect::<Vec<_>>();
+        || (0..texts).map(|number| format!("{number} {}", "and so on ".repeat(length / 3)).into()).collect::<Vec<_>>();
     engine.stop_at(&[])?;
     let (first, answers) = write(engine, prompts(), 1)?;
     let read: usize = answers.iter().map(|answer| answer.prompt_tokens).sum();
@@ -77,7 +77,7 @@ fn rates(engine: &mut Engine, texts: usize, length: usize, new: usize) -> Result
     Ok(json!({"prefill": [read as f64 / first], "decode": [written as f64 / (all - known)]}))
 }
 
-fn write(engine: &mut Engine, prompts: Vec<String>, max_new_tokens: usize) -> Result<(f64, Vec<Generation>)> {
+fn write(engine: &mut Engine, prompts: Vec<Prompt>, max_new_tokens: usize) -> Result<(f64, Vec<Generation>)> {
     let options = GenerateOptions { max_new_tokens, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() };
     let work =
         prompts.into_iter().map(|prompt| Work::Generate(Generate { prompt, options: options.clone(), grammar: None }));

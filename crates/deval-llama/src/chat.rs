@@ -70,6 +70,8 @@ impl ChatTemplate {
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, SystemTime::now()));
+        // As Jinja2 reads it: every line ends in "\n".
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
         environment.add_template_owned(NAME, without_marks(&source)).map_err(template_error)?;
         Ok(Self { environment, variables })
     }

@@ -70,12 +70,19 @@ impl LlamaConfig {
             max_positions,
             rope: rope(keys, max_positions, head_dim)?,
             tied: keys.get("tie_word_embeddings")?.unwrap_or(false),
-            eos: keys.get("eos_token_id")?.map(TokenIds::into_vec).unwrap_or_default(),
+            eos: eos(keys)?,
         };
         check_heads(&config)?;
         check_size(&config)?;
         Ok(config)
     }
+}
+
+/// End tokens; null is none, and where the key is absent it is `LlamaConfig`'s own.
+fn eos(keys: &Keys) -> Result<Vec<u32>, String> {
+    let told: Option<TokenIds> = keys.get("eos_token_id")?;
+    let usual = || if keys.raw("eos_token_id").is_none() { vec![2] } else { Vec::new() };
+    Ok(told.map_or_else(usual, TokenIds::into_vec))
 }
 
 /// A single token id or a list of them, as `eos_token_id` may be.
@@ -307,6 +314,10 @@ mod tests {
         assert_eq!(config.rope, Rope { theta: 10_000.0, scaling: RopeScaling::Default });
         assert_eq!(config.eos, [2, 3]);
         assert_eq!(with(json!({"eos_token_id": 7})).unwrap().eos, [7]);
+        assert!(with(json!({"eos_token_id": null})).unwrap().eos.is_empty());
+        let mut absent = base();
+        absent.as_object_mut().unwrap().remove("eos_token_id");
+        assert_eq!(LlamaConfig::of(&Keys::from(absent)).unwrap().eos, [2]);
     }
 
     #[test]

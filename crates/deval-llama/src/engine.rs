@@ -3,6 +3,7 @@
 //! Questions go through the model together, however many there are ([`Engine::work`]); what one is answered depends
 //! on itself only.
 
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::tensors::Tensors;
 use crate::tokenizer::TextCodec;
 use crate::weights::Weights;
 use crate::work::{
-    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Queue, Score, Work,
+    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Prompt, Queue, Score, Work,
 };
 
 /// Memory for the key/value cache where the system does not tell how much it has.
@@ -61,11 +62,11 @@ impl Texts<'_> {
     ///
     /// # Errors
     /// No chat template, or one that fails.
-    pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<String, LlamaError> {
+    pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<Prompt, LlamaError> {
         let template = self.template.ok_or_else(|| LlamaError::NoTemplate { path: self.dir.to_owned() })?;
         let system = system.map(|content| Message { role: "system", content });
         let messages: Vec<Message<'_>> = system.into_iter().chain([Message { role: "user", content: user }]).collect();
-        template.render(&messages, true)
+        template.render(&messages, true).map(Prompt::Chat)
     }
 
     /// A grammar of answers that are some of `choices`, one a line, between `least` and `most` of them, each at most once and in any order.
@@ -84,7 +85,7 @@ impl Texts<'_> {
 /// What computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU where this was built for GPUs (feature `cuda`), else the CPU.
+    /// The first GPU where this was built for GPUs (feature `cuda`) and there is one, else the CPU.
     #[default]
     Auto,
     /// The CPU, in f32.
@@ -103,7 +104,7 @@ impl DeviceChoice {
     fn gpu(self) -> Option<usize> {
         match self {
             Self::Cuda(number) => Some(number),
-            Self::Auto if cuda_is_available() => Some(0),
+            Self::Auto if cuda_is_available() => open_gpu(0).is_ok().then_some(0),
             Self::Auto | Self::Cpu => None,
         }
     }
@@ -131,7 +132,8 @@ pub struct EngineOptions {
     pub device: DeviceChoice,
     /// Texts that go through the model together, at least 1. No answer depends on it.
     pub texts: usize,
-    /// Most tokens in the key/value cache; where absent, as many as a quarter of the free memory holds.
+    /// Most tokens in the key/value cache; where absent, as many as a quarter of the free memory holds, or one text as long as the context
+    /// in up to three quarters.
     pub cache_tokens: Option<usize>,
 }
 
@@ -190,7 +192,8 @@ impl Engine {
         let weights = Weights::open(dir)?;
         let decoder = decoder(options.device, LlamaConfig::load(dir)?, &weights)?;
         let generation = Arc::new(GenerationConfig::load(dir)?);
-        let stop_tokens = decoder.config().eos.iter().chain(&generation.eos).copied().collect();
+        let stops = if generation.eos.is_empty() { &decoder.config().eos } else { &generation.eos };
+        let stop_tokens = stops.clone();
         let info = model_info(dir, decoder.as_ref(), &weights);
         let limits = limits(decoder.config(), options);
         let scheduler = Scheduler::new(decoder, limits);
@@ -223,7 +226,7 @@ impl Engine {
         let stops = std::mem::take(&mut self.stop_tokens);
         let options =
             GenerateOptions { max_new_tokens: answer, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() };
-        let generation = self.generate(&text, &options);
+        let generation = self.generate(text, &options);
         self.stop_tokens = stops;
         generation
     }
@@ -263,7 +266,7 @@ impl Engine {
     ///
     /// # Errors
     /// No chat template, or one that fails.
-    pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<String, LlamaError> {
+    pub fn chat_prompt(&self, system: Option<&str>, user: &str) -> Result<Prompt, LlamaError> {
         self.texts().chat_prompt(system, user)
     }
 
@@ -271,8 +274,8 @@ impl Engine {
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
-        self.codec.encode(text)
+    pub fn encode(&self, text: impl Into<Prompt>) -> Result<Vec<u32>, LlamaError> {
+        self.codec.encode(&text.into())
     }
 
     /// The text of tokens, special ones left out.
@@ -287,7 +290,7 @@ impl Engine {
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub fn count_tokens(&self, text: &str) -> Result<usize, LlamaError> {
+    pub fn count_tokens(&self, text: impl Into<Prompt>) -> Result<usize, LlamaError> {
         Ok(self.encode(text)?.len())
     }
 
@@ -330,8 +333,8 @@ impl Engine {
     ///
     /// # Errors
     /// An empty prompt, one that does not fit the cache, sampling numbers out of range, logits that are NaN.
-    pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation, LlamaError> {
-        let work = Generate { prompt: prompt.to_owned(), options: options.clone(), grammar: None };
+    pub fn generate(&mut self, prompt: impl Into<Prompt>, options: &GenerateOptions) -> Result<Generation, LlamaError> {
+        let work = Generate { prompt: prompt.into(), options: options.clone(), grammar: None };
         match self.answer(Work::Generate(work))? {
             Outcome::Generation(generation) => Ok(generation),
             Outcome::Likelihoods(_) => unreachable!("a text to continue is continued"),
@@ -342,7 +345,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::likelihoods`].
-    pub fn log_likelihood(&mut self, prefix: &str, continuation: &str) -> Result<Likelihood, LlamaError> {
+    pub fn log_likelihood(&mut self, prefix: impl Into<Prompt>, continuation: &str) -> Result<Likelihood, LlamaError> {
         let only = self.likelihoods(prefix, &[continuation])?.pop();
         only.ok_or(LlamaError::Empty { what: "list of continuations" })
     }
@@ -354,9 +357,13 @@ impl Engine {
     ///
     /// # Errors
     /// An empty prefix or continuation, a text that does not fit the cache, logits that are NaN.
-    pub fn likelihoods(&mut self, prefix: &str, continuations: &[&str]) -> Result<Vec<Likelihood>, LlamaError> {
+    pub fn likelihoods(
+        &mut self,
+        prefix: impl Into<Prompt>,
+        continuations: &[&str],
+    ) -> Result<Vec<Likelihood>, LlamaError> {
         let continuations = continuations.iter().map(|text| (*text).to_owned()).collect();
-        match self.answer(Work::Score(Score { prefix: prefix.to_owned(), continuations }))? {
+        match self.answer(Work::Score(Score { prefix: prefix.into(), continuations }))? {
             Outcome::Likelihoods(likelihoods) => Ok(likelihoods),
             Outcome::Generation(_) => unreachable!("texts to score are scored"),
         }
@@ -367,7 +374,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::likelihoods`].
-    pub fn choose(&mut self, prefix: &str, candidates: &[&str]) -> Result<Vec<f64>, LlamaError> {
+    pub fn choose(&mut self, prefix: impl Into<Prompt>, candidates: &[&str]) -> Result<Vec<f64>, LlamaError> {
         Ok(self.likelihoods(prefix, candidates)?.iter().map(Likelihood::sum).collect())
     }
 
@@ -411,9 +418,9 @@ pub(crate) fn decoder(
 }
 
 fn gpu(number: usize) -> Result<Device, LlamaError> {
-    let (why, help) = match Device::new_cuda(number) {
+    let (why, help) = match open_gpu(number) {
         Ok(device) => return Ok(device),
-        Err(error) if cuda_is_available() => (error.to_string(), "take one that `nvidia-smi` lists"),
+        Err(error) if cuda_is_available() => (error, "take one that `nvidia-smi` lists, or `cpu`"),
         Err(_) => (
             "this program was built without GPUs".to_owned(),
             "build it with `--features cuda` (ci/gpu/build.sh xtask)",
@@ -422,13 +429,21 @@ fn gpu(number: usize) -> Result<Device, LlamaError> {
     Err(LlamaError::Device { number, why, help })
 }
 
+/// A GPU; where the driver's library is absent, what looks for it panics.
+fn open_gpu(number: usize) -> Result<Device, String> {
+    let opened = catch_unwind(|| Device::new_cuda(number));
+    opened.map_err(|_| "there is no driver for GPUs".to_owned())?.map_err(|error| error.to_string())
+}
+
 /// How much goes through a model together.
 fn limits(config: &LlamaConfig, options: EngineOptions) -> Limits {
     let texts = options.texts.max(1);
     let bytes_per_token = (2 * config.layers * config.kv_heads * config.head_dim).saturating_mul(size_of::<f32>());
     let usual = || {
-        let bytes = memory::free().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4);
-        (bytes / bytes_per_token).min(texts.saturating_mul(config.max_positions.max(LONGEST_TEXT.1)))
+        let quarter = memory::free().map_or(USUAL_CACHE_BYTES, |bytes| bytes / 4) / bytes_per_token;
+        // One text as long as the context may take more.
+        let cache = quarter.max(config.max_positions.min(quarter.saturating_mul(3)));
+        cache.min(texts.saturating_mul(config.max_positions.max(LONGEST_TEXT.1)))
     };
     let cache = options.cache_tokens.unwrap_or_else(usual).max(1);
     Limits { texts, cache, text: config.max_positions.saturating_mul(LONGEST_TEXT.0).max(LONGEST_TEXT.1).min(cache) }

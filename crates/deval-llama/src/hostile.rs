@@ -190,8 +190,8 @@ fn ask(dir: &Path) -> Result<usize, LlamaError> {
     let samplings = [Sampling::Greedy, Sampling::Sample { temperature: 0.5, top_k: None, top_p: 0.95, seed: 1 }];
     for sampling in samplings {
         let options = GenerateOptions { max_new_tokens: 3, sampling, extra_stop_tokens: Vec::new() };
-        let prompt = engine.chat_prompt(None, "the list").unwrap_or_else(|_| "the list".to_owned());
-        answers += usize::from(engine.generate(&prompt, &options).inspect_err(told).is_ok());
+        let prompt = engine.chat_prompt(None, "the list").unwrap_or_else(|_| "the list".into());
+        answers += usize::from(engine.generate(prompt, &options).inspect_err(told).is_ok());
     }
     answers += usize::from(engine.log_likelihood("the list", " is red").inspect_err(told).is_ok());
     Ok(answers)

@@ -59,5 +59,6 @@ pub use sampling::Sampling;
 pub use tokenizer::check_tokenizer;
 pub use wheel::unzip_wheel_member;
 pub use work::{
-    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Queue, Score, StopReason, Work,
+    EngineStats, Generate, GenerateOptions, Generation, Grammar, Likelihood, Outcome, Prompt, Queue, Score, StopReason,
+    Work,
 };

@@ -78,7 +78,7 @@ impl<'a> Orders<'a> {
     fn writing(&self, work: Generate) -> Result<(Vec<u32>, Job), LlamaError> {
         let Generate { prompt, options, grammar } = work;
         let sampler = Sampler::new(options.sampling, &self.usual)?;
-        let tokens = tokens(&prompt, "prompt", |text| self.texts.codec.encode(text))?;
+        let tokens = tokens(prompt.as_str(), "prompt", |_| self.texts.codec.encode(&prompt))?;
         let extra = options.extra_stop_tokens.iter().filter_map(|name| self.texts.codec.token_id(name));
         let stops = self.texts.stop_tokens.iter().copied().chain(extra).collect();
         let max_new_tokens = options.max_new_tokens;
@@ -142,19 +142,19 @@ impl Rows for Orders<'_> {
 }
 
 impl Score {
-    /// The tokens of each whole text, of which those of the continuation are to be scored.
+    /// The tokens of each whole text, of which those of the continuation are to be scored. The border is one of tokens too, as in the
+    /// shipped pipeline.
     fn split(&self, codec: &TextCodec) -> Result<Vec<(Vec<u32>, Job)>, LlamaError> {
-        let continuations = self.continuations.iter();
-        continuations.map(|continuation| split(codec, &self.prefix, continuation)).collect()
+        if self.continuations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prefix = tokens(self.prefix.as_str(), "prefix", |_| codec.encode(&self.prefix))?;
+        let whole = |continuation: &String| {
+            let continuation = tokens(continuation, "continuation", |text| codec.encode_chat(text))?;
+            Ok(([prefix.as_slice(), &continuation].concat(), Job::Score(prefix.len(), Vec::new())))
+        };
+        self.continuations.iter().map(whole).collect()
     }
-}
-
-/// The border is one of tokens too, as in the shipped pipeline.
-fn split(codec: &TextCodec, prefix: &str, continuation: &str) -> Result<(Vec<u32>, Job), LlamaError> {
-    let mut ids = tokens(prefix, "prefix", |text| codec.encode(text))?;
-    let start = ids.len();
-    ids.extend(tokens(continuation, "continuation", |text| codec.encode_chat(text))?);
-    Ok((ids, Job::Score(start, Vec::new())))
 }
 
 fn tokens(
@@ -176,13 +176,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
         let codec = TextCodec::load(dir.path()).unwrap();
-        let scored = |prefix, continuation| match split(&codec, prefix, continuation) {
-            Ok((ids, Job::Score(split, _))) => Ok((ids, split)),
-            Ok(_) => panic!("texts to score are scored"),
-            Err(error) => Err(error),
+        let scored = |prefix: &str, continuation: &str| {
+            let score = Score { prefix: prefix.into(), continuations: vec![continuation.into()] };
+            score.split(&codec).map(|mut rows| match rows.pop() {
+                Some((ids, Job::Score(split, _))) => (ids, split),
+                _ => panic!("texts to score are scored"),
+            })
         };
-        let apart = [codec.encode("t").unwrap(), codec.encode_chat("he").unwrap()].concat();
-        assert_ne!(codec.encode("the").unwrap(), apart, "one token");
+        let apart = ["t", "he"].map(|text| codec.encode_chat(text).unwrap()).concat();
+        assert_ne!(codec.encode_chat("the").unwrap(), apart, "one token");
         assert_eq!(scored("t", "he").unwrap(), (apart, 1));
         let (ids, split) = scored("é", "è").unwrap();
         assert_eq!((split, ids.len()), (2, 4), "two bytes each");

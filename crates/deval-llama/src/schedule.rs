@@ -120,6 +120,10 @@ impl Scheduler {
             row.failed = Some(error);
         } else if row.prompt > self.limits.text {
             row.failed = Some(LlamaError::ContextOverflow { tokens: row.prompt, limit: self.limits.text });
+            if row.prompt <= config.max_positions {
+                let (texts, _) = self.stats.refused_for_memory.unwrap_or_default();
+                self.stats.refused_for_memory = Some((texts + 1, self.limits.text));
+            }
         }
         row.angles = self.rotary.key(row.prompt);
         row.start();

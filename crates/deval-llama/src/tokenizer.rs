@@ -12,6 +12,7 @@ use crate::LlamaError;
 use crate::files::read_text;
 use crate::grammar::Vocabulary;
 use crate::special::TokenizerSettings;
+use crate::work::Prompt;
 
 /// A tokenizer without truncation and padding.
 pub(crate) struct TextCodec {
@@ -62,12 +63,13 @@ impl TextCodec {
         Ok(ids)
     }
 
-    /// The tokens of a text that may be a rendered chat: one that starts with a special token is taken as it stands, any other as running
-    /// text.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, LlamaError> {
-        let plain = self.encode_chat(text)?;
-        let special = plain.first().is_some_and(|first| self.is_special(*first));
-        if special { Ok(plain) } else { self.encode_plain(text) }
+    /// The tokens of a prompt.
+    pub(crate) fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, LlamaError> {
+        let bare = self.encode_chat(prompt.as_str())?;
+        match prompt {
+            Prompt::Text(text) if !bare.first().is_some_and(|first| self.is_special(*first)) => self.encode_plain(text),
+            _ => Ok(bare),
+        }
     }
 
     /// The text of tokens, special ones left out, as transformers' `decode(…, skip_special_tokens=True)` has it.

@@ -33,10 +33,35 @@ pub enum Work {
     Score(Score),
 }
 
+/// A text that the model reads before it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation as the chat template renders it ([`crate::Engine::chat_prompt`]), taken as it stands: transformers'
+    /// `apply_chat_template` adds nothing to it.
+    Chat(String),
+    /// Running text, with the tokenizer's own leading tokens (BOS) unless it starts with a special token.
+    Text(String),
+}
+
+impl Prompt {
+    /// The text, control tokens included.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Chat(text) | Self::Text(text) => text,
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Prompt {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
 /// A text to continue.
 pub struct Generate {
-    /// The text, control tokens included ([`crate::Engine::chat_prompt`]).
-    pub prompt: String,
+    /// The text.
+    pub prompt: Prompt,
     /// How.
     pub options: GenerateOptions,
     /// What the answer must look like.
@@ -47,7 +72,7 @@ pub struct Generate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Score {
     /// The text before.
-    pub prefix: String,
+    pub prefix: Prompt,
     /// The texts.
     pub continuations: Vec<String>,
 }
@@ -142,6 +167,8 @@ pub struct EngineStats {
     pub cache_limited_to: Option<usize>,
     /// Texts that still go through together, once the device had no memory for a step of more.
     pub texts_limited_to: Option<usize>,
+    /// Texts within the model's context that memory had no room for, and most tokens that it has room for.
+    pub refused_for_memory: Option<(u64, usize)>,
     /// Texts of which a part was beyond the model's context when they were asked.
     pub texts_beyond_context: u64,
     /// Tokens of the longest of them.

@@ -38,6 +38,8 @@ pub struct Submission {
     pub network: Network,
     /// Root files of the model folder that stay out of the package.
     pub ignore: Vec<String>,
+    /// Whether it stands on the Hub already, so that nothing of it is left to be packaged.
+    pub published: bool,
 }
 
 /// What was found, and how each gate stands that the disk has a say in.
@@ -74,7 +76,7 @@ pub fn validate(submission: &Submission) -> Result<Findings, ModelError> {
         seen.sources = with_names(sources, submission, &mut diagnostics)?;
     }
     owner(submission, &mut diagnostics)?;
-    if seen.weights.is_some() && seen.sources.is_some() {
+    if !submission.published && seen.weights.is_some() && seen.sources.is_some() {
         seen.sizes = package(submission, &mut diagnostics)?;
     }
     let gates = gates::verdicts(submission, &seen, &diagnostics);

@@ -188,6 +188,7 @@ fn measure(model: &Path, questions: &Questions, extent: &Extent, ui: Ui) -> anyh
     let (prefill, decode) = rates(model)?;
     ui.say(format!("ours: {} answers", questions.asks.len()));
     let mut engine = Engine::load(model)?;
+    engine.stop_as_reference();
     let started = Instant::now();
     let work = questions.asks.iter().map(|(system, user)| {
         Ok(Work::Generate(Generate {
@@ -243,7 +244,7 @@ fn text(number: usize, length: usize, new: usize) -> Work {
     let sentence = "The committee met on Tuesday, heard what the others had to say, and agreed to publish the report. ";
     // One token a word in these sentences, nearly.
     let prompt = format!("Minutes number {number}. {}", sentence.repeat(length / 21));
-    Work::Generate(Generate { prompt, options: greedy(new), grammar: None })
+    Work::Generate(Generate { prompt: prompt.into(), options: greedy(new), grammar: None })
 }
 
 fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(f64, T)> {

@@ -26,8 +26,8 @@ const CONFIG: [&str; 11] = [
     "tie_word_embeddings",
 ];
 
-/// Codes of findings that only concern a folder on its way to a repository.
-const OF_A_FOLDER: [&str; 3] = ["G15", "G39", "package."];
+/// Code of findings that only concern a folder on its way to a repository.
+const OF_A_FOLDER: &str = "G39";
 
 /// A model, by headers and configuration.
 #[derive(Debug, Serialize)]
@@ -62,8 +62,9 @@ pub(super) fn look(shadow: &Shadow, id: &RepoId, network: Network) -> anyhow::Re
         model_url: id.to_string(),
         network,
         ignore: Vec::new(),
+        published: true,
     })?;
-    found.diagnostics.retain(|finding| !OF_A_FOLDER.iter().any(|code| finding.code.starts_with(code)));
+    found.diagnostics.retain(|finding| finding.code != OF_A_FOLDER);
     // Told already, of the name that was given.
     found.diagnostics.retain(|finding| !matches!(finding.code.as_str(), "G06" | "G19"));
     for finding in &mut found.diagnostics {

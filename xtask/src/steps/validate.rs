@@ -83,6 +83,7 @@ impl Pure for Validate {
             model_url: submission.model_url.clone(),
             network: submission.network,
             ignore: context.manifest.package.ignore.clone(),
+            published: false,
         })?;
         let label = submission.model_dir.trim_end_matches('/');
         let sound =

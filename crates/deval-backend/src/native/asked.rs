@@ -99,7 +99,7 @@ fn questions() -> Vec<Request> {
 
 /// The prompts of each question, as the engine sees them.
 fn asked_natively(engine: &Engine, prompts: &Prompts) -> Vec<Vec<Vec<u32>>> {
-    let tokens = |user: String| engine.encode(&engine.chat_prompt(prompts.system(), &user).unwrap()).unwrap();
+    let tokens = |user: String| engine.encode(engine.chat_prompt(prompts.system(), &user).unwrap()).unwrap();
     let asked = |request: &Request| {
         [Some(prompts.score(request)), prompts.mistakes(request)].into_iter().flatten().map(tokens).collect()
     };
@@ -171,7 +171,7 @@ fn both_lanes_find_texts_equally_likely() {
         let theirs: Vec<Vec<f64>> = in_python(&python, "likelihoods.py", &request);
         let mut engine = Engine::load(model).unwrap();
         for (prefix, theirs) in prefixes.iter().zip(theirs) {
-            let ours = engine.likelihoods(prefix, &texts).unwrap();
+            let ours = engine.likelihoods(*prefix, &texts).unwrap();
             for ((text, ours), theirs) in texts.iter().zip(ours).zip(theirs) {
                 let ours = ours.mean();
                 assert!((ours - theirs).abs() < 1e-3, "{prefix:?} {text:?}: {ours} {theirs}");

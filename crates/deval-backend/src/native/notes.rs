@@ -38,6 +38,15 @@ pub(super) fn findings(engine: &Engine, reading: Reading) -> Vec<Diagnostic> {
                 "the answers are the same; close other programs, or take a device with more memory, to get them sooner",
             )
     });
+    let refused = stats.refused_for_memory.map(|(texts, limit)| {
+        Diagnostic::warning(
+            "evaluate.memory",
+            "texts within the model's context did not fit into memory: their answers score -1",
+        )
+        .found(format!("{texts} texts longer than {limit} tokens"))
+        .expected(format!("room for {} tokens in the key/value cache", engine.info().context))
+        .help("a validator's GPU has it: close other programs, take a machine with more memory, or evaluate on a GPU")
+    });
     // Where texts are generated, the questions are named (`deval_eval::speed::beyond_context`).
     let beyond = (stats.texts_beyond_context > 0 && reading != Reading::Generate).then(|| {
         Diagnostic::warning("evaluate.context", "texts are longer than the model's context")
@@ -45,7 +54,7 @@ pub(super) fn findings(engine: &Engine, reading: Reading) -> Vec<Diagnostic> {
             .expected(format!("at most {} tokens (`max_position_embeddings`)", engine.info().context))
             .help("they were computed beyond it, as transformers does; a model is not made for that, so shorten the prompts")
     });
-    unsupported.map(left_out).chain(cache).chain(texts).chain(beyond).collect()
+    unsupported.map(left_out).chain(cache).chain(texts).chain(refused).chain(beyond).collect()
 }
 
 fn left_out(Unsupported { file, key, value }: &Unsupported) -> Diagnostic {

@@ -205,7 +205,7 @@ fn likelihood(request: &Request) -> Next<'_> {
     if texts.is_empty() {
         return read(0.5, Vec::new());
     }
-    let behind = |prefix: String| Work::Score(Score { prefix, continuations: texts.clone() });
+    let behind = |prefix: String| Work::Score(Score { prefix: prefix.into(), continuations: texts.clone() });
     ask([behind(given), behind(alone.to_owned())], move |_, outcomes| {
         let [given, alone] = [0, 1].map(|place| likelihoods(&outcomes[place]).iter().map(Likelihood::mean));
         let count = texts.len();

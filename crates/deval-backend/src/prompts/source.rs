@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deval_eval::python;
 use ruff_python_ast::{
-    ExceptHandler, Expr, ExprBinOp, ExprCall, ModModule, Number, Operator, Pattern, Stmt, StmtImportFrom, WithItem,
+    CmpOp, ExceptHandler, Expr, ExprBinOp, ExprCall, ModModule, Number, Operator, Pattern, Stmt, StmtAnnAssign,
+    StmtFunctionDef, StmtImportFrom, WithItem,
     visitor::{Visitor, walk_except_handler, walk_expr, walk_pattern, walk_stmt, walk_with_item},
 };
 use ruff_python_parser::parse_module;
@@ -19,8 +20,11 @@ const BIND_ANY: [&str; 6] = ["exec", "eval", "globals", "locals", "vars", "setat
 /// Methods that change a table.
 const CHANGING: [&str; 6] = ["update", "pop", "popitem", "clear", "setdefault", "__setitem__"];
 
-/// Repeated texts stay below this length.
+/// Texts that are put together stay below this length.
 const LONGEST_TEXT: usize = 1 << 20;
+
+/// Why what is set within a branch or a loop cannot be told.
+const ON_HOW_IT_RUNS: &str = "it is set where it depends on how the source runs";
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +51,7 @@ pub(super) struct Unknown {
 /// A module's names.
 pub(super) struct Module {
     names: BTreeMap<String, Value>,
-    /// What methods assign to attributes of `self`, at the top of their bodies.
+    /// What methods assign to attributes of `self`.
     attributes: BTreeMap<String, Value>,
     /// What `from … import *` gives where the module says it in `__all__`.
     all: Option<BTreeSet<String>>,
@@ -65,6 +69,8 @@ impl Module {
     }
 
     fn read_at(source: &str, load: &dyn Fn(&str) -> Option<String>, depth: usize) -> Result<Self, (u32, String)> {
+        // As Python reads it: every line ends in "\n", also within a text.
+        let source = &source.replace("\r\n", "\n").replace('\r', "\n");
         let module = parse_module(source)
             .map_err(|error| (line(source, error.location), error.error.to_string()))?
             .into_syntax();
@@ -137,7 +143,7 @@ impl Reader<'_> {
             }
             Stmt::ClassDef(class) => self.class(&class.name, &class.body),
             // What runs only as a script binds nothing on import.
-            Stmt::If(branch) if is_main_guard(&branch.test) => return,
+            Stmt::If(branch) if branch.elif_else_clauses.is_empty() && is_main_guard(&branch.test) => return,
             _ => {}
         }
         self.bound_elsewhere(statement);
@@ -166,7 +172,7 @@ impl Reader<'_> {
         let tables = bound.receivers.into_iter().filter(|name| matches!(self.names.get(name), Some(Value::Table(_))));
         bound.names.extend(tables.collect::<Vec<_>>());
         for name in bound.names {
-            self.unknown(&name, statement.range(), "it is set where it depends on how the source runs");
+            self.unknown(&name, statement.range(), ON_HOW_IT_RUNS);
         }
     }
 
@@ -219,17 +225,11 @@ impl Reader<'_> {
     }
 
     fn class(&mut self, name: &str, body: &[Stmt]) {
-        let mut inner = Reader {
-            source: self.source,
-            load: self.load,
-            depth: self.depth,
-            names: self.names.clone(),
-            attributes: BTreeMap::new(),
-        };
+        let mut inner = self.inner();
         let outer = inner.names.clone();
         for statement in body {
             match statement {
-                Stmt::FunctionDef(method) => self.method(&method.body),
+                Stmt::FunctionDef(method) => self.method(method),
                 other => inner.statement(other),
             }
         }
@@ -237,18 +237,36 @@ impl Reader<'_> {
         self.names.insert(name.to_owned(), Value::Table(own));
     }
 
-    fn method(&mut self, body: &[Stmt]) {
-        for statement in body {
-            let Stmt::Assign(assign) = statement else { continue };
-            for target in &assign.targets {
-                if let Expr::Attribute(attribute) = target
-                    && matches!(&*attribute.value, Expr::Name(name) if name.id == "self")
-                {
-                    let value = self.value(&assign.value);
-                    self.attributes.insert(attribute.attr.to_string(), value);
-                }
-            }
+    /// What a method leaves in attributes of `self`, if no other method leaves something else there.
+    fn method(&mut self, method: &StmtFunctionDef) {
+        let mut inner = self.inner();
+        for parameter in &method.parameters {
+            inner.unknown(parameter.name(), parameter.range(), "it is an argument");
         }
+        for statement in &method.body {
+            let mut set = OwnAttributes::default();
+            set.visit_stmt(statement);
+            let value = match statement {
+                Stmt::Assign(assign) if assign.targets.iter().all(Expr::is_attribute_expr) => {
+                    inner.value(&assign.value)
+                }
+                Stmt::AnnAssign(StmtAnnAssign { value: Some(value), .. }) => inner.value(value),
+                other => Value::Unknown(inner.refusal(other.range(), ON_HOW_IT_RUNS)),
+            };
+            inner.attributes.extend(set.0.into_iter().map(|name| (name, value.clone())));
+            inner.statement(statement);
+        }
+        for (name, value) in inner.attributes {
+            let other = self.attributes.get(&name).is_some_and(|known| *known != value);
+            let several = || Value::Unknown(self.refusal(method.range, "it is set in several places"));
+            let value = if other { several() } else { value };
+            self.attributes.insert(name, value);
+        }
+    }
+
+    /// A reader of what lies within, which knows the names from outside.
+    fn inner(&self) -> Self {
+        Self { names: self.names.clone(), attributes: BTreeMap::new(), ..*self }
     }
 
     fn value(&self, expression: &Expr) -> Value {
@@ -321,11 +339,15 @@ impl Reader<'_> {
             return Err(self.refusal(range, "it is computed"));
         };
         match operator {
-            Operator::Add => Ok(Value::Text(left + &right)),
-            Operator::Mult => match right.parse::<usize>().ok().filter(|count| count * left.len() <= LONGEST_TEXT) {
-                Some(count) => Ok(Value::Text(left.repeat(count))),
-                None => Err(self.refusal(range, "it is computed")),
-            },
+            Operator::Add => {
+                self.bounded(left.len().saturating_add(right.len()), range)?;
+                Ok(Value::Text(left + &right))
+            }
+            Operator::Mult => {
+                let count: usize = right.parse().map_err(|_| self.refusal(range, "it is computed"))?;
+                self.bounded(count.saturating_mul(left.len()), range)?;
+                Ok(Value::Text(left.repeat(count)))
+            }
             Operator::Mod => Err(self.refusal(range, "it is filled with `%`; use fields in braces")),
             _ => Err(self.refusal(range, "it is computed")),
         }
@@ -349,16 +371,29 @@ impl Reader<'_> {
             ("strip", Some(text), []) => Ok(python::strip(&self.text(text)?).to_owned()),
             ("lstrip", Some(text), []) => Ok(self.text(text)?.trim_start_matches(python::is_space).to_owned()),
             ("rstrip", Some(text), []) => Ok(self.text(text)?.trim_end_matches(python::is_space).to_owned()),
-            ("replace", Some(text), [old, new]) => Ok(self.text(text)?.replace(&self.text(old)?, &self.text(new)?)),
-            ("join", Some(between), [Expr::List(list)]) => self.joined(between, &list.elts),
-            ("join", Some(between), [Expr::Tuple(tuple)]) => self.joined(between, &tuple.elts),
+            ("replace", Some(text), [old, new]) => {
+                let (text, old, new) = (self.text(text)?, self.text(old)?, self.text(new)?);
+                self.bounded(text.matches(&old).count().saturating_mul(new.len()).saturating_add(text.len()), range)?;
+                Ok(text.replace(&old, &new))
+            }
+            ("join", Some(between), [Expr::List(list)]) => self.joined(between, &list.elts, range),
+            ("join", Some(between), [Expr::Tuple(tuple)]) => self.joined(between, &tuple.elts, range),
             _ => refuse(format!("it is what `{name}(…)` gives")),
         }
     }
 
-    fn joined(&self, between: &Expr, items: &[Expr]) -> Result<String, Unknown> {
-        let items: Result<Vec<String>, Unknown> = items.iter().map(|item| self.text(item)).collect();
-        Ok(items?.join(&self.text(between)?))
+    fn joined(&self, between: &Expr, items: &[Expr], range: TextRange) -> Result<String, Unknown> {
+        let between = self.text(between)?;
+        let items = items.iter().map(|item| self.text(item)).collect::<Result<Vec<_>, _>>()?;
+        let lengths = items.iter().map(|item| item.len().saturating_add(between.len()));
+        self.bounded(lengths.fold(0, usize::saturating_add), range)?;
+        Ok(items.join(&between))
+    }
+
+    /// Refuses a text of more than [`LONGEST_TEXT`] bytes before it is made.
+    fn bounded(&self, length: usize, range: TextRange) -> Result<(), Unknown> {
+        let refusal = || self.refusal(range, format!("it would be longer than {LONGEST_TEXT} bytes"));
+        if length <= LONGEST_TEXT { Ok(()) } else { Err(refusal()) }
     }
 }
 
@@ -391,8 +426,12 @@ fn line(source: &str, range: TextRange) -> u32 {
     u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
 }
 
+/// `__name__ == "__main__"`
 fn is_main_guard(test: &Expr) -> bool {
-    matches!(test, Expr::Compare(compare) if matches!(&*compare.left, Expr::Name(name) if name.id == "__name__"))
+    let Expr::Compare(compare) = test else { return false };
+    let is_name = matches!(&*compare.left, Expr::Name(name) if name.id == "__name__");
+    let is_main = |with: &Expr| with.as_string_literal_expr().is_some_and(|text| text.value.to_str() == "__main__");
+    is_name && *compare.ops == [CmpOp::Eq] && compare.comparators.iter().all(is_main)
 }
 
 fn names_in(expression: &Expr) -> Vec<String> {
@@ -408,6 +447,22 @@ fn names_in(expression: &Expr) -> Vec<String> {
     let mut names = Names(Vec::new());
     names.visit_expr(expression);
     names.0
+}
+
+/// Attributes of `self` that a statement may set, blocks within it included.
+#[derive(Default)]
+struct OwnAttributes(Vec<String>);
+
+impl<'a> Visitor<'a> for OwnAttributes {
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        if let Expr::Attribute(attribute) = expression
+            && attribute.ctx.is_store()
+            && matches!(&*attribute.value, Expr::Name(name) if name.id == "self")
+        {
+            self.0.push(attribute.attr.to_string());
+        }
+        walk_expr(self, expression);
+    }
 }
 
 /// Names that a statement may bind, blocks within it included.
@@ -515,18 +570,21 @@ fn bound_name(alias: &ruff_python_ast::Alias) -> String {
     alias.asname.as_ref().unwrap_or(&alias.name).to_string()
 }
 
-/// Whether a module calls `….format(…, llm_response=…)`.
+/// Whether a module calls `….format(…, llm_response=…)`, `….format(**…)` or `….format_map(…)`.
 fn formats(module: &ModModule) -> bool {
     struct Calls(bool);
     impl<'a> Visitor<'a> for Calls {
         fn visit_expr(&mut self, expression: &'a Expr) {
             if let Expr::Call(call) = expression
-                && matches!(&*call.func, Expr::Attribute(attribute) if attribute.attr.as_str() == "format")
+                && let Expr::Attribute(method) = &*call.func
             {
                 let keyword = |keyword: &ruff_python_ast::Keyword| {
                     keyword.arg.as_ref().is_none_or(|name| name.as_str() == "llm_response")
                 };
-                self.0 |= call.arguments.keywords.iter().any(keyword);
+                self.0 |= match method.attr.as_str() {
+                    "format" => call.arguments.keywords.iter().any(keyword),
+                    name => name == "format_map",
+                };
             }
             walk_expr(self, expression);
         }

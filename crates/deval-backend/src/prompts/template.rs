@@ -116,7 +116,7 @@ impl Template {
 
 /// A replacement field that puts a text in as it stands.
 fn format_field(inner: &str) -> Result<Field, String> {
-    let plain = inner.split_once(':').map_or(inner, |(name, spec)| if spec.is_empty() { name } else { inner });
+    let plain = inner.split_once(':').map_or(inner, |(name, spec)| if matches!(spec, "" | "s") { name } else { inner });
     let plain = plain.strip_suffix("!s").unwrap_or(plain);
     Field::named(plain).ok_or_else(|| match plain.contains(['!', ':', '.', '[']) {
         true => format!("`{{{inner}}}` does more than put a text in"),
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn format_follows_python() {
-        let text = "{rag_context}{{query}} {{{query}}} {llm_response!s} {claim:}";
-        assert_eq!(filled(text, Fill::Format).unwrap(), "<{query}>{query} {<q>} <r {}> <c>");
+        let text = "{rag_context}{{query}} {{{query}}} {llm_response!s} {claim:}{claim:s}";
+        assert_eq!(filled(text, Fill::Format).unwrap(), "<{query}>{query} {<q>} <r {}> <c><c>");
         for (text, reason) in [
             ("a { b", "single `{`"),
             ("a } b", "single `}`"),

@@ -1,5 +1,7 @@
 //! Keys and values of all sequences, in memory that is taken slab by slab.
 
+use rayon::prelude::*;
+
 use super::attention::rotate;
 use super::matrix::Product;
 use super::simd::{LANES, Numbers};
@@ -7,6 +9,8 @@ use crate::step::{BLOCK, Heads, Step};
 
 /// Blocks of a slab.
 const SLAB: usize = 64;
+/// So few rows are kept sooner by one thread than by several.
+const FEW: usize = 8;
 
 /// Vectors of values with the same lanes, position by position.
 type Values = [Numbers; BLOCK];
@@ -62,25 +66,16 @@ impl Cache {
 
     /// Keeps the keys, turned by their angles, and the values of a step: parts 1 and 2 of `product`.
     pub(super) fn store(&mut self, layer: usize, step: &Step, product: &Product) {
-        let dim = self.heads.dim;
-        let mut head_numbers = vec![0.0; dim];
-        for (first, span) in step.first_rows() {
-            for token in 0..span.len {
-                let (row, (block, place)) = (first + token, span.place(span.start + token));
-                for head in 0..self.heads.keys {
-                    product.copy(1, row, head * dim, &mut head_numbers);
-                    rotate(step, row, &mut head_numbers);
-                    for (key, number) in self.keys_mut(layer, block, head).iter_mut().zip(&head_numbers) {
-                        key[place] = *number;
-                    }
-                    product.copy(2, row, head * dim, &mut head_numbers);
-                    let values = self.values_mut(layer, block, head).iter_mut();
-                    for (values, numbers) in values.zip(head_numbers.chunks(LANES)) {
-                        values[place][..numbers.len()].copy_from_slice(numbers);
-                    }
-                }
-            }
+        let (heads, dim, chunks) = (self.heads.keys, self.heads.dim, self.chunks());
+        let mut parts: Vec<Head<'_>> = (0..heads).map(|_| Head { dim, chunks, slabs: Vec::new() }).collect();
+        for slab in &mut self.slabs {
+            let keys = slab.keys[layer * heads * SLAB * dim..].chunks_exact_mut(SLAB * dim);
+            let values = slab.values[layer * heads * SLAB * chunks..].chunks_exact_mut(SLAB * chunks);
+            parts.iter_mut().zip(keys.zip(values)).for_each(|(head, slab)| head.slabs.push(slab));
         }
+        let least = if product.rows() < FEW { heads } else { 1 };
+        let store = |(head, part): (usize, &mut Head<'_>)| part.store(head, step, product);
+        parts.par_iter_mut().enumerate().with_min_len(least).for_each(store);
     }
 
     /// Vectors over a block's positions, one for each number of a head.
@@ -113,6 +108,36 @@ impl Cache {
     fn place(&self, layer: usize, block: u32, head: usize, size: usize) -> (usize, usize, usize) {
         let block = block as usize;
         (block / SLAB, ((layer * self.heads.keys + head) * SLAB + block % SLAB) * size, size)
+    }
+}
+
+/// What a layer keeps of one key head, slab by slab.
+struct Head<'a> {
+    dim: usize,
+    chunks: usize,
+    slabs: Vec<(&'a mut [Numbers], &'a mut [Values])>,
+}
+
+impl Head<'_> {
+    fn store(&mut self, head: usize, step: &Step, product: &Product) {
+        let Self { dim, chunks, slabs } = self;
+        let mut numbers = vec![0.0; *dim];
+        for (first, span) in step.first_rows() {
+            for token in 0..span.len {
+                let (row, (block, place)) = (first + token, span.place(span.start + token));
+                let (keys, values) = &mut slabs[block as usize / SLAB];
+                let block = block as usize % SLAB;
+                product.copy(1, row, head * *dim, &mut numbers);
+                rotate(step, row, &mut numbers);
+                for (key, number) in keys[block * *dim..].iter_mut().zip(&numbers) {
+                    key[place] = *number;
+                }
+                product.copy(2, row, head * *dim, &mut numbers);
+                for (values, numbers) in values[block * *chunks..].iter_mut().zip(numbers.chunks(LANES)) {
+                    values[place][..numbers.len()].copy_from_slice(numbers);
+                }
+            }
+        }
     }
 }
 

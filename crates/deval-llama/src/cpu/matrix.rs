@@ -220,7 +220,7 @@ impl Tiles {
                 }
             }
         };
-        tiles.into_par_iter().with_min_len(GRAIN.div_ceil(8 * TILE * width)).for_each(tile);
+        tiles.into_par_iter().with_min_len(GRAIN.div_ceil(16 * TILE * width)).for_each(tile);
         Self { data, count, width }
     }
 }

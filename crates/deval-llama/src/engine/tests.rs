@@ -45,12 +45,12 @@ fn the_chat_prompt_is_tokenised_as_it_stands() {
     let engine = engine(&TinyLlama::default());
     let prompt = engine.chat_prompt(Some("be brief"), "the end").unwrap();
     assert_eq!(
-        prompt,
+        prompt.as_str(),
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nthe end<|im_end|>\n<|im_start|>assistant\n"
     );
-    let ids = engine.codec.encode(&prompt).unwrap();
+    let ids = engine.encode(prompt).unwrap();
     assert_eq!(ids.iter().filter(|id| **id == 1).count(), 3);
-    assert!(engine.chat_prompt(None, "x").unwrap().starts_with("<|im_start|>system\nYou are tiny."));
+    assert!(engine.chat_prompt(None, "x").unwrap().as_str().starts_with("<|im_start|>system\nYou are tiny."));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_answer_holds_only_new_tokens_and_is_repeatable() {
 #[test]
 fn greedy_tokens_are_the_likeliest() {
     let (mut engine, mut model) = with_model(&TinyLlama::default());
-    let mut tokens = engine.codec.encode(PROMPT).unwrap();
+    let mut tokens = engine.encode(PROMPT).unwrap();
     let answer = engine.generate(PROMPT, &greedy(8)).unwrap();
     let mut expected = Vec::new();
     while expected.len() < answer.new_tokens {
@@ -112,7 +112,7 @@ fn likelihoods_share_the_prefix_and_agree_with_full_runs() {
     let together = engine.likelihoods(PROMPT, &continuations).unwrap();
     for (continuation, shared) in continuations.iter().zip(&together) {
         let start = engine.count_tokens(PROMPT).unwrap();
-        let ids = [engine.codec.encode(PROMPT).unwrap(), engine.codec.encode_chat(continuation).unwrap()].concat();
+        let ids = [engine.encode(PROMPT).unwrap(), engine.codec.encode_chat(continuation).unwrap()].concat();
         assert_eq!(shared.tokens.len(), ids.len() - start);
         let logits = model.logits(&ids).unwrap();
         for (offset, found) in shared.tokens.iter().enumerate() {
@@ -182,7 +182,28 @@ fn info_describes_the_directory() {
     assert_eq!((info.name.as_str(), info.dtype.as_str()), ("tiny", "BF16"));
     assert_eq!((info.layers, info.hidden, info.vocab, info.context), (2, 64, 300, 1024));
     assert_eq!(info.parameters, 300 * 64 + 64 + 2 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128));
-    assert_eq!(engine.stop_tokens, [2, 2]);
+    assert_eq!(engine.stop_tokens, [2]);
+    fs::write(path.join("generation_config.json"), r#"{"eos_token_id": [5, 7]}"#).unwrap();
+    assert_eq!(Engine::load(&path).unwrap().stop_tokens, [5, 7]);
+}
+
+#[test]
+fn nothing_is_put_before_a_rendered_chat() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
+    let settings = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
+        "chat_template": "{% for m in messages %}<{{ m.role }}>\\n{{ m.content }}{% endfor %}"}"#;
+    fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+    let mut engine = Engine::load(dir.path()).unwrap();
+    let prompt = engine.chat_prompt(None, "the list").unwrap();
+    assert_eq!(prompt.as_str(), "<user>\nthe list");
+    let chat = engine.encode(prompt.clone()).unwrap();
+    let text = engine.encode(prompt.as_str()).unwrap();
+    assert_eq!(text, [&[1][..], &chat].concat(), "running text has a BOS");
+    assert_eq!(engine.generate(prompt.clone(), &greedy(1)).unwrap().prompt_tokens, chat.len());
+    let logits = Llama::load(dir.path()).unwrap().logits(&chat).unwrap().pop().unwrap();
+    let next = engine.codec.encode_chat("x").unwrap()[0];
+    assert!(close(engine.choose(prompt, &["x"]).unwrap()[0], log_probability(&logits, next)));
 }
 
 #[test]
@@ -210,11 +231,11 @@ fn questions() -> Vec<Work> {
             _ => Sampling::Greedy,
         };
         let options = GenerateOptions { max_new_tokens: 3 + number * 7 % 30, sampling, extra_stop_tokens: Vec::new() };
-        Work::Generate(Generate { prompt, options, grammar: None })
+        Work::Generate(Generate { prompt: prompt.into(), options, grammar: None })
     };
     let score = |number: usize| {
         let continuations = (0..number % 4 + 1).map(|at| "on the list ".repeat(at * 3 + 1)).collect();
-        Work::Score(Score { prefix: format!("{PROMPT}{number} "), continuations })
+        Work::Score(Score { prefix: format!("{PROMPT}{number} ").into(), continuations })
     };
     (0..20).map(|number| if number % 4 == 3 { score(number) } else { write(number) }).collect()
 }
@@ -317,7 +338,7 @@ impl Queue for Conversation {
     fn next(&mut self, _: Texts<'_>) -> Option<(usize, Work)> {
         (self.asked == self.heard.len() && self.asked < 3).then(|| {
             self.asked += 1;
-            let work = Generate { prompt: "the ".repeat(self.asked), options: greedy(2), grammar: None };
+            let work = Generate { prompt: "the ".repeat(self.asked).into(), options: greedy(2), grammar: None };
             (self.asked * 10, Work::Generate(work))
         })
     }
@@ -447,7 +468,8 @@ fn without_memory_fewer_texts_go_through_and_say_the_same() {
     assert!(stats.texts_limited_to.is_some_and(|texts| texts <= 5), "{stats:?}");
     let long = || (0..12).map(|number| format!("{number} the list ").repeat(60));
     let write = |engine: &mut Engine| {
-        let ask = |prompt| Work::Generate(Generate { prompt, options: greedy(5), grammar: None });
+        let ask =
+            |prompt: String| Work::Generate(Generate { prompt: prompt.into(), options: greedy(5), grammar: None });
         let answers = engine.answer_all(long().map(ask).collect()).unwrap().into_iter();
         let text = |outcome| match outcome {
             Outcome::Generation(generation) => generation.text,

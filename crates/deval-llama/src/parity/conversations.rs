@@ -112,6 +112,10 @@ pub(super) fn cases() -> Vec<Case> {
     let named = json!([{"name": "tool_use", "template": "no"}, {"name": "default", "template": CHATML}]);
     vec![
         plain("turns", TURNS),
+        plain(
+            "lines",
+            "{{ bos_token }}\r\nA\rB {{ 'x\r\ny' }}\r\n{% for m in messages %}\r\n{{ m.content }}{% endfor %}\r\n",
+        ),
         plain("chatml", CHATML),
         plain("llama3", LLAMA3),
         plain("llama31", LLAMA31),

@@ -129,9 +129,8 @@ fn greedy_answers_obey_the_same_files_token_for_token() {
         engine.stop_at(&[]).unwrap();
         let options =
             GenerateOptions { max_new_tokens: NEW_TOKENS, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() };
-        let work = prompts.map(|prompt| {
-            Work::Generate(Generate { prompt: prompt.to_owned(), options: options.clone(), grammar: None })
-        });
+        let work = prompts
+            .map(|prompt| Work::Generate(Generate { prompt: prompt.into(), options: options.clone(), grammar: None }));
         let tokens = |outcome| match outcome {
             Outcome::Generation(generation) => generation.tokens,
             Outcome::Likelihoods(_) => panic!("a prompt is continued"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{python, reference};
 use crate::model::Llama;
 use crate::real_model::{smollm, wheels};
-use crate::{Engine, Generate, GenerateOptions, LlamaError, Outcome, Sampling, Work};
+use crate::{Engine, Generate, GenerateOptions, LlamaError, Outcome, Prompt, Sampling, Work};
 
 /// The bars.
 const LARGEST_LOGIT_DIFFERENCE: f32 = 2e-3;
@@ -67,7 +67,7 @@ fn small_models_of_every_kind_give_the_logits_of_transformers() {
 }
 
 /// Chats about something else each.
-fn chats(engine: &Engine) -> Vec<String> {
+fn chats(engine: &Engine) -> Vec<Prompt> {
     let things =
         ["tide tables", "a broken bicycle", "the number 17", "Lisbon", "yeast", "glaciers", "a chess opening", "rain"];
     let asks = [
@@ -85,11 +85,11 @@ fn chats(engine: &Engine) -> Vec<String> {
 }
 
 /// Our greedy answers, all in one batch, up to the model's end token.
-fn answers(engine: &mut Engine, prompts: &[String]) -> Vec<Vec<u32>> {
+fn answers(engine: &mut Engine, prompts: &[Prompt]) -> Vec<Vec<u32>> {
     let options =
         GenerateOptions { max_new_tokens: NEW_TOKENS, sampling: Sampling::Greedy, extra_stop_tokens: Vec::new() };
     let work =
-        |prompt: &String| Work::Generate(Generate { prompt: prompt.clone(), options: options.clone(), grammar: None });
+        |prompt: &Prompt| Work::Generate(Generate { prompt: prompt.clone(), options: options.clone(), grammar: None });
     let answers = engine.answer_all(prompts.iter().map(work).collect()).unwrap();
     let tokens = |answer: Result<Outcome, LlamaError>| match answer.unwrap() {
         Outcome::Generation(generation) => generation.tokens,
@@ -112,7 +112,7 @@ fn the_demo_model_computes_and_writes_what_transformers_does() {
     let dir = smollm(&wheels, root.path());
     let mut engine = Engine::load(&dir).unwrap();
     let texts = chats(&engine);
-    let prompts: Vec<Vec<u32>> = texts.iter().map(|text| engine.encode(text).unwrap()).collect();
+    let prompts: Vec<Vec<u32>> = texts.iter().map(|text| engine.encode(text.clone()).unwrap()).collect();
     let file = root.path().join("logits");
     let jobs = [
         json!({"job": "logits", "dir": dir, "prompts": prompts[..32], "last": 3, "out": file}),

@@ -12,6 +12,7 @@ use crate::chat::{ChatTemplate, Message};
 use crate::real_model::{smollm, wheels};
 use crate::testing::{TinyLlama, write_tiny_llama};
 use crate::tokenizer::TextCodec;
+use crate::work::Prompt;
 
 const LINES: usize = 10_000;
 /// For folders that differ in their settings only.
@@ -31,7 +32,7 @@ fn rendered(dir: &Path, turns: &[(&str, String)], open: bool, date: Option<&str>
     }
     let messages: Vec<_> = turns.iter().map(|(role, content)| Message { role, content }).collect();
     let text = template.render(&messages, open).ok()?;
-    let tokens = TextCodec::load(dir).unwrap().encode_chat(&text).unwrap();
+    let tokens = TextCodec::load(dir).unwrap().encode(&Prompt::Chat(text.clone())).unwrap();
     Some((text, tokens))
 }
 

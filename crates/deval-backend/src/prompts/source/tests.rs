@@ -40,6 +40,7 @@ fn what_is_plain_to_see_is_read() {
         ("P = {'x': {'y': 'deep'}}\nX = P['x']['y']", "deep"),
         ("class P:\n    A = 'in class'\nX = P.A", "in class"),
         ("X = 'imported'\nif __name__ == '__main__':\n    X = 'script'", "imported"),
+        ("X = '''a\r\n\\r\n'''\rY = 'b'", "a\n\r\n"),
     ] {
         assert_eq!(text(source).as_deref(), Ok(expected), "{source}");
     }
@@ -64,7 +65,14 @@ fn what_depends_on_running_is_refused_with_a_reason_and_a_line() {
         ("from .texts import B\nX = B", 2, "f-string"),
         ("X = Y", 1, "`Y` is not defined"),
         ("X = 'a'.format(b='c')", 1, "`format(…)`"),
-        ("X = 'a' * 10000000", 1, "computed"),
+        ("X = 'a' * 10000000", 1, "longer"),
+        ("X = 'ab' * 9223372036854775808", 1, "longer"),
+        ("X = 'ab' * 99999999999999999999", 1, "computed"),
+        (&format!("X = 'aaaa'\n{}", "X = X + X\n".repeat(40)), 20, "longer"),
+        (&format!("X = 'aaaa'\n{}", "X = X.replace('a', X)\n".repeat(5)), 5, "longer"),
+        ("A = 'a' * 1000000\nX = A.join(['', '', ''])", 2, "longer"),
+        ("X = 'a'\nif __name__ != '__main__':\n    X = 'b'", 2, "depends"),
+        ("X = 'a'\nif __name__ == '__main__':\n    pass\nelse:\n    X = 'b'", 2, "depends"),
         ("del X", 1, "depends"),
         ("X = 'a'\n(X := 'b')", 2, "depends"),
         ("X = 'a'\nif (X := 'b'):\n    pass", 2, "depends"),
@@ -90,7 +98,26 @@ fn what_depends_on_running_is_refused_with_a_reason_and_a_line() {
 fn attributes_and_calls_of_format_are_seen() {
     let module = read("class P:\n    def __init__(self):\n        self.system_prompt = 's'\n        x = 1\n");
     assert_eq!(module.attribute("system_prompt"), Some(&Value::Text("s".into())));
+    for (lines, expected) in [
+        ("self.s: str = 'typed'", Ok("typed")),
+        ("text = 'local'; self.s = text", Ok("local")),
+        ("self.s = 'first'; self.s = 'last'", Ok("last")),
+        ("self.s = text", Err("argument")),
+        ("self.s = 'a'\n    if text:\n      self.s = text['s']", Err("depends")),
+        ("self.s, self.t = 'a', 'b'", Err("depends")),
+        ("self.s = 'a'; self.s += 'b'", Err("depends")),
+        ("self.s = 'a'\n  def later(self):\n    self.s = 'b'", Err("several")),
+    ] {
+        let argument = if lines.starts_with("text") { "x" } else { "text" };
+        let module = read(&format!("text = 'outside'\nclass P:\n  def __init__(self, {argument}):\n    {lines}"));
+        match (module.attribute("s"), expected) {
+            (Some(Value::Text(text)), Ok(expected)) => assert_eq!(text, expected, "{lines}"),
+            (Some(Value::Unknown(unknown)), Err(why)) => assert!(unknown.why.contains(why), "{lines}: {unknown:?}"),
+            (other, _) => panic!("{lines}: {other:?}"),
+        }
+    }
     assert!(read("def f(p, r):\n    return p.format(query='q', llm_response=r)").formats);
     assert!(read("def f(p, r):\n    return p.format(**r)").formats);
+    assert!(read("def f(p, r):\n    return p.format_map(r)").formats);
     assert!(!read("log.format(x=1)\nfill(p, llm_response='r')").formats);
 }
