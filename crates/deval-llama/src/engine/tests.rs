@@ -192,7 +192,7 @@ fn nothing_is_put_before_a_rendered_chat() {
     let dir = tempfile::tempdir().unwrap();
     write_tiny_llama(dir.path(), &TinyLlama::default()).unwrap();
     let settings = r#"{"tokenizer_class": "LlamaTokenizer", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
-        "chat_template": "{% for m in messages %}<{{ m.role }}>\\n{{ m.content }}{% endfor %}"}"#;
+        "chat_template": "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}{% endfor %}"}"#;
     fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
     let mut engine = Engine::load(dir.path()).unwrap();
     let prompt = engine.chat_prompt(None, "the list").unwrap();
