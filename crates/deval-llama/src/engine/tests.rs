@@ -153,8 +153,8 @@ fn empty_and_oversized_texts_are_errors() {
 
     // A short context is no limit where there is memory, as in transformers.
     let mut engine = self::engine(&TinyLlama { context: 32, ..Default::default() });
-    assert_eq!(engine.generate(&"x".repeat(2000), &greedy(2)).unwrap().beyond_context, 1970);
-    let limit = engine.generate(&"x".repeat(5000), &greedy(1));
+    assert_eq!(engine.generate("x".repeat(2000), &greedy(2)).unwrap().beyond_context, 1970);
+    let limit = engine.generate("x".repeat(5000), &greedy(1));
     assert!(matches!(limit, Err(LlamaError::ContextOverflow { tokens: 5000, limit: 4096 })));
 }
 
@@ -395,10 +395,10 @@ fn a_token_without_a_row_in_the_embedding_is_told_with_its_question() {
 #[test]
 fn texts_beyond_the_context_are_counted() {
     let mut engine = engine(&TinyLlama { context: 32, ..Default::default() });
-    engine.generate(&"x".repeat(32), &greedy(1)).unwrap();
+    engine.generate("x".repeat(32), &greedy(1)).unwrap();
     assert_eq!(engine.stats().texts_beyond_context, 0);
-    engine.log_likelihood(&"x".repeat(50), "y").unwrap();
-    engine.generate(&"x".repeat(40), &greedy(1)).unwrap();
+    engine.log_likelihood("x".repeat(50), "y").unwrap();
+    engine.generate("x".repeat(40), &greedy(1)).unwrap();
     let stats = engine.stats();
     assert_eq!((stats.texts_beyond_context, stats.longest_beyond_context), (2, 51));
 }
